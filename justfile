@@ -1,0 +1,51 @@
+# Recipes for developers; each is one command that also works without just.
+set shell := ["bash", "-euc"]
+export CGO_ENABLED := "1"
+
+# list the recipes
+default:
+    @just --list
+
+# run the auth server
+authd *args:
+    go run ./authd {{args}}
+
+# run a node
+node *args:
+    go run ./node {{args}}
+
+# see the whole thing at work: an authd and three nodes on loopback
+demo *args:
+    go run ./node demo {{args}}
+
+# an emulated LAN with a shell in it: just lan -hosts 4
+lan *args:
+    go run ./testdata/lan {{args}}
+
+# build both programs into bin/
+build:
+    go build -o bin/ ./authd ./node
+
+# all tests
+test *args:
+    go test ./... {{args}}
+
+# all tests with the race detector
+race *args:
+    go test -race ./... {{args}}
+
+# every fuzz target for a while: just fuzz 30s
+fuzz time="5s":
+    for pkg in $(go list ./...); do for f in $(go test -list '^Fuzz' $pkg | grep ^Fuzz || true); do echo "$pkg $f"; go test -run '^$' -fuzz "^$f\$" -fuzztime {{time}} $pkg; done; done
+
+# rewrite the vectors and golden files the tests compare with
+update:
+    go test ./... -update
+
+# format
+fmt:
+    gofmt -w .
+
+# what CI runs
+check:
+    bash .ci/run
