@@ -1,0 +1,3 @@
+// Package wire is the protocol: what lanchat puts on the network, byte for
+// byte. (The page on the protocol follows here.)
+package wire

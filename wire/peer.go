@@ -1,0 +1,305 @@
+package wire
+
+import "encoding/binary"
+
+// The conversation between two nodes over QUIC (ALPN lanchat-peer/1). The
+// dialler opens one bidirectional stream, the control stream, and says Hello;
+// the other answers Hello. Both are authenticated from then on, and frames go
+// either way on that stream, in order. A question has a bidirectional stream
+// of its own: one frame, then the answer's frames, then the end of the stream.
+//
+// Numbers are only added. 0x40 and up are questions and their answers.
+const (
+	FrameHello     = 0x01 // control stream, first in either direction
+	FramePing      = 0x02 // Ping
+	FramePong      = 0x03 // Ping, echoed
+	FrameDirect    = 0x04 // DirectMessage, reliable
+	FrameDirectAck = 0x05 // DirectAck
+	FrameKey       = 0x06 // Key
+	FramePacket    = 0x07 // a sealed room packet for who does not hear multicast
+
+	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
+	FrameRoomInfo = 0x41
+	FrameJoin     = 0x42 // question: Join; answer: Entry frames, Key, then Base frames
+	FrameEntry    = 0x43 // a log entry as it stands in the log
+	FrameBase     = 0x44 // Base
+	FrameLog      = 0x45 // question: LogRange; answer: Entry frames
+	FrameKeyOf    = 0x46 // question: KeyRequest; answer: Key
+	FramePart     = 0x47 // question: Part; answer: Done
+	FrameDone     = 0x48 // empty: the question was granted
+	FrameRefused  = 0x4f // Refused ends any answer
+)
+
+// Limits of the conversation, in bytes unless said otherwise.
+const (
+	MaxFrame      = 64 << 10                               // body of one frame
+	MaxDirectText = MaxFrame - 8 - messageHeader - refSize // text of a reliable direct message
+	MaxPacketText = MaxBody - messageHeader - refSize      // text of a message in one datagram or room packet
+	MaxDatagram   = 1100                                   // a QUIC DATAGRAM's payload
+	pingPadding   = 48                                     // makes a ping long enough to draw a stateless reset
+)
+
+// A Hello is the first frame in either direction.
+type Hello struct {
+	Version   uint16 // of this protocol: 1
+	Boot      uint64 // counts this device's starts
+	Time      uint64 // Unix time, milliseconds, for the warning about clocks
+	CRLNumber uint64 // of the newest revocation list held, 0: none
+	Features  uint32 // reserved: 0
+}
+
+func (m *Hello) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint16(b, m.Version)   // Version (16)
+	b = binary.BigEndian.AppendUint64(b, m.Boot)      // Boot (64)
+	b = binary.BigEndian.AppendUint64(b, m.Time)      // Time (64)
+	b = binary.BigEndian.AppendUint64(b, m.CRLNumber) // CRL Number (64)
+	return binary.BigEndian.AppendUint32(b, m.Features)
+}
+
+// ParseHello reads a Hello. Bytes behind the known fields are a later
+// version's and are refused like everywhere else: Version decides.
+func ParseHello(b []byte) (*Hello, error) {
+	r := NewReader(b)
+	m := &Hello{Version: r.Uint16(), Boot: r.Uint64(), Time: r.Uint64(), CRLNumber: r.Uint64(), Features: r.Uint32()}
+	return parsed("hello", m, r)
+}
+
+// A Ping asks for the same bytes back. It is padded, since QUIC answers only
+// packets of some length with a stateless reset.
+type Ping struct {
+	Nonce uint64
+}
+
+func (m *Ping) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, m.Nonce) // Nonce (64)
+	return append(b, make([]byte, pingPadding)...)
+}
+
+func ParsePing(b []byte) (*Ping, error) {
+	r := NewReader(b)
+	m := &Ping{Nonce: r.Uint64()}
+	for _, p := range r.Bytes(pingPadding) {
+		if p != 0 {
+			r.Fail(ErrReserved)
+		}
+	}
+	return parsed("ping", m, r)
+}
+
+// A DirectMessage goes to one person: on the control stream when reliable, in
+// a DATAGRAM when fast. The number of a reliable one counts the device's
+// messages to the account, from 1; a fast one's is the device's boot number
+// (32) and a count (32).
+type DirectMessage struct {
+	Clock   Clock
+	Message Message // text of at most MaxDirectText bytes, MaxPacketText in a datagram
+}
+
+func (m *DirectMessage) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(m.Clock)) // Clock (64)
+	mustFit(m.Message.Len(), MaxFrame-8)
+	return m.Message.appendBody(b) // Message (..)
+}
+
+func ParseDirectMessage(b []byte) (*DirectMessage, error) {
+	r := NewReader(b)
+	m := &DirectMessage{Clock: Clock(r.Uint64())}
+	m.Message.parseBody(r)
+	return parsed("direct message", m, r)
+}
+
+// A DirectAck says that every reliable direct message of the receiving device
+// up to Number is on the sender's disk.
+type DirectAck struct {
+	Number uint64
+}
+
+func (m *DirectAck) Append(b []byte) []byte {
+	return binary.BigEndian.AppendUint64(b, m.Number) // Number (64)
+}
+
+func ParseDirectAck(b []byte) (*DirectAck, error) {
+	r := NewReader(b)
+	m := &DirectAck{Number: r.Uint64()}
+	return parsed("direct ack", m, r)
+}
+
+// A Key hands on the secret of a room's epoch. The receiver believes it only
+// if it fits the commitment in the entry.
+type Key struct {
+	Room   RoomID
+	Entry  Hash // the entry that began the epoch
+	Secret [32]byte
+}
+
+func (m *Key) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)      // Room (256)
+	b = append(b, m.Entry[:]...)     // Entry (256)
+	return append(b, m.Secret[:]...) // Secret (256)
+}
+
+func ParseKey(b []byte) (*Key, error) {
+	r := NewReader(b)
+	m := &Key{}
+	r.Fill(m.Room[:])
+	r.Fill(m.Entry[:])
+	r.Fill(m.Secret[:])
+	return parsed("key", m, r)
+}
+
+// A RoomInfo describes one room in the answer to FrameRooms. Private rooms
+// are described to their members only.
+type RoomInfo struct {
+	Room    RoomID
+	Admin   AccountID // seat 1
+	Seq     uint64    // of the head of the log
+	Head    Hash
+	Members uint16 // people
+	Private bool
+	Member  bool // whether the one who asked is a member
+	Name    string
+	Topic   string
+}
+
+func (m *RoomInfo) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)                     // Room (256)
+	b = append(b, m.Admin[:]...)                    // Admin (128)
+	b = binary.BigEndian.AppendUint64(b, m.Seq)     // Seq (64)
+	b = append(b, m.Head[:]...)                     // Head (256)
+	b = binary.BigEndian.AppendUint16(b, m.Members) // Members (16)
+	b = AppendBool(b, m.Private)                    // Private (8)
+	b = AppendBool(b, m.Member)                     // Member (8)
+	b = AppendString8(b, m.Name, MaxRoomName)       // Name Length (8), Name (..)
+	return AppendString16(b, m.Topic, MaxTopic)     // Topic Length (16), Topic (..)
+}
+
+func ParseRoomInfo(b []byte) (*RoomInfo, error) {
+	r := NewReader(b)
+	m := &RoomInfo{}
+	r.Fill(m.Room[:])
+	r.Fill(m.Admin[:])
+	m.Seq = r.Uint64()
+	r.Fill(m.Head[:])
+	m.Members = r.Uint16()
+	m.Private = r.Bool()
+	m.Member = r.Bool()
+	m.Name = r.String8(MaxRoomName)
+	m.Topic = r.String16(MaxTopic)
+	return parsed("room info", m, r)
+}
+
+// A Join asks the room's writer to admit the device that asks.
+type Join struct {
+	Room RoomID
+}
+
+func (m *Join) Append(b []byte) []byte { return append(b, m.Room[:]...) }
+
+func ParseJoin(b []byte) (*Join, error) {
+	r := NewReader(b)
+	m := &Join{}
+	r.Fill(m.Room[:])
+	return parsed("join", m, r)
+}
+
+// A Part tells the room's writer that the person who asks leaves the room.
+// The signed leave travels by multicast too; this is the copy that arrives.
+type Part struct {
+	Room   RoomID
+	Packet []byte // the sealed room packet of kind leave
+}
+
+func (m *Part) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)   // Room (256)
+	return append(b, m.Packet...) // Packet (..)
+}
+
+func ParsePart(b []byte) (*Part, error) {
+	r := NewReader(b)
+	m := &Part{}
+	r.Fill(m.Room[:])
+	m.Packet = r.Rest()
+	return parsed("part", m, r)
+}
+
+// A Base tells who joins where a device's reliable messages begin for it.
+type Base struct {
+	Device DeviceID
+	Number uint64 // the highest rseq known of the device
+}
+
+func (m *Base) Append(b []byte) []byte {
+	b = append(b, m.Device[:]...)                     // Device (64)
+	return binary.BigEndian.AppendUint64(b, m.Number) // Number (64)
+}
+
+func ParseBase(b []byte) (*Base, error) {
+	r := NewReader(b)
+	m := &Base{}
+	r.Fill(m.Device[:])
+	m.Number = r.Uint64()
+	return parsed("base", m, r)
+}
+
+// A LogRange asks for the entries of a room's log, on every branch, whose
+// number is From or higher.
+type LogRange struct {
+	Room RoomID
+	From uint64
+}
+
+func (m *LogRange) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)                     // Room (256)
+	return binary.BigEndian.AppendUint64(b, m.From) // From (64)
+}
+
+func ParseLogRange(b []byte) (*LogRange, error) {
+	r := NewReader(b)
+	m := &LogRange{}
+	r.Fill(m.Room[:])
+	m.From = r.Uint64()
+	return parsed("log range", m, r)
+}
+
+// A KeyRequest asks for the secret of a room's epoch.
+type KeyRequest struct {
+	Room  RoomID
+	Entry Hash
+}
+
+func (m *KeyRequest) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)     // Room (256)
+	return append(b, m.Entry[:]...) // Entry (256)
+}
+
+func ParseKeyRequest(b []byte) (*KeyRequest, error) {
+	r := NewReader(b)
+	m := &KeyRequest{}
+	r.Fill(m.Room[:])
+	r.Fill(m.Entry[:])
+	return parsed("key request", m, r)
+}
+
+// A Refused says why a question was not granted.
+type Refused struct {
+	Code string // snake case, as in the program's contract
+	Text string // for people; sanitised by who shows it
+}
+
+func (m *Refused) Append(b []byte) []byte {
+	b = AppendString8(b, m.Code, 64)            // Code Length (8), Code (..)
+	return AppendString16(b, m.Text, MaxReason) // Text Length (16), Text (..)
+}
+
+func ParseRefused(b []byte) (*Refused, error) {
+	r := NewReader(b)
+	m := &Refused{Code: r.String8(64), Text: r.String16(MaxReason)}
+	return parsed("refused", m, r)
+}
+
+func parsed[T any](name string, m *T, r *Reader) (*T, error) {
+	if err := r.Done(); err != nil {
+		return nil, named(name, err)
+	}
+	return m, nil
+}

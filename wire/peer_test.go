@@ -1,0 +1,144 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+type appender interface{ Append([]byte) []byte }
+
+// peerParsers takes every body of the peer conversation apart, by frame type.
+var peerParsers = map[uint8]func([]byte) (appender, error){
+	FrameHello:     erase(ParseHello),
+	FramePing:      erase(ParsePing),
+	FrameDirect:    erase(ParseDirectMessage),
+	FrameDirectAck: erase(ParseDirectAck),
+	FrameKey:       erase(ParseKey),
+	FrameRoomInfo:  erase(ParseRoomInfo),
+	FrameJoin:      erase(ParseJoin),
+	FrameBase:      erase(ParseBase),
+	FrameLog:       erase(ParseLogRange),
+	FrameKeyOf:     erase(ParseKeyRequest),
+	FramePart:      erase(ParsePart),
+	FrameRefused:   erase(ParseRefused),
+}
+
+func erase[T appender](parse func([]byte) (T, error)) func([]byte) (appender, error) {
+	return func(b []byte) (appender, error) {
+		m, err := parse(b)
+		if err != nil {
+			return nil, err
+		}
+		return m, nil
+	}
+}
+
+var peerTable = []struct {
+	name string
+	typ  uint8
+	m    appender
+	hex  string
+	tail bool // the last field takes what is left, so prefixes and more bytes parse too
+}{
+	{"hello", FrameHello, &Hello{Version: 1, Boot: 2, Time: 0x0102030405, CRLNumber: 7},
+		"0001 0000000000000002 0000000102030405 0000000000000007 00000000", false},
+	{"ping", FramePing, &Ping{Nonce: 0xabcdef}, "0000000000abcdef" + strings.Repeat("00", pingPadding), false},
+	{"direct message", FrameDirect, &DirectMessage{Clock: 0x10001, Message: Message{Number: 3, Ref: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}, Text: "hi ✓"}},
+		"0000000000010001 0000000000000003 04 0102030405060708 686920e29c93", true},
+	{"action", FrameDirect, &DirectMessage{Message: Message{Number: 1, Verb: Action, Text: "waves"}},
+		"0000000000000000 0000000000000001 01 7761766573", true},
+	{"direct ack", FrameDirectAck, &DirectAck{Number: 9}, "0000000000000009", false},
+	{"key", FrameKey, &Key{Room: RoomID{1}, Entry: Hash{2}, Secret: [32]byte{3}},
+		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31) + "03" + strings.Repeat("00", 31), false},
+	{"room info", FrameRoomInfo, &RoomInfo{Room: RoomID{1}, Admin: AccountID{2}, Seq: 5, Head: Hash{3}, Members: 4, Member: true, Name: "#lab", Topic: "t"},
+		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 15) + "0000000000000005" + "03" + strings.Repeat("00", 31) +
+			"0004 00 01 04 236c6162 0001 74", false},
+	{"join", FrameJoin, &Join{Room: RoomID{9}}, "09" + strings.Repeat("00", 31), false},
+	{"base", FrameBase, &Base{Device: DeviceID{1}, Number: 2}, "0100000000000000 0000000000000002", false},
+	{"log range", FrameLog, &LogRange{Room: RoomID{1}, From: 4}, "01" + strings.Repeat("00", 31) + "0000000000000004", false},
+	{"key request", FrameKeyOf, &KeyRequest{Room: RoomID{1}, Entry: Hash{2}}, "01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31), false},
+	{"part", FramePart, &Part{Room: RoomID{1}, Packet: []byte{0x11, 0}}, "01" + strings.Repeat("00", 31) + "1100", true},
+	{"refused", FrameRefused, &Refused{Code: "banned", Text: "no"}, "06 62616e6e6564 0002 6e6f", false},
+}
+
+func TestPeerMessages(t *testing.T) {
+	for _, tt := range peerTable {
+		t.Run(tt.name, func(t *testing.T) {
+			want, err := hex.DecodeString(strings.ReplaceAll(tt.hex, " ", ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := tt.m.Append([]byte("before"))
+			if !bytes.Equal(got, append([]byte("before"), want...)) {
+				t.Errorf("appended\n%x, want\n%x", got[6:], want)
+			}
+			parse := peerParsers[tt.typ]
+			m, err := parse(want)
+			if err != nil {
+				t.Fatalf("parsing: %v", err)
+			}
+			if !reflect.DeepEqual(m, tt.m) {
+				t.Errorf("parsed %+v, want %+v", m, tt.m)
+			}
+			if tt.tail {
+				return
+			}
+			for n := range want {
+				if m, err := parse(want[:n]); err == nil {
+					t.Errorf("the first %d bytes parsed as %+v", n, m)
+				}
+			}
+			if _, err := parse(append(want, 0)); !errors.Is(err, ErrTrailing) {
+				t.Errorf("one byte more: %v, want %v", err, ErrTrailing)
+			}
+		})
+	}
+}
+
+func TestPeerMessagesRefused(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		typ  uint8
+		hex  string
+		want error
+	}{
+		{"direct message number 0", FrameDirect, "0000000000000000 0000000000000000 00 61", ErrValue},
+		{"direct message reserved bit", FrameDirect, "0000000000000000 0000000000000001 08 61", ErrReserved},
+		{"direct message not UTF-8", FrameDirect, "0000000000000000 0000000000000001 00 ff", ErrUTF8},
+		{"direct message cut short", FrameDirect, "0000000000000000 0000000000000001", ErrTruncated},
+		{"ping with padding", FramePing, "0000000000000001" + strings.Repeat("00", pingPadding-1) + "01", ErrReserved},
+		{"refused with a long code", FrameRefused, "41" + strings.Repeat("61", 65) + "0000", ErrTooLong},
+	} {
+		b, err := hex.DecodeString(strings.ReplaceAll(tt.hex, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := peerParsers[tt.typ](b); !errors.Is(err, tt.want) {
+			t.Errorf("%s: %v, want %v", tt.name, err, tt.want)
+		}
+	}
+}
+
+// Whatever is accepted is written back byte for byte.
+func FuzzParsePeer(f *testing.F) {
+	for _, tt := range peerTable {
+		f.Add(tt.typ, tt.m.Append(nil))
+	}
+	f.Fuzz(func(t *testing.T, typ uint8, b []byte) {
+		parse := peerParsers[typ]
+		if parse == nil {
+			return
+		}
+		m, err := parse(b)
+		if err != nil {
+			return
+		}
+		if got := m.Append(nil); !bytes.Equal(got, b) {
+			t.Errorf("%#x: accepted %x, wrote back %x", typ, b, got)
+		}
+	})
+}
