@@ -1,0 +1,132 @@
+// Package account holds authd's rules about people: which names may be taken,
+// how a password is verified, how often one may try, how many devices a
+// person has, and what must be on record before a certificate is signed.
+//
+// It is not the server and not the database. It does no network or file I/O
+// of its own, starts no goroutine and never reads the clock: a [Registrar]
+// reaches what is stored through the [Store] it is given, and the time comes
+// in as an argument. One goroutine at a time may use it; authd/server holds a
+// lock around it.
+//
+// Start reading at [Registrar.Start] and [Registrar.Finish]: the two halves of
+// a log-in, with the client's slow hash between them.
+package account
+
+import (
+	"errors"
+	"time"
+
+	"lanchat/wire"
+	"lanchat/wire/realm"
+)
+
+// What a Store says no with. Anything else is a failure of the machine, to be
+// answered with "try later".
+var (
+	ErrNotFound    = errors.New("not found")
+	ErrNameTaken   = errors.New("name in use or in quarantine")
+	ErrDeviceTaken = errors.New("device belongs to another account")
+	// ErrUnavailable is what a store that cannot write just now wraps: disk
+	// full, I/O error, read-only, busy for too long. Nothing was changed.
+	ErrUnavailable = errors.New("database unavailable, try later")
+)
+
+// An Account is a person's record.
+type Account struct {
+	ID       wire.AccountID
+	Name     string   // unique; see wire/realm.CheckName
+	NameSeq  uint64   // counts the account's names, from 1
+	Salt     [16]byte // the server salt: part of the salt of the client's hash
+	Salt2    [16]byte
+	Verifier [32]byte // HMAC-SHA-256(pepper, Salt2 ‖ prehash)
+	Disabled bool
+	Created  time.Time
+}
+
+// A Device is one key of an account.
+type Device struct {
+	Key     wire.DeviceKey
+	Account wire.AccountID
+	Name    string // what the person calls it, printable, at most MaxDeviceName bytes
+	Created time.Time
+	Expires time.Time // end of its newest certificate
+	Revoked bool
+}
+
+// MaxDeviceName is the longest device name kept, in bytes.
+const MaxDeviceName = 64
+
+// A Summary is an account as an operator sees it.
+type Summary struct {
+	Account
+	Devices int // not revoked
+}
+
+// A Store keeps accounts and the certificates that were granted, each recorded
+// before it is signed: what authd vouches for is always on record. Every method that changes something is one
+// transaction, on disk when it returns nil, and without effect otherwise. No
+// method takes a context: what has begun is finished whether or not the asker
+// is still there, and none takes longer than the store's own time limit.
+type Store interface {
+	// Find returns the account that goes by name, or ErrNotFound.
+	Find(name string) (Account, error)
+	// Get returns the account with the id, or ErrNotFound.
+	Get(id wire.AccountID) (Account, error)
+	// Taken reports whether at now the name is in use or in quarantine.
+	Taken(name string, now time.Time) (bool, error)
+	// Device returns the device with the key, or ErrNotFound.
+	Device(key wire.DeviceKey) (Device, error)
+	// Devices returns the account's devices, oldest first.
+	Devices(id wire.AccountID) ([]Device, error)
+
+	// Create stores a new account, its first device and that device's
+	// certificate: all three or nothing. ErrNameTaken (in quarantine at
+	// a.Created counts), ErrDeviceTaken.
+	Create(a Account, d Device, g realm.Grant) error
+	// Admit stores a log-in: the device, new or known, and its certificate;
+	// it forgets the account's failures. ErrDeviceTaken; ErrNotFound if the
+	// account is gone.
+	Admit(d Device, g realm.Grant) error
+	// Renew stores a further certificate of a known device. ErrNotFound if
+	// the device or its account is gone.
+	Renew(g realm.Grant) error
+
+	// Failures returns how many log-ins failed for who since the last that
+	// did not.
+	Failures(who []byte) (int, error)
+	// Fail counts one more.
+	Fail(who []byte, now time.Time) error
+
+	// ForgetFailures sets the count back to zero.
+	ForgetFailures(who []byte) error
+
+	// Add stores an account without devices. ErrNameTaken.
+	Add(a Account) error
+	// SetPassword replaces what the password is verified by, and forgets the
+	// failures. ErrNotFound.
+	SetPassword(id wire.AccountID, salt, salt2 [16]byte, verifier [32]byte) error
+	// Disable shuts an account out: its certificates count as revoked until
+	// Enable. ErrNotFound.
+	Disable(id wire.AccountID, now time.Time) error
+	Enable(id wire.AccountID) error
+	// Revoke shuts a device and all its certificates out, for ever.
+	// ErrNotFound.
+	Revoke(key wire.DeviceKey, now time.Time) error
+	// Remove deletes an account and its devices, revokes its certificates and
+	// keeps the name in quarantine until the given time or the end of its
+	// last certificate, whichever is later. ErrNotFound.
+	Remove(id wire.AccountID, now, until time.Time) error
+	// List returns all accounts by name.
+	List() ([]Summary, error)
+	// Count returns the number of accounts.
+	Count() (int, error)
+
+	// Version returns a number that differs from the last when another program
+	// has changed something: the operator's commands.
+	Version() (int64, error)
+
+	// NextCRL takes the next number of the revocation list,
+	// max(last+1, unix seconds of now), and returns it with the revoked
+	// certificates that end after since.
+	NextCRL(now, since time.Time) (number uint64, revoked []realm.Revoked, err error)
+}

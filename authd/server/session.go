@@ -1,0 +1,312 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"lanchat/authd/account"
+	"lanchat/wire"
+	"lanchat/wire/link"
+	"lanchat/wire/realm"
+)
+
+// A session is one connection. What it may ask for depends on how it came:
+//
+//	self-signed certificate          token, or one that ended ≤ 90 days ago
+//	(a stranger, for 15 s)           (for as long as it likes)
+//	  START … FINISH ─► GRANT          RENEW ─► GRANT
+//	                                   PING ─► PONG
+//	                                   ROSTER ─► ROSTER PAGE
+//	                                   ◄─ CRL, at once and whenever it changes
+type session struct {
+	s       *Server
+	conn    *quic.Conn
+	key     wire.DeviceKey
+	device  wire.DeviceID
+	token   atomic.Pointer[realm.Token] // nil for a stranger; RENEW replaces it
+	changed chan struct{}               // there is a new revocation list
+}
+
+// errMalformed says that a request was not understood.
+var errMalformed = errors.New("request not understood")
+
+// answer answers one request: one stream.
+func (ses *session) answer(stream *quic.Stream) {
+	defer stream.CancelRead(0) // nothing more is wanted, whatever was asked
+	stream.SetDeadline(time.Now().Add(requestTime))
+
+	reply, err := ses.reply(stream)
+	if err != nil {
+		reply = ses.refusal(err)
+	}
+	if err := link.WriteAuth(stream, reply); err != nil {
+		stream.CancelWrite(0)
+		return
+	}
+	stream.Close()
+}
+
+// reply reads a request, and for a log-in the rest of the conversation, and
+// returns the answer.
+func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
+	m, err := link.ReadAuth(stream)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	token := ses.token.Load()
+	switch m := m.(type) {
+	case *wire.AuthStart:
+		if token != nil {
+			return nil, &account.Refusal{Code: wire.CodeBadRequest, Text: "this device is logged in: log out first"}
+		}
+		return ses.logIn(stream, m)
+	case *wire.AuthRenew, *wire.AuthPing, *wire.AuthRoster:
+		if token == nil {
+			return nil, &account.Refusal{Code: wire.CodeNotAuthenticated, Text: "log in first"}
+		}
+		now := time.Now()
+		if err := ses.allowed(now, token); err != nil {
+			return nil, err
+		}
+		switch m := m.(type) {
+		case *wire.AuthRenew:
+			return ses.renew(now, token)
+		case *wire.AuthPing:
+			return &wire.AuthPong{Nonce: m.Nonce, Time: wire.UnixMilli(now)}, nil
+		case *wire.AuthRoster:
+			return ses.s.page(ses, m.After, now), nil
+		}
+	}
+	return nil, fmt.Errorf("%w: type %#02x at this point", errMalformed, m.FrameType())
+}
+
+// refusal puts an error into words for the other side, and into the log.
+func (ses *session) refusal(err error) *wire.AuthRefusal {
+	s := ses.s
+	from := addrOf(ses.conn.RemoteAddr())
+	m := &wire.AuthRefusal{}
+	if r, ok := errors.AsType[*account.Refusal](err); ok {
+		m.Code, m.Text = r.Code, r.Text
+		if r.RetryAfter > 0 { // rounded up: a second too early is refused again
+			m.RetryAfter = uint32(min(math.Ceil(r.RetryAfter.Seconds()), math.MaxUint32))
+		}
+		s.log.Info("refused", "code", m.Code, "from", from, "device", ses.device)
+	} else if errors.Is(err, errMalformed) {
+		m.Code, m.Text = wire.CodeBadRequest, "the request was not understood"
+		s.stats.malformed.Add(1)
+		s.log.Debug("malformed request", "from", from, "device", ses.device, "err", err)
+	} else {
+		m.Code, m.RetryAfter, m.Text = wire.CodeUnavailable, unavailable, "authd can't do this just now, try again later"
+		s.log.Error("answering a request", "from", from, "device", ses.device, "err", err)
+	}
+	s.stats.refuse(m.Code)
+	return m
+}
+
+func (ses *session) source() netip.Addr { return addrOf(ses.conn.RemoteAddr()).Addr() }
+
+// allowed asks whether the token's account and device are still good.
+func (ses *session) allowed(now time.Time, token *realm.Token) error {
+	ses.s.rules.Lock()
+	defer ses.s.rules.Unlock()
+	_, err := ses.s.reg.Allowed(now, token.Account, ses.key)
+	return err
+}
+
+// logIn has the longer conversation: START is m, then CHALLENGE, FINISH, and
+// the GRANT that it returns.
+func (ses *session) logIn(stream *quic.Stream, m *wire.AuthStart) (wire.AuthMessage, error) {
+	s := ses.s
+	if m.Method != wire.AuthPrehash {
+		return nil, &account.Refusal{Code: wire.CodeMethodUnknown, Text: "this realm does not know that way to log in: a newer authd is needed"}
+	}
+	stream.SetDeadline(time.Now().Add(strangerLife)) // the client hashes meanwhile
+
+	now := time.Now()
+	s.rules.Lock()
+	attempt, err := s.reg.Start(now, account.Request{
+		Register: m.Kind == wire.AuthRegister, Name: m.Name, Invite: m.Invite, Source: ses.source(),
+	})
+	s.rules.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	challenge := &wire.AuthChallenge{
+		Salt:      attempt.Salt,
+		Time:      wire.UnixMilli(now),
+		MinLength: uint8(max(s.cfg.MinPassword, realm.DefaultMinLength)),
+		MinScore:  uint8(min(max(s.cfg.MinScore, realm.DefaultMinScore), 4)),
+	}
+	if err := link.WriteAuth(stream, challenge); err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	next, err := link.ReadAuth(stream)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errMalformed, err)
+	}
+	finish, ok := next.(*wire.AuthFinish)
+	if !ok {
+		return nil, fmt.Errorf("%w: type %#02x instead of FINISH", errMalformed, next.FrameType())
+	}
+
+	now = time.Now()
+	s.rules.Lock()
+	grant, err := s.reg.Finish(now, attempt, finish.Prehash, ses.key, finish.Device)
+	s.rules.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	reply, err := ses.sign(now, grant)
+	if err != nil {
+		return nil, err
+	}
+	if grant.Registered {
+		s.stats.registered.Add(1)
+		s.log.Info("registered", "user", grant.Name, "device", ses.device, "from", ses.source())
+	} else {
+		s.stats.loggedIn.Add(1)
+		s.log.Info("logged in", "user", grant.Name, "device", ses.device, "from", ses.source())
+	}
+	return reply, nil
+}
+
+func (ses *session) renew(now time.Time, token *realm.Token) (wire.AuthMessage, error) {
+	s := ses.s
+	s.rules.Lock()
+	grant, err := s.reg.Renew(now, token.Account, ses.key, ses.source())
+	s.rules.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	reply, err := ses.sign(now, grant)
+	if err != nil {
+		return nil, err
+	}
+	s.stats.renewed.Add(1)
+	s.log.Info("renewed", "user", grant.Name, "device", ses.device, "from", ses.source())
+	return reply, nil
+}
+
+// sign makes the certificate that is on record.
+func (ses *session) sign(now time.Time, grant *account.Grant) (*wire.AuthGrant, error) {
+	s := ses.s
+	ca := s.keys.issuer()
+	cert, err := ca.IssueToken(nil, grant.Grant)
+	if err != nil {
+		return nil, fmt.Errorf("signing a certificate: %w", err)
+	}
+	if ses.token.Load() != nil {
+		if t, err := s.verifier.Device(chain(cert, ca), now); err == nil {
+			ses.token.Store(t) // the roster shows it from now on
+		}
+	}
+	return &wire.AuthGrant{
+		Leaf:    cert.Raw,
+		Issuing: ca.Cert.Raw,
+		Root:    s.keys.Realm.Root.Raw,
+		CRL:     s.verifier.CRL().DER,
+		Time:    wire.UnixMilli(now),
+	}, nil
+}
+
+// push gives the other side the revocation list, now and whenever there is a
+// new one.
+func (ses *session) push() {
+	for {
+		if err := ses.pushCRL(); err != nil && ses.conn.Context().Err() == nil {
+			ses.s.log.Debug("pushing the revocation list", "device", ses.device, "err", err)
+		}
+		select {
+		case <-ses.changed:
+		case <-ses.conn.Context().Done():
+			return
+		}
+	}
+}
+
+func (ses *session) pushCRL() error {
+	crl := ses.s.verifier.CRL()
+	if crl.Number == 0 {
+		return nil // none could be made so far; it will come
+	}
+	ctx, cancel := context.WithTimeout(ses.conn.Context(), pushTime)
+	defer cancel()
+	stream, err := ses.conn.OpenUniStreamSync(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	stream.SetWriteDeadline(now.Add(pushTime))
+	if err := link.WriteAuth(stream, &wire.AuthCRL{Issuing: crl.Issuing, CRL: crl.DER, Time: wire.UnixMilli(now)}); err != nil {
+		stream.CancelWrite(0)
+		return err
+	}
+	return stream.Close()
+}
+
+// page returns the devices that are connected, after the given one and without
+// the asker's own.
+func (s *Server) page(asker *session, after wire.DeviceID, now time.Time) *wire.AuthRosterPage {
+	var local []netip.Addr
+	if s.cfg.LocalAddrs != nil {
+		local = s.cfg.LocalAddrs()
+	}
+	askerLocal := asker.source().IsLoopback()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := new(wire.AuthRosterPage)
+	_, i := s.find(after)
+	for i < len(s.roster) {
+		d := s.roster[i].device
+		_, next := s.find(d)
+		same := s.roster[i:next]
+		i = next
+		token := same[len(same)-1].token.Load()
+		if d == asker.device || s.verifier.Check(token, now) != nil {
+			continue
+		}
+		known := slices.ContainsFunc(p.Issuers, func(der []byte) bool { return slices.Equal(der, token.Issuing) })
+		if len(p.Entries) == wire.MaxRosterEntries || !known && len(p.Issuers) == wire.MaxRosterIssuers {
+			p.More = true
+			break
+		}
+		if !known {
+			p.Issuers = append(p.Issuers, token.Issuing)
+		}
+		p.Entries = append(p.Entries, wire.RosterEntry{Leaf: token.Leaf, Addrs: candidates(same, local, askerLocal)})
+	}
+	return p
+}
+
+// candidates returns where the device of these sessions may be found, the
+// newest first. One that came over loopback is on this host, which has other
+// addresses for askers elsewhere.
+func candidates(sessions []*session, local []netip.Addr, askerLocal bool) []netip.AddrPort {
+	var all []netip.AddrPort
+	add := func(a netip.Addr, port uint16) {
+		ap := netip.AddrPortFrom(a.WithZone(""), port)
+		if len(all) < wire.MaxRosterAddresses && ap.IsValid() && !slices.Contains(all, ap) {
+			all = append(all, ap)
+		}
+	}
+	for _, ses := range slices.Backward(sessions) {
+		ap := addrOf(ses.conn.RemoteAddr())
+		if ap.Addr().IsLoopback() && !askerLocal {
+			for _, a := range local {
+				add(a.Unmap(), ap.Port())
+			}
+			continue
+		}
+		add(ap.Addr(), ap.Port())
+	}
+	return all
+}

@@ -1,0 +1,67 @@
+-- A database of schema version 1 with something in every table. Never changed.
+
+PRAGMA application_id = 0x6c636164; -- "lcad"
+
+CREATE TABLE realm (
+    one        INTEGER PRIMARY KEY CHECK (one = 1),
+    id         BLOB    NOT NULL CHECK (length(id) = 32),
+    crl_number INTEGER NOT NULL DEFAULT 0, -- only ever rises
+    boot       INTEGER NOT NULL DEFAULT 0  -- rises at each start
+) STRICT;
+
+CREATE TABLE account (
+    id       BLOB    PRIMARY KEY CHECK (length(id) = 16),
+    name     TEXT    NOT NULL UNIQUE,
+    name_seq INTEGER NOT NULL,
+    method   INTEGER NOT NULL,  -- of authentication: 1 is a pre-hashed password
+    salt     BLOB    NOT NULL CHECK (length(salt) = 16),
+    salt2    BLOB    NOT NULL CHECK (length(salt2) = 16),
+    verifier BLOB    NOT NULL CHECK (length(verifier) = 32),
+    disabled INTEGER,           -- since when, or NULL
+    created  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE device (
+    key     BLOB    PRIMARY KEY CHECK (length(key) = 32),
+    account BLOB    NOT NULL REFERENCES account (id) ON DELETE CASCADE,
+    name    TEXT    NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER NOT NULL,   -- end of its newest certificate
+    revoked INTEGER             -- when, or NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX device_account ON device (account);
+
+CREATE TABLE certificate (
+    serial     BLOB    PRIMARY KEY CHECK (length(serial) = 16),
+    account    BLOB    NOT NULL,
+    key        BLOB    NOT NULL,
+    name       TEXT    NOT NULL,
+    name_seq   INTEGER NOT NULL,
+    not_before INTEGER NOT NULL,
+    not_after  INTEGER NOT NULL,
+    revoked    INTEGER          -- when, or NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX certificate_account ON certificate (account);
+CREATE INDEX certificate_not_after ON certificate (not_after);
+CREATE INDEX certificate_revoked ON certificate (revoked) WHERE revoked IS NOT NULL;
+
+CREATE TABLE quarantine (
+    name  TEXT    PRIMARY KEY,
+    until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE failure (
+    who   BLOB    PRIMARY KEY,
+    count INTEGER NOT NULL,
+    last  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+PRAGMA user_version = 1;
+INSERT INTO realm VALUES (1, x'0102030000000000000000000000000000000000000000000000000000000000', 1900000000, 1900000500);
+INSERT INTO account VALUES (x'01000000000000000000000000000000', 'alice', 1, 1, x'01010000000000000000000000000000', x'01020000000000000000000000000000', x'0103000000000000000000000000000000000000000000000000000000000000', NULL, 1800000000);
+INSERT INTO device VALUES (x'0100000000000000000000000000000000000000000000000000000000000000', x'01000000000000000000000000000000', 'laptop', 1800000000, 1802592000, NULL);
+INSERT INTO certificate VALUES (x'40010000000000000000000000000000', x'01000000000000000000000000000000', x'0100000000000000000000000000000000000000000000000000000000000000', 'alice', 1, 1800000000, 1802592000, NULL);
+INSERT INTO quarantine VALUES ('carol', 1802592000);
+INSERT INTO failure VALUES (x'01000000000000000000000000000000', 7, 1800000000);
