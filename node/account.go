@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"lanchat/node/host"
+	"lanchat/node/ui"
+	"lanchat/wire/clean"
+	"lanchat/wire/realm"
+)
+
+// accountCommands are those about the person's account on this device.
+func (o *options) accountCommands() []*cobra.Command {
+	trust := &cobra.Command{Use: "trust", Short: "Shows or replaces the realm this directory trusts", Args: usage(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return usagef("say which: node trust list") }}
+	trust.AddCommand(&cobra.Command{
+		Use: "list", Short: "Shows the realm this directory trusts", Args: usage(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return o.trustList() },
+	})
+	return []*cobra.Command{
+		{Use: "login", Short: "Logs this device in to an account", Args: usage(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
+			return o.logIn(host.Credentials{LogIn: true})
+		}},
+		{Use: "register", Short: "Makes an account and logs this device in", Args: usage(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
+			return o.logIn(host.Credentials{Register: true})
+		}},
+		{Use: "logout", Short: "Removes the token from this device", Args: usage(cobra.NoArgs), RunE: func(*cobra.Command, []string) error { return o.logOut() }},
+		trust,
+	}
+}
+
+// logIn gets a token and keeps it.
+func (o *options) logIn(how host.Credentials) error {
+	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
+	if err != nil {
+		ask = nil
+	}
+	n, err := o.open(ask)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if t := n.profile.Token(); t != nil {
+		return fmt.Errorf("this device is logged in as %s already: node logout first", t.Name)
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	n.config.Enter.Credentials = func(ctx context.Context, r realm.Realm, problem error) (host.Credentials, error) {
+		c, err := n.credentials(ctx, r, problem)
+		c.Register, c.LogIn = how.Register, how.LogIn
+		return c, err
+	}
+	n.opts.register = how.Register
+	n.config.Enter.Patience = findAuthd
+	n.config.Face = ui.NewLine(ui.LineConfig{}) // what is refused, the error says
+	defer n.config.Face.Close()
+	if err := host.LogIn(ctx, n.config); err != nil {
+		return err
+	}
+	_, err = fmt.Printf("logged in as %s in the realm %s\n", n.profile.Token().Name, clean.Line(n.profile.Pin().Name, realm.MaxRealmName))
+	return err
+}
+
+// logOut removes the token.
+func (o *options) logOut() error {
+	n, err := o.open(nil)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	if n.profile.Token() == nil {
+		return errNobodyToAsk
+	}
+	return n.profile.Forget()
+}
+
+// trustList prints the realm that the data directory trusts.
+func (o *options) trustList() error {
+	n, err := o.open(nil)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	pin := n.profile.Pin()
+	if pin == nil {
+		_, err := fmt.Println("no realm is trusted yet")
+		return err
+	}
+	_, err = fmt.Printf("%s  %s  since %s\n", pin.Fingerprint(), clean.Line(pin.Name, realm.MaxRealmName), pin.Since.Format("2006-01-02"))
+	return err
+}

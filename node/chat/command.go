@@ -1,0 +1,469 @@
+package chat
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"lanchat/wire"
+	"lanchat/wire/clean"
+	"lanchat/wire/realm"
+)
+
+// A saying is text on its way to a chat.
+type saying struct {
+	text    string
+	mode    Mode
+	action  bool
+	replyTo MessageID
+	ref     string
+}
+
+// A call is one command being carried out.
+type call struct {
+	now  time.Time
+	verb string
+	args []string // words behind the command
+	rest string   // everything behind the command, as typed
+	chat string   // the chat it is about: the command's own, or the current one
+	ref  string
+}
+
+// A verb is a command of the chat: "/name".
+type verb struct {
+	name  string
+	alias string // another full name
+	args  string // usage, behind the name
+	help  string // one line
+	min   int    // arguments at least
+	max   int    // arguments at most; -1: any
+	do    func(*Core, *call)
+}
+
+// verbs is every command, by name. It is filled in init since help lists it.
+var verbs []verb
+
+func init() {
+	verbs = []verb{
+		{name: "create", args: "#room [--private]", help: "make a room; you are its admin", min: 1, max: 2, do: (*Core).doCreate},
+		{name: "dm", args: "user", help: "make the chat with a person the current one", min: 1, max: 1, do: (*Core).doDM},
+		{name: "fingerprint", help: "show the realm's fingerprint and this device's id", do: (*Core).doFingerprint},
+		{name: "help", args: "[command]", help: "list the commands, or explain one", max: 1, do: (*Core).doHelp},
+		{name: "join", args: "#room", help: "enter a room", min: 1, max: 1, do: (*Core).doJoin},
+		{name: "me", args: "text", help: "say what you do: /me waves", min: 1, max: -1, do: (*Core).doMe},
+		{name: "mode", args: "[reliable|fast]", help: "how your messages of this chat travel", max: 1, do: (*Core).doMode},
+		{name: "msg", args: "user text", help: "write to one person", min: 2, max: -1, do: (*Core).doMsg},
+		{name: "mute", args: "[chat] [duration]", help: "silence a chat's alerts: /mute #lab 2h", max: 2, do: (*Core).doMute},
+		{name: "names", args: "[#room]", help: "who is in the room", max: 1, do: (*Core).doNames},
+		{name: "notify", args: "all|mentions|none", help: "what of this chat rings", min: 1, max: 1, do: (*Core).doNotify},
+		{name: "part", args: "[#room]", help: "leave a room for good", max: 1, do: (*Core).doPart},
+		{name: "quit", help: "say goodbye and end the program", do: (*Core).doQuit},
+		{name: "r", args: "text", help: "answer who wrote to you last", min: 1, max: -1, do: (*Core).doReply},
+		{name: "rooms", help: "which rooms there are", do: (*Core).doRooms},
+		{name: "unmute", args: "[chat]", help: "let a chat ring again", max: 1, do: (*Core).doUnmute},
+		{name: "users", help: "who is here", do: (*Core).doUsers},
+		{name: "whois", args: "user", help: "what is known of a person", min: 1, max: 1, do: (*Core).doWhois},
+	}
+}
+
+// Commands returns the names of all commands, without the slash, sorted.
+func Commands() []string {
+	names := make([]string, len(verbs))
+	for i, v := range verbs {
+		names[i] = v.name
+	}
+	return names
+}
+
+// Do carries out a command. What is refused shows an Error and changes
+// nothing.
+func (c *Core) Do(now time.Time, cmd Command) {
+	chat := cmp.Or(cmd.Chat, c.current)
+	if cmd.Say {
+		c.sayTo(now, chat, cmd.Text, cmd.Mode, false, cmd.Ref)
+		return
+	}
+	line := strings.TrimRight(cmd.Line, "\r\n")
+	switch {
+	case strings.TrimSpace(line) == "":
+		return
+	case strings.HasPrefix(line, "//"):
+		c.sayTo(now, chat, line[1:], cmd.Mode, false, cmd.Ref)
+		return
+	case !strings.HasPrefix(line, "/"):
+		c.sayTo(now, chat, line, cmd.Mode, false, cmd.Ref)
+		return
+	}
+	name, rest, _ := strings.Cut(strings.TrimPrefix(line, "/"), " ")
+	v, err := findVerb(name)
+	if err != nil {
+		c.refuse(cmd.Ref, "unknown_command", "%v", err)
+		return
+	}
+	rest = strings.TrimSpace(rest)
+	args := strings.Fields(rest)
+	if len(args) < v.min || v.max >= 0 && len(args) > v.max {
+		c.refuse(cmd.Ref, "bad_argument", "usage: %s", v.usage())
+		return
+	}
+	v.do(c, &call{now: now, verb: v.name, args: args, rest: rest, chat: chat, ref: cmd.Ref})
+}
+
+func (v *verb) usage() string { return strings.TrimSpace("/" + v.name + " " + v.args) }
+
+// findVerb returns the command of that name, or the only one it begins.
+func findVerb(name string) (*verb, error) {
+	name = strings.ToLower(name)
+	var begins []string
+	var found *verb
+	for i := range verbs {
+		v := &verbs[i]
+		if v.name == name || v.alias == name && name != "" {
+			return v, nil
+		}
+		if name != "" && strings.HasPrefix(v.name, name) {
+			begins = append(begins, "/"+v.name)
+			found = v
+		}
+	}
+	switch {
+	case len(begins) == 1:
+		return found, nil
+	case len(begins) > 1:
+		return nil, fmt.Errorf("/%s can be %s: type more of it", name, strings.Join(begins, ", "))
+	}
+	if near := nearest(name); near != "" {
+		return nil, fmt.Errorf("there is no command /%s; did you mean /%s?", name, near)
+	}
+	return nil, fmt.Errorf("there is no command /%s; /help lists them, and //%s sends it as text", name, name)
+}
+
+// nearest returns the command that differs from name by at most two letters.
+func nearest(name string) (near string) {
+	best := 3
+	for _, v := range verbs {
+		if d := distance(name, v.name); d < best && d < len(v.name) {
+			best, near = d, v.name
+		}
+	}
+	return near
+}
+
+// distance is the Levenshtein distance of two short strings, in bytes.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			swap := diagonal
+			if a[i] != b[j] {
+				swap++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(swap, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// sayTo sends text to the chat a person named.
+func (c *Core) sayTo(now time.Time, chat, text, mode string, action bool, ref string) {
+	s := saying{text: clean.Text(text, wire.MaxDirectText+1), action: action, ref: ref}
+	if strings.TrimSpace(s.text) == "" {
+		c.refuse(ref, "bad_argument", "there is nothing to send: type some text")
+		return
+	}
+	r, p, ok := c.findChat(chat, ref)
+	if !ok {
+		return
+	}
+	id := ChatID{}
+	if r != nil {
+		id.Room = r.id
+	} else {
+		id.Account = p.account
+	}
+	s.mode = c.settingsOf(id).mode
+	if mode != "" {
+		if s.mode, ok = ParseMode(mode); !ok {
+			c.refuse(ref, "bad_argument", "the mode %q is neither reliable nor fast", mode)
+			return
+		}
+	}
+	if r != nil {
+		c.say(now, r, s)
+	} else {
+		c.sayDirect(now, p, s)
+	}
+}
+
+// findChat returns the room one is in, or the person, that chat names; or
+// says why there is none.
+func (c *Core) findChat(chat, ref string) (*membership, *person, bool) {
+	switch {
+	case chat == "":
+		c.refuse(ref, "bad_argument", "no chat is open: /join #room, /create #room or /msg user text")
+	case strings.HasPrefix(chat, "@"):
+		if p := c.mustFindPerson(chat, ref); p != nil {
+			return nil, p, true
+		}
+	case strings.HasPrefix(chat, "#"):
+		if r := c.findRoom(chat); r != nil {
+			return r, nil, true
+		}
+		if c.offered(chat) != nil {
+			c.refuse(ref, "not_member", "you are not in %s: /join %s first", chat, chat)
+		} else {
+			c.refuse(ref, "no_such_room", "no room %s is known here: /rooms lists them, /create %s makes it", chat, chat)
+		}
+	default:
+		c.refuse(ref, "bad_argument", "a chat is #room or @user, not %q", chat)
+	}
+	return nil, nil, false
+}
+
+// mustFindPerson returns the person of that name, or says that there is none.
+func (c *Core) mustFindPerson(name, ref string) *person {
+	p := c.findPerson(name)
+	if p == nil {
+		c.refuse(ref, "no_such_user", "nobody called %q has been seen here: /users lists who is", strings.TrimPrefix(name, "@"))
+	}
+	return p
+}
+
+// myRoom returns the room a command names, or the current one.
+func (c *Core) myRoom(k *call) *membership {
+	chat := k.chat
+	if len(k.args) > 0 {
+		chat = k.args[0]
+	}
+	if !strings.HasPrefix(chat, "#") {
+		c.refuse(k.ref, "bad_argument", "name a room: /%s #room", k.verb)
+		return nil
+	}
+	r, _, _ := c.findChat(chat, k.ref)
+	return r
+}
+
+// open makes a chat the current one.
+func (c *Core) open(chat, ref string) {
+	if c.current == chat {
+		return
+	}
+	c.current = chat
+	c.show(Notice{Code: "current", Text: "you are talking in " + chat, Ref: ref, Data: chat})
+}
+
+func (c *Core) doQuit(*call) { c.work.Quit = true }
+
+func (c *Core) doMe(k *call) { c.sayTo(k.now, k.chat, k.rest, "", true, k.ref) }
+
+func (c *Core) doMsg(k *call) {
+	_, text, _ := strings.Cut(k.rest, " ")
+	if p := c.mustFindPerson(k.args[0], k.ref); p != nil {
+		c.sayTo(k.now, "@"+p.name, strings.TrimSpace(text), "", false, k.ref)
+	}
+}
+
+func (c *Core) doReply(k *call) {
+	if c.lastFrom == "" {
+		c.refuse(k.ref, "bad_argument", "nobody has written to you yet: /msg user text")
+		return
+	}
+	c.sayTo(k.now, "@"+c.lastFrom, k.rest, "", false, k.ref)
+}
+
+func (c *Core) doDM(k *call) {
+	p := c.mustFindPerson(k.args[0], k.ref)
+	switch {
+	case p == nil:
+	case p.account == c.self.account:
+		c.refuse(k.ref, "bad_argument", "that is you: choose somebody else to write to")
+	default:
+		c.open("@"+p.name, k.ref)
+	}
+}
+
+// chatOf returns the id of the chat a command is about.
+func (c *Core) chatOf(chat, ref string) (ChatID, string, bool) {
+	r, p, ok := c.findChat(chat, ref)
+	switch {
+	case !ok:
+		return ChatID{}, "", false
+	case r != nil:
+		return ChatID{Room: r.id}, "#" + r.name(), true
+	}
+	return ChatID{Account: p.account}, "@" + p.name, true
+}
+
+func (c *Core) doMode(k *call) {
+	id, chat, ok := c.chatOf(k.chat, k.ref)
+	if !ok {
+		return
+	}
+	s := c.settingsOf(id)
+	if len(k.args) > 0 {
+		if s.mode, ok = ParseMode(strings.ToLower(k.args[0])); !ok {
+			c.refuse(k.ref, "bad_argument", "the mode %q is neither reliable nor fast", k.args[0])
+			return
+		}
+		c.setSettings(id, s)
+	}
+	text := "your messages to " + chat + " are reliable: numbered, repaired and confirmed"
+	if s.mode == Fast {
+		text = "your messages to " + chat + " are fast: sent once, never repaired"
+	}
+	c.show(Notice{Code: "mode", Text: text, Ref: k.ref, Data: map[string]any{"chat": chat, "mode": s.mode.String()}})
+}
+
+func (c *Core) doMute(k *call) {
+	chat, args := k.chat, k.args
+	if len(args) > 0 && strings.IndexAny(args[0], "#@") == 0 {
+		chat, args = args[0], args[1:]
+	}
+	id, chat, ok := c.chatOf(chat, k.ref)
+	if !ok {
+		return
+	}
+	until, text := forever, chat+" is muted; /unmute "+chat+" lets it ring again"
+	if len(args) > 0 {
+		d, err := parseDuration(args[0])
+		if err != nil || len(args) > 1 {
+			c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d", strings.Join(args, " "))
+			return
+		}
+		until, text = k.now.Add(d), chat+" is muted for "+args[0]
+	}
+	s := c.settingsOf(id)
+	s.mutedUntil = until
+	c.setSettings(id, s)
+	c.show(Notice{Code: "muted", Text: text, Ref: k.ref})
+}
+
+// forever is far enough in the future for a mute without a duration.
+var forever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func (c *Core) doUnmute(k *call) {
+	chat := k.chat
+	if len(k.args) > 0 {
+		chat = k.args[0]
+	}
+	id, chat, ok := c.chatOf(chat, k.ref)
+	if !ok {
+		return
+	}
+	s := c.settingsOf(id)
+	s.mutedUntil = time.Time{}
+	c.setSettings(id, s)
+	c.show(Notice{Code: "unmuted", Text: chat + " rings again", Ref: k.ref})
+}
+
+func (c *Core) doNotify(k *call) {
+	levels := map[string]Level{"all": NotifyAll, "mentions": NotifyMentions, "none": NotifyNone}
+	level, ok := levels[strings.ToLower(k.args[0])]
+	if !ok {
+		c.refuse(k.ref, "bad_argument", "usage: /notify all|mentions|none")
+		return
+	}
+	id, chat, ok := c.chatOf(k.chat, k.ref)
+	if !ok {
+		return
+	}
+	s := c.settingsOf(id)
+	s.notify = level
+	c.setSettings(id, s)
+	c.show(Notice{Code: "notify", Text: "of " + chat + " rings: " + level.String(), Ref: k.ref})
+}
+
+// parseDuration reads "45s", "30m", "2h" or "7d".
+func parseDuration(s string) (time.Duration, error) {
+	var n int64
+	var unit string
+	if _, err := fmt.Sscanf(s, "%d%s", &n, &unit); err != nil {
+		return 0, err
+	}
+	units := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}
+	if units[unit] == 0 || n <= 0 || n > 36500 {
+		return 0, fmt.Errorf("%q is no duration", s)
+	}
+	return time.Duration(n) * units[unit], nil
+}
+
+func (c *Core) doUsers(k *call) {
+	type user struct {
+		User    string   `json:"user"`
+		Online  bool     `json:"online"`
+		Self    bool     `json:"self"`
+		Devices []string `json:"devices"`
+	}
+	list := []user{{User: c.self.name, Online: true, Self: true, Devices: []string{c.self.device.String()}}}
+	lines := []string{c.self.name + " (you)"}
+	for _, p := range c.others() {
+		u := user{User: p.name, Online: p.online(), Devices: []string{}}
+		for _, d := range p.devices {
+			u.Devices = append(u.Devices, d.id.String())
+		}
+		list = append(list, u)
+		state := " away"
+		if u.Online {
+			state = " online"
+		}
+		lines = append(lines, u.User+state)
+	}
+	if len(list) == 1 {
+		lines = append(lines, "nobody else has been seen yet")
+	}
+	c.show(Notice{Code: "users", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
+}
+
+func (c *Core) doWhois(k *call) {
+	p := c.mustFindPerson(k.args[0], k.ref)
+	if p == nil {
+		return
+	}
+	lines := []string{p.name + " (account " + p.account.String() + ")"}
+	for _, d := range p.devices {
+		state := "away"
+		if d.online || d.id == c.self.device {
+			state = "online"
+		}
+		lines = append(lines, "device "+d.id.String()+" "+state)
+	}
+	c.show(Notice{Code: "whois", Text: strings.Join(lines, "\n"), Ref: k.ref})
+}
+
+func (c *Core) doFingerprint(k *call) {
+	f := realm.FingerprintOf(c.cfg.Realm).String()
+	c.show(Notice{Code: "fingerprint", Text: "realm " + f + "\nthis device " + c.self.device.String(), Ref: k.ref,
+		Data: map[string]string{"realm": f, "device": c.self.device.String()}})
+}
+
+func (c *Core) doHelp(k *call) {
+	if len(k.args) > 0 {
+		v, err := findVerb(strings.TrimPrefix(k.args[0], "/"))
+		if err != nil {
+			c.refuse(k.ref, "unknown_command", "%v", err)
+			return
+		}
+		c.show(Notice{Code: "help", Text: v.usage() + "\n" + v.help, Ref: k.ref})
+		return
+	}
+	lines := make([]string, 0, len(verbs)+1)
+	for _, v := range verbs {
+		lines = append(lines, fmt.Sprintf("%-28s %s", v.usage(), v.help))
+	}
+	lines = append(lines, "anything else is sent to the current chat; //x sends /x")
+	c.show(Notice{Code: "help", Text: strings.Join(lines, "\n"), Ref: k.ref})
+}
+
+// sortedRooms returns the rooms one is in, by name.
+func (c *Core) sortedRooms() []*membership {
+	return slices.SortedFunc(maps.Values(c.rooms), func(a, b *membership) int { return cmp.Compare(a.name(), b.name()) })
+}

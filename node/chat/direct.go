@@ -1,0 +1,223 @@
+package chat
+
+import (
+	"time"
+
+	"lanchat/node/delivery"
+	"lanchat/wire"
+	"lanchat/wire/clean"
+)
+
+// direct is the one-to-one chat with a person.
+type direct struct {
+	person *person
+	queue  *delivery.Queue
+	sentTo map[wire.DeviceID]uint64 // last number pushed on the device's link that is up now
+	fast   uint64                   // count of fast messages sent since the start
+	heard  map[wire.DeviceID]uint64 // highest fast number heard, by device
+}
+
+func (c *Core) restoreDirect(s State) {
+	last := map[wire.AccountID]uint64{}
+	for _, d := range s.Direct {
+		last[d.Account] = d.Sent
+	}
+	wait := map[wire.AccountID][]delivery.Queued{}
+	for _, m := range s.Outbox {
+		wait[m.Account] = append(wait[m.Account], delivery.Queued{Number: m.Number, ID: m.ID, Body: m.Body})
+	}
+	for account, n := range last {
+		if p := c.people.accounts[account]; p != nil {
+			c.direct[account] = newDirect(p, delivery.NewQueue(n, wait[account]))
+		}
+	}
+}
+
+func newDirect(p *person, q *delivery.Queue) *direct {
+	return &direct{person: p, queue: q, sentTo: map[wire.DeviceID]uint64{}, heard: map[wire.DeviceID]uint64{}}
+}
+
+func (c *Core) directWith(p *person) *direct {
+	d := c.direct[p.account]
+	if d == nil {
+		d = newDirect(p, delivery.NewQueue(0, nil))
+		c.direct[p.account] = d
+	}
+	return d
+}
+
+// sayDirect sends text to a person.
+func (c *Core) sayDirect(now time.Time, p *person, s saying) {
+	if p.account == c.self.account {
+		c.refuse(s.ref, "bad_argument", "that is you: choose somebody else to write to")
+		return
+	}
+	if s.mode == Fast {
+		c.sayDirectFast(now, p, s)
+		return
+	}
+	if len(s.text) > wire.MaxDirectText {
+		c.refuse(s.ref, "too_long", "the message has %d bytes, at most %d travel in one: send it in parts", len(s.text), wire.MaxDirectText)
+		return
+	}
+	d := c.directWith(p)
+	c.clock = c.clock.Next(now)
+	n := d.queue.Next()
+	id := messageID(p.account[:], c.self.device, Reliable, n)
+	m := wire.DirectMessage{Clock: c.clock, Message: s.message(n)}
+	body := m.Append(nil)
+	d.queue.Add(delivery.Queued{Number: n, ID: id, Body: body})
+	c.save(SaveDirect{Account: p.account, Sent: n},
+		SaveOutbox{Account: p.account, Number: n, ID: id, Body: body},
+		c.ownMessage(now, ChatID{Account: p.account}, id, s, n))
+	for _, dev := range p.linked() {
+		c.pushDirect(d, dev)
+	}
+	online := 0
+	if p.online() {
+		online = 1
+	}
+	c.show(Sent{ID: id.String(), Chat: "@" + p.name, Mode: "reliable", Ref: s.ref, Online: online, Text: s.text, Action: s.action})
+	if !p.online() {
+		c.show(Notice{Code: "waiting", Text: p.name + " is away; the message is kept and goes out when " + p.name + " is back", Ref: s.ref})
+	}
+}
+
+// sayDirectFast sends text once to every device of the person that is there.
+func (c *Core) sayDirectFast(now time.Time, p *person, s saying) {
+	if len(s.text) > wire.MaxPacketText {
+		c.refuse(s.ref, "too_long", "the message has %d bytes, a fast one at most %d: shorten it or use /mode reliable", len(s.text), wire.MaxPacketText)
+		return
+	}
+	linked := p.linked()
+	if len(linked) == 0 {
+		c.refuse(s.ref, "unconfirmed", "%s is not online and a fast message does not wait: use /mode reliable to have it delivered later", p.name)
+		return
+	}
+	d := c.directWith(p)
+	c.clock = c.clock.Next(now)
+	d.fast++
+	n := c.cfg.Boot<<32 | d.fast
+	id := messageID(p.account[:], c.self.device, Fast, n)
+	m := wire.DirectMessage{Clock: c.clock, Message: s.message(n)}
+	c.save(c.ownMessage(now, ChatID{Account: p.account}, id, s, n))
+	for _, dev := range linked {
+		c.send(Datagram{To: dev.id, Body: m.Append(nil)})
+	}
+	c.show(Sent{ID: id.String(), Chat: "@" + p.name, Mode: "fast", Ref: s.ref, Online: 1, Text: s.text, Action: s.action})
+}
+
+func (c *Core) ownMessage(now time.Time, chat ChatID, id MessageID, s saying, n uint64) SaveMessage {
+	return SaveMessage{ID: id, Chat: chat, Account: c.self.account, Device: c.self.device, From: c.self.name, Mode: s.mode,
+		Number: n, Clock: c.clock, At: now, Text: s.text, Action: s.action, ReplyTo: s.replyTo, Own: true, Read: true}
+}
+
+// flushDirect gives a link that has just come up everything that waits.
+func (c *Core) flushDirect(dev *device) {
+	if d := c.direct[dev.person.account]; d != nil {
+		d.sentTo[dev.id] = 0
+		c.pushDirect(d, dev)
+	}
+}
+
+func (c *Core) pushDirect(d *direct, dev *device) {
+	for _, m := range d.queue.After(d.sentTo[dev.id]) {
+		c.send(Push{To: dev.id, Type: wire.FrameDirect, Body: m.Body})
+		d.sentTo[dev.id] = m.Number
+	}
+}
+
+// HandleFrame takes a frame of the control stream of a device's link.
+func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []byte) {
+	dev := c.people.devices[from]
+	if dev == nil || !dev.linked {
+		c.stats.Forbidden++
+		return
+	}
+	var err error
+	switch typ {
+	case wire.FrameDirect:
+		err = c.handleDirect(now, dev, body)
+	case wire.FrameDirectAck:
+		err = c.handleDirectAck(dev, body)
+	case wire.FrameKey:
+		err = c.handleKey(now, body)
+	case wire.FrameEntry:
+		err = c.handleEntry(now, dev, body)
+	}
+	if err != nil {
+		c.stats.Malformed++
+	}
+}
+
+func (c *Core) handleDirect(now time.Time, dev *device, body []byte) error {
+	m, err := wire.ParseDirectMessage(body)
+	if err != nil {
+		return err
+	}
+	if m.Message.Number > c.received[dev.id] {
+		c.received[dev.id] = m.Message.Number
+		c.save(SaveReceived{Device: dev.id, Number: m.Message.Number})
+		c.showDirect(now, dev, m, Reliable, false)
+	} else {
+		c.stats.Duplicates++
+	}
+	ack := wire.DirectAck{Number: c.received[dev.id]}
+	c.send(Push{To: dev.id, Type: wire.FrameDirectAck, Body: ack.Append(nil)})
+	return nil
+}
+
+func (c *Core) handleDirectAck(dev *device, body []byte) error {
+	m, err := wire.ParseDirectAck(body)
+	if err != nil {
+		return err
+	}
+	d := c.direct[dev.person.account]
+	if d == nil {
+		return nil
+	}
+	done := d.queue.HandleAck(min(m.Number, d.sentTo[dev.id]))
+	if len(done) == 0 {
+		return nil
+	}
+	c.save(DropOutbox{Account: d.person.account, Number: done[len(done)-1].Number})
+	for _, q := range done {
+		c.show(Receipt{ID: MessageID(q.ID).String(), Chat: "@" + d.person.name, By: d.person.name, Got: 1, Of: 1})
+	}
+	return nil
+}
+
+// HandleDatagram takes a DATAGRAM of a device's link: a fast direct message.
+func (c *Core) HandleDatagram(now time.Time, from wire.DeviceID, body []byte) {
+	dev := c.people.devices[from]
+	if dev == nil || !dev.linked {
+		c.stats.Forbidden++
+		return
+	}
+	m, err := wire.ParseDirectMessage(body)
+	if err != nil {
+		c.stats.Malformed++
+		return
+	}
+	d := c.directWith(dev.person)
+	late := m.Message.Number <= d.heard[dev.id]
+	d.heard[dev.id] = max(d.heard[dev.id], m.Message.Number)
+	c.showDirect(now, dev, m, Fast, late)
+}
+
+func (c *Core) showDirect(now time.Time, dev *device, m *wire.DirectMessage, mode Mode, late bool) {
+	if m.Message.Verb != wire.Say && m.Message.Verb != wire.Action {
+		return // edits and deletions are a later version's
+	}
+	text, action := clean.Text(m.Message.Text, wire.MaxDirectText), m.Message.Verb == wire.Action
+	c.clock = c.clock.Merge(now, m.Clock)
+	from := dev.person
+	chat := ChatID{Account: from.account}
+	id := messageID(c.self.account[:], dev.id, mode, m.Message.Number)
+	c.save(SaveMessage{ID: id, Chat: chat, Account: from.account, Device: dev.id, From: from.name, Mode: mode, Number: m.Message.Number,
+		Clock: m.Clock, At: now, Text: text, Action: action, ReplyTo: m.Message.Ref})
+	c.show(Message{ID: id.String(), Chat: "@" + from.name, From: from.name, Text: text, Mode: mode.String(),
+		ReplyTo: MessageID(m.Message.Ref).String(), Action: action, Late: late})
+	c.lastFrom = from.name
+	c.ring(now, chat, "@"+from.name, id, "dm")
+}

@@ -1,0 +1,146 @@
+package chat
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"lanchat/wire"
+	"lanchat/wire/realm"
+)
+
+// people is who was ever met: devices, whose they are, and what those people
+// are called now.
+type people struct {
+	devices  map[wire.DeviceID]*device
+	accounts map[wire.AccountID]*person
+	names    map[string]*person // by user name now
+}
+
+type person struct {
+	account wire.AccountID
+	name    string
+	nameSeq uint64
+	devices []*device
+}
+
+type device struct {
+	id     wire.DeviceID
+	key    wire.DeviceKey
+	cert   wire.Hash // SHA-256 of the certificate last seen; zero: none since the start
+	person *person
+	online bool
+	linked bool
+}
+
+// online reports whether any device of the person is online.
+func (p *person) online() bool {
+	return slices.ContainsFunc(p.devices, func(d *device) bool { return d.online })
+}
+
+// linked returns the person's devices there is a link to.
+func (p *person) linked() (linked []*device) {
+	for _, d := range p.devices {
+		if d.linked {
+			linked = append(linked, d)
+		}
+	}
+	return linked
+}
+
+// restore takes over what the store knows, or a verified token says, of a
+// device. It returns the device and the old name if the person was renamed.
+func (p *people) restore(s SavePerson) (d *device, renamedFrom string) {
+	who := p.accounts[s.Account]
+	if who == nil {
+		who = &person{account: s.Account}
+		p.accounts[s.Account] = who
+	}
+	if who.name == "" || s.NameSeq > who.nameSeq {
+		if who.name != "" && who.name != s.Name {
+			renamedFrom = who.name
+		}
+		if p.names[who.name] == who {
+			delete(p.names, who.name)
+		}
+		who.name, who.nameSeq = s.Name, s.NameSeq
+		p.names[who.name] = who
+	}
+	d = p.devices[s.Device]
+	if d == nil {
+		d = &device{id: s.Device, key: s.Key, person: who}
+		p.devices[s.Device] = d
+		who.devices = append(who.devices, d)
+	}
+	return d, renamedFrom
+}
+
+// nameOf returns what an account is called: its user name, or a part of its
+// id if it was never met.
+func (p *people) nameOf(a wire.AccountID) string {
+	if who := p.accounts[a]; who != nil && who.name != "" {
+		return who.name
+	}
+	return "unknown-" + a.String()[:6]
+}
+
+// LinkUp says that a device is authenticated: its Hello was answered on a
+// QUIC link.
+func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
+	d := c.met(now, t)
+	d.cert = sha256.Sum256(t.Leaf)
+	d.linked = true
+	if !d.online {
+		d.online = true
+		c.show(Peer{User: d.person.name, Device: d.id.String(), State: "online", Cause: "hello", Via: via})
+	}
+	c.flushDirect(d)
+	c.survey(d)
+}
+
+// LinkDown says that the link with a device is gone. Whether the device is
+// gone too, HandlePresence tells.
+func (c *Core) LinkDown(now time.Time, id wire.DeviceID) {
+	if d := c.people.devices[id]; d != nil {
+		d.linked = false
+	}
+}
+
+// HandlePresence says that a device is no longer there: state is "left" or
+// "lost".
+func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause string, via []string) {
+	d := c.people.devices[id]
+	if d == nil || !d.online {
+		return
+	}
+	d.online = false
+	c.show(Peer{User: d.person.name, Device: d.id.String(), State: state, Cause: cause, Via: via})
+}
+
+// met notes whose device a verified token says it is.
+func (c *Core) met(now time.Time, t *realm.Token) *device {
+	s := SavePerson{Device: t.Device, Key: t.Key, Account: t.Account, Name: t.Name, NameSeq: t.NameSeq, Seen: now}
+	d, was := c.people.restore(s)
+	if was != "" {
+		c.show(Renamed{Old: was, New: d.person.name})
+	}
+	s.Name, s.NameSeq = d.person.name, d.person.nameSeq
+	c.save(s)
+	return d
+}
+
+// others returns everybody but oneself, by name.
+func (c *Core) others() []*person {
+	all := slices.Collect(maps.Values(c.people.accounts))
+	all = slices.DeleteFunc(all, func(p *person) bool { return p.account == c.self.account })
+	slices.SortFunc(all, func(a, b *person) int { return cmp.Compare(a.name, b.name) })
+	return all
+}
+
+// findPerson returns the person a command names, with or without "@".
+func (c *Core) findPerson(name string) *person {
+	return c.people.names[strings.ToLower(strings.TrimPrefix(name, "@"))]
+}

@@ -1,0 +1,177 @@
+package chat
+
+import (
+	"time"
+
+	"lanchat/wire"
+)
+
+// A Record is one change to what the node keeps on disk. The core makes
+// records, the store applies those of one turn of the loop in one
+// transaction, in order, before anything of that turn is sent or shown.
+type Record interface{ record() }
+
+// A ChatID says which chat a record belongs to: a room, or the direct
+// messages with one account. Exactly one of the two is set.
+type ChatID struct {
+	Room    wire.RoomID
+	Account wire.AccountID
+}
+
+// IsRoom reports whether the chat is a room.
+func (c ChatID) IsRoom() bool { return !c.Room.IsZero() }
+
+// SaveMessage adds a message to history. A second one with the same ID
+// changes nothing.
+type SaveMessage struct {
+	ID      MessageID
+	Chat    ChatID
+	Account wire.AccountID // the author
+	Device  wire.DeviceID  // the author's device
+	From    string         // the author's user name then
+	Mode    Mode
+	Number  uint64     // rseq or fseq, per device and chat
+	Clock   wire.Clock // hybrid logical clock of the author
+	At      time.Time  // when this node stored it
+	Text    string
+	Action  bool
+	ReplyTo MessageID
+	Own     bool   // sent by this device
+	Raw     []byte // the signed plaintext of a room packet, nil in direct messages
+	Epoch   wire.Hash
+	Read    bool
+}
+
+// SavePerson remembers a device of a person: who it belongs to and what that
+// account is called. It replaces what was known of the device.
+type SavePerson struct {
+	Device  wire.DeviceID
+	Key     wire.DeviceKey
+	Account wire.AccountID
+	Name    string
+	NameSeq uint64
+	Seen    time.Time
+}
+
+// SaveSettings keeps what the person here chose for a chat.
+type SaveSettings struct {
+	Chat       ChatID
+	Mode       Mode
+	Notify     Level
+	MutedUntil time.Time // zero: not muted
+}
+
+// SaveOutbox keeps a reliable direct message until a device of the account
+// has acknowledged it; it must be on disk before it is sent.
+type SaveOutbox struct {
+	Account wire.AccountID
+	Number  uint64
+	ID      MessageID
+	Body    []byte // wire.DirectMessage, appended
+}
+
+// DropOutbox forgets the outbox of an account up to and including Number.
+type DropOutbox struct {
+	Account wire.AccountID
+	Number  uint64
+}
+
+// SaveDirect keeps the numbers of the direct messages with an account: Sent
+// is the last number used towards it.
+type SaveDirect struct {
+	Account wire.AccountID
+	Sent    uint64
+}
+
+// SaveReceived keeps the highest number of a reliable direct message stored
+// from a device: what comes again at or below it is a duplicate.
+type SaveReceived struct {
+	Device wire.DeviceID
+	Number uint64
+}
+
+// SaveRoom adds a room, or changes what is kept beside its log.
+type SaveRoom struct {
+	Room   wire.RoomID
+	Number uint64 // the last rseq of this device
+	Joined time.Time
+}
+
+// DropRoom forgets a room that was left: log, secrets, numbers. Its messages stay.
+type DropRoom struct{ Room wire.RoomID }
+
+// SaveEntry adds an entry of a room's log, as it stands on the wire.
+type SaveEntry struct {
+	Room  wire.RoomID
+	Hash  wire.Hash
+	Entry []byte
+}
+
+// SaveSecret keeps an epoch secret; Epoch is the hash of the entry it belongs to.
+type SaveSecret struct {
+	Room   wire.RoomID
+	Epoch  wire.Hash
+	Secret [32]byte
+}
+
+// DropSecret wipes an epoch secret.
+type DropSecret struct {
+	Room  wire.RoomID
+	Epoch wire.Hash
+}
+
+// SaveAuthor keeps what was received from a device in a room.
+type SaveAuthor struct {
+	Room     wire.RoomID
+	Device   wire.DeviceID
+	Replay   []byte // the replay window, marshalled
+	Received uint64 // highest rseq with none missing before it
+	Based    bool   // Received is known, be it 0
+}
+
+func (SaveMessage) record()  {}
+func (SavePerson) record()   {}
+func (SaveSettings) record() {}
+func (SaveOutbox) record()   {}
+func (DropOutbox) record()   {}
+func (SaveDirect) record()   {}
+func (SaveReceived) record() {}
+func (SaveRoom) record()     {}
+func (DropRoom) record()     {}
+func (SaveEntry) record()    {}
+func (SaveSecret) record()   {}
+func (DropSecret) record()   {}
+func (SaveAuthor) record()   {}
+
+// A State is what the store holds when the node starts: the sum of the
+// records applied so far, without the messages.
+type State struct {
+	People   []SavePerson
+	Settings []SaveSettings
+	Outbox   []SaveOutbox // by account and number
+	Direct   []SaveDirect
+	Received []SaveReceived
+	Rooms    []SaveRoom
+	Entries  []SaveEntry // in the order they were saved
+	Secrets  []SaveSecret
+	Authors  []SaveAuthor
+}
+
+// A Level says what of a chat rings.
+type Level uint8
+
+const (
+	NotifyAll Level = iota
+	NotifyMentions
+	NotifyNone
+)
+
+func (l Level) String() string {
+	switch l {
+	case NotifyMentions:
+		return "mentions"
+	case NotifyNone:
+		return "none"
+	}
+	return "all"
+}

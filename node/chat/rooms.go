@@ -1,0 +1,652 @@
+package chat
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lanchat/node/delivery"
+	"lanchat/node/room"
+	"lanchat/wire"
+	"lanchat/wire/clean"
+)
+
+const (
+	ackDelay    = 50 * time.Millisecond // before reliable messages are acknowledged, plus …
+	ackJitter   = 150 * time.Millisecond
+	ackPerSec   = 20 // acknowledgement packets a room takes per second, of all members
+	beaconEvery = 5 * time.Second
+	beaconRate  = 20               // beacons a room takes per second, of all members
+	keyRetry    = time.Second      // between questions for a missing secret or entry
+	keyPatience = 30 * time.Second // before the person is told that a message waits for the key
+	maxAckAgain = 4                // times the same acknowledgement is sent
+	maxWaiting  = 1000             // messages that wait for the room's key
+	maxTracked  = 4096             // own messages whose receipts are followed, per room
+	maxResend   = 64               // packets sent for one repair request
+)
+
+// A membership is a room as one of its members sees it.
+type membership struct {
+	id      wire.RoomID
+	log     *room.Log
+	keys    *room.Keyring
+	joined  time.Time
+	out     *delivery.Outgoing
+	packets uint64 // sent since the start
+	fast    uint64 // fast messages sent since the start
+	authors map[wire.DeviceID]*author
+	waiting []saying // until the room's key is there
+	patient time.Time
+	tracked []tracked
+
+	ackAt    time.Time // when to acknowledge next; zero: nothing new
+	beaconAt time.Time
+	asking   bool      // a question about the log is under way
+	syncAt   time.Time // when to ask again for what is missing; zero: nothing is
+	deadline time.Time // the earliest of all
+}
+
+// An author is a device as its messages in one room are received.
+type author struct {
+	device wire.DeviceID
+	inbox  *delivery.Inbox[arrival]
+	replay room.Replay
+	fast   uint64 // highest fast number heard
+	acked  uint64 // what was acknowledged last
+	acks   int    // how often
+	owes   bool   // an acknowledgement
+	dirty  bool   // to be saved; in Core.dirty
+}
+
+// An arrival is a verified message that waits for its turn.
+type arrival struct {
+	from    room.Slot
+	clock   wire.Clock
+	mode    Mode
+	message wire.Message
+	raw     []byte
+	epoch   wire.Hash
+}
+
+// tracked is a reliable message of one's own and who has it.
+type tracked struct {
+	number uint64
+	id     MessageID
+	of     int
+	got    map[wire.AccountID]bool
+}
+
+func (m *membership) name() string { return strings.TrimPrefix(m.log.State().Name, "#") }
+func (m *membership) chat() string { return "#" + m.name() }
+
+func (m *membership) author(d wire.DeviceID) *author {
+	a := m.authors[d]
+	if a == nil {
+		a = &author{device: d, inbox: delivery.NewInbox[arrival](0, false)}
+		m.authors[d] = a
+	}
+	return a
+}
+
+// newMembership returns a room one has just entered or restored.
+func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring, last uint64) *membership {
+	m := &membership{id: log.State().Room, log: log, keys: keys, joined: now, out: delivery.NewOutgoing(last), authors: map[wire.DeviceID]*author{}}
+	m.beaconAt = now.Add(c.jitter(beaconEvery))
+	c.rooms[m.id] = m
+	c.schedule(m)
+	return m
+}
+
+// restoreRooms takes over the rooms of the store.
+func (c *Core) restoreRooms(now time.Time, s State) error {
+	entries := map[wire.RoomID][][]byte{}
+	for _, e := range s.Entries {
+		entries[e.Room] = append(entries[e.Room], e.Entry)
+	}
+	secrets := map[wire.RoomID][]room.EpochSecret{}
+	for _, e := range s.Secrets {
+		secrets[e.Room] = append(secrets[e.Room], room.EpochSecret{Entry: e.Epoch, Secret: e.Secret})
+	}
+	for _, r := range s.Rooms {
+		parsed, err := parseEntries(entries[r.Room])
+		if err != nil {
+			return fmt.Errorf("the log of room %v: %w", r.Room, err)
+		}
+		log, err := room.Load(c.cfg.Realm, parsed, nil)
+		if err != nil {
+			return fmt.Errorf("the log of room %v: %w", r.Room, err)
+		}
+		keys, changed := room.NewKeyring(now, log, c.self.key, secrets[r.Room])
+		m := c.newMembership(now, log, keys, r.Number)
+		m.joined = r.Joined
+		c.keep(m, changed)
+	}
+	for _, a := range s.Authors {
+		if m := c.rooms[a.Room]; m != nil {
+			au := &author{device: a.Device, inbox: delivery.NewInbox[arrival](a.Received, a.Based), acked: a.Received}
+			var err error
+			if au.replay, err = room.ParseReplay(a.Replay); err != nil {
+				return err
+			}
+			m.authors[a.Device] = au
+		}
+	}
+	for _, m := range c.sortedRooms() {
+		c.show(c.roomEvent(m, "restored", wire.AccountID{}, wire.AccountID{}, ""))
+		c.checkKey(now, m)
+	}
+	return nil
+}
+
+func (c *Core) identity() room.Identity {
+	return room.Identity{Realm: c.cfg.Realm, Account: c.self.account, Name: c.self.name, Key: c.cfg.Key, Rand: c.cfg.Rand}
+}
+
+// roomEvent returns the state of a room as an event.
+func (c *Core) roomEvent(m *membership, cause string, by, whom wire.AccountID, ref string) Room {
+	s := m.log.State()
+	e := Room{Chat: m.chat(), Seq: s.Seq, Members: []string{}, Admins: []string{}, Topic: s.Topic, Private: s.Private(), Cause: cause, Ref: ref}
+	if s.Epoch != nil {
+		e.Epoch = s.Epoch.Number
+	}
+	for i, p := range s.Members {
+		name := c.people.nameOf(p.Account)
+		e.Members = append(e.Members, name)
+		if i <= s.Mods {
+			e.Admins = append(e.Admins, name)
+		}
+	}
+	if !by.IsZero() {
+		e.By = c.people.nameOf(by)
+	}
+	if !whom.IsZero() {
+		e.Whom = c.people.nameOf(whom)
+	}
+	return e
+}
+
+// Snapshot returns how things stand, for a face that has just come: who is
+// online, the rooms, the current chat.
+func (c *Core) Snapshot() (events []Event) {
+	for _, p := range c.others() {
+		for _, d := range p.devices {
+			if d.online {
+				events = append(events, Peer{User: p.name, Device: d.id.String(), State: "online", Cause: "hello", Via: []string{}})
+			}
+		}
+	}
+	for _, m := range c.sortedRooms() {
+		events = append(events, c.roomEvent(m, "restored", wire.AccountID{}, wire.AccountID{}, ""))
+	}
+	if c.current != "" {
+		events = append(events, Notice{Code: "current", Text: "you are talking in " + c.current, Data: c.current})
+	}
+	return events
+}
+
+// findRoom returns the room one is in that is called chat ("#name").
+func (c *Core) findRoom(chat string) *membership {
+	name, err := clean.RoomName(chat)
+	if err != nil {
+		return nil
+	}
+	for _, m := range c.sortedRooms() {
+		if m.chat() == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// ---- sending
+
+// say sends text to a room.
+func (c *Core) say(now time.Time, m *membership, s saying) {
+	if len(s.text) > wire.MaxPacketText {
+		c.refuse(s.ref, "too_long", "the message has %d bytes, at most %d fit in a room: send it in parts", len(s.text), wire.MaxPacketText)
+		return
+	}
+	if err := m.log.State().MaySpeak(now, c.self.account); err != nil {
+		c.refuseRule(s.ref, m.chat(), err)
+		return
+	}
+	if m.keys.Current() == nil {
+		if len(m.waiting) >= maxWaiting {
+			c.refuse(s.ref, "waiting_for_key", "%d messages wait for the key of %s already: try again when they are out", len(m.waiting), m.chat())
+			return
+		}
+		if len(m.waiting) == 0 {
+			m.patient = now.Add(keyPatience)
+		}
+		m.waiting = append(m.waiting, s)
+		c.schedule(m)
+		return
+	}
+	c.clock = c.clock.Next(now)
+	var n uint64
+	if s.mode == Reliable {
+		n = m.out.Next()
+		c.save(SaveRoom{Room: m.id, Number: n, Joined: m.joined})
+	} else {
+		m.fast++
+		n = c.cfg.Boot<<32 | m.fast
+	}
+	msg := s.message(n)
+	packet, raw := c.seal(m, wire.KindMessage, s.mode == Reliable, wire.AppendBody(nil, &msg))
+	id := messageID(m.id[:], c.self.device, s.mode, n)
+	own := c.ownMessage(now, ChatID{Room: m.id}, id, s, n)
+	own.Raw, own.Epoch = raw, m.keys.Current().Entry()
+	c.save(own)
+	c.send(Multicast{Packet: packet})
+	c.show(Sent{ID: id.String(), Chat: m.chat(), Mode: s.mode.String(), Ref: s.ref, Online: c.onlineIn(m), Text: s.text, Action: s.action})
+	if s.mode == Reliable {
+		c.track(now, m, n, id, packet)
+	}
+	c.schedule(m)
+}
+
+// message returns the saying as message n.
+func (s *saying) message(n uint64) wire.Message {
+	m := wire.Message{Number: n, Ref: s.replyTo, Text: s.text}
+	if s.action {
+		m.Verb = wire.Action
+	}
+	return m
+}
+
+// seal makes a packet of the room's current epoch.
+func (c *Core) seal(m *membership, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
+	return c.sealIn(m, m.keys.Current(), kind, reliable, body)
+}
+
+func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
+	slot, ok := epoch.Info().Slot(c.self.key)
+	if !ok {
+		panic("chat: sealing in an epoch this device has no slot in") // keys.Current returns none of those
+	}
+	m.packets++
+	var nonce [wire.NonceSize]byte
+	c.random(nonce[:])
+	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | m.packets, Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
+}
+
+// onlineIn returns how many members other than oneself are online.
+func (c *Core) onlineIn(m *membership) (n int) {
+	for _, p := range m.log.State().Members {
+		if who := c.people.accounts[p.Account]; who != nil && p.Account != c.self.account && who.online() {
+			n++
+		}
+	}
+	return n
+}
+
+// track follows who acknowledges a reliable message.
+func (c *Core) track(now time.Time, m *membership, n uint64, id MessageID, packet []byte) {
+	var online []wire.DeviceID
+	s := m.log.State()
+	for _, p := range s.Members {
+		for _, d := range p.Devices {
+			if known := c.people.devices[d.ID]; known != nil && known.online {
+				online = append(online, d.ID)
+			}
+		}
+	}
+	m.out.Sent(now, n, packet, online)
+	m.tracked = append(m.tracked, tracked{number: n, id: id, of: len(s.Members) - 1, got: map[wire.AccountID]bool{}})
+	if len(m.tracked) > maxTracked {
+		m.tracked = slices.Clone(m.tracked[len(m.tracked)-maxTracked:])
+	}
+}
+
+// ---- receiving
+
+// HandlePacket takes a room packet that came by multicast, mirror or repair.
+// The bytes are the core's from now on.
+func (c *Core) HandlePacket(now time.Time, packet []byte) {
+	h, err := wire.ParsePacketHeader(packet)
+	if err != nil {
+		c.stats.Malformed++
+		return
+	}
+	for _, m := range c.rooms {
+		if epoch := m.keys.Lookup(now, h.KeyID); epoch != nil {
+			c.openPacket(now, m, epoch, packet)
+			return
+		}
+	}
+	c.stats.UnknownKey++
+	c.limbo.hold(now, h.KeyID, packet)
+	if c.limbo.strange(now, h.KeyID) {
+		for _, m := range c.rooms {
+			c.sync(now, m)
+		}
+	}
+}
+
+func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packet []byte) {
+	o, err := epoch.Open(packet)
+	if err != nil {
+		c.stats.Malformed++
+		return
+	}
+	if o.From.Device == c.self.device {
+		return // our own, looped back
+	}
+	if m.keys.Readable(now, o.Epoch.Entry, o.From) != nil {
+		c.stats.Forbidden++
+		return
+	}
+	a := m.author(o.From.Device)
+	if a.replay.Seen(o.Seq) {
+		c.stats.Replayed++
+		return
+	}
+	if err := o.Verify(); err != nil {
+		c.stats.Malformed++
+		return
+	}
+	a.replay.Mark(o.Seq)
+	c.touch(m, a)
+	body, err := o.Parse()
+	if err != nil {
+		c.stats.Malformed++
+		return
+	}
+	c.clock = c.clock.Merge(now, o.Clock)
+	switch body := body.(type) {
+	case *wire.Message:
+		c.handleMessage(now, m, a, o, *body)
+	case *wire.Pack:
+		for _, msg := range body.Messages {
+			c.handleMessage(now, m, a, o, msg)
+		}
+	case *wire.LogEntry:
+		c.addEntries(now, m, [][]byte{body.Entry}, o.From.Device)
+	case *wire.Beacon:
+		c.handleBeacon(now, m, a, o, body)
+	case *wire.Leave:
+		c.handleLeave(now, m, o.From.Account)
+	case *wire.Acks:
+		c.handleAcks(m, o, body)
+	case *wire.RepairRequest:
+		c.handleRepair(m, o, body)
+	}
+	c.schedule(m)
+}
+
+func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message) {
+	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry}
+	if !o.Reliable {
+		x.mode = Fast
+		late := msg.Number <= a.fast
+		a.fast = max(a.fast, msg.Number)
+		c.deliver(now, m, x, late)
+		return
+	}
+	ready, fresh, late := a.inbox.Handle(now, msg.Number, x)
+	if !fresh {
+		c.stats.Duplicates++
+	}
+	for _, r := range ready {
+		c.deliver(now, m, r, late)
+	}
+	c.tellGap(now, m, a)
+	c.owe(now, m, a)
+}
+
+// deliver stores and shows a message whose turn it is.
+func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
+	if x.message.Verb != wire.Say && x.message.Verb != wire.Action {
+		return // edits and deletions are a later version's
+	}
+	text := clean.Text(x.message.Text, wire.MaxPacketText)
+	from := c.people.nameOf(x.from.Account)
+	id := messageID(m.id[:], x.from.Device, x.mode, x.message.Number)
+	action := x.message.Verb == wire.Action
+	chat := ChatID{Room: m.id}
+	c.save(SaveMessage{ID: id, Chat: chat, Account: x.from.Account, Device: x.from.Device, From: from, Mode: x.mode,
+		Number: x.message.Number, Clock: x.clock, At: now, Text: text, Action: action, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch})
+	c.show(Message{ID: id.String(), Chat: m.chat(), From: from, Text: text, Mode: x.mode.String(), ReplyTo: MessageID(x.message.Ref).String(),
+		Action: action, Late: late})
+	why := "message"
+	if mentions(text, c.self.name) {
+		why = "mention"
+	}
+	c.ring(now, chat, m.chat(), id, why)
+}
+
+// mentions reports whether text names a user as a word of its own.
+func mentions(text, name string) bool {
+	word := func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.')
+	}
+	for _, w := range strings.FieldsFunc(strings.ToLower(text), word) {
+		if strings.Trim(w, ".-_") == name || w == name {
+			return true
+		}
+	}
+	return false
+}
+
+// tellGap shows that messages are missing, or no longer.
+func (c *Core) tellGap(now time.Time, m *membership, a *author) {
+	if missing, changed := a.inbox.Told(now); changed {
+		from := c.people.devices[a.device]
+		name := "unknown-" + a.device.String()[:6]
+		if from != nil {
+			name = from.person.name
+		}
+		c.show(Gap{Chat: m.chat(), From: name, Missing: missing, Healed: missing == 0})
+	}
+}
+
+func (c *Core) handleBeacon(now time.Time, m *membership, a *author, o *room.Opened, b *wire.Beacon) {
+	a.inbox.Exists(now, b.Reliable)
+	c.owe(now, m, a)
+	if !m.log.Has(b.Head) {
+		c.askLog(now, m, o.From.Device)
+	}
+}
+
+// ---- acknowledgements and repair
+
+// owe plans an acknowledgement of what has come from a device: at a random
+// moment, later in large rooms so that all members together send about
+// ackPerSec. An author that goes on asking (a message or heartbeat that
+// brings nothing new) is told again, a few times.
+func (c *Core) owe(now time.Time, m *membership, a *author) {
+	switch n := a.inbox.Received(); {
+	case n == 0 || n == a.acked && a.acks >= maxAckAgain:
+		return
+	case n != a.acked:
+		a.acks = 0
+	}
+	a.owes = true
+	if m.ackAt.IsZero() {
+		spread := max(ackJitter, time.Duration(len(m.log.State().Members))*time.Second/ackPerSec)
+		m.ackAt = now.Add(ackDelay + c.jitter(spread))
+	}
+}
+
+func (c *Core) acknowledge(m *membership) {
+	m.ackAt = time.Time{}
+	epoch := m.keys.Current()
+	if epoch == nil {
+		return
+	}
+	var acks wire.Acks
+	for slot, s := range epoch.Info().Slots {
+		a := m.authors[s.Device]
+		if a == nil || !a.owes || len(acks.Acks) == wire.MaxAcks {
+			continue
+		}
+		a.owes, a.acked = false, a.inbox.Received()
+		a.acks++
+		acks.Acks = append(acks.Acks, wire.Ack{Slot: uint16(slot), Number: a.acked})
+	}
+	if len(acks.Acks) > 0 {
+		packet, _ := c.seal(m, wire.KindAcks, false, wire.AppendBody(nil, &acks))
+		c.send(Multicast{Packet: packet})
+	}
+}
+
+func (c *Core) handleAcks(m *membership, o *room.Opened, acks *wire.Acks) {
+	from := o.From
+	slot, ok := o.Epoch.Slot(c.self.key)
+	if !ok {
+		return
+	}
+	for _, a := range acks.Acks {
+		if a.Slot != slot {
+			continue
+		}
+		news := m.out.HandleAck(from.Device, a.Number)
+		for i := range m.tracked {
+			t := &m.tracked[i]
+			if t.number < news.First || t.number > news.Last || t.got[from.Account] || from.Account == c.self.account {
+				continue
+			}
+			t.got[from.Account] = true
+			c.show(Receipt{ID: t.id.String(), Chat: m.chat(), By: c.people.nameOf(from.Account), Got: len(t.got), Of: t.of})
+		}
+	}
+	for len(m.tracked) > 0 && len(m.tracked[0].got) >= m.tracked[0].of {
+		m.tracked = m.tracked[1:]
+	}
+}
+
+// askRepair asks a device for messages of its own that did not come.
+func (c *Core) askRepair(m *membership, a *author, ranges []wire.Range) {
+	epoch := m.keys.Current()
+	if epoch == nil || len(ranges) == 0 {
+		return
+	}
+	slot := slices.IndexFunc(epoch.Info().Slots, func(s room.Slot) bool { return s.Device == a.device })
+	if slot < 0 {
+		return
+	}
+	packet, _ := c.seal(m, wire.KindRepairRequest, false, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
+	c.send(Multicast{Packet: packet})
+}
+
+func (c *Core) handleRepair(m *membership, o *room.Opened, r *wire.RepairRequest) {
+	if slot, ok := o.Epoch.Slot(c.self.key); !ok || slot != r.Slot {
+		return
+	}
+	packets := m.out.Repair(r.Ranges)
+	for _, p := range packets[:min(len(packets), maxResend)] {
+		c.send(Multicast{Packet: p})
+	}
+}
+
+// ---- time
+
+// schedule works out when the room needs attention next.
+func (c *Core) schedule(m *membership) {
+	m.deadline = time.Time{}
+	earlier := func(t time.Time) {
+		if !t.IsZero() && (m.deadline.IsZero() || t.Before(m.deadline)) {
+			m.deadline = t
+		}
+	}
+	earlier(m.ackAt)
+	earlier(m.beaconAt)
+	earlier(m.syncAt)
+	earlier(m.patient)
+	earlier(m.out.Deadline())
+	earlier(m.keys.Deadline())
+	for _, a := range m.authors {
+		earlier(a.inbox.Deadline())
+	}
+}
+
+func (c *Core) advanceRoom(now time.Time, m *membership) {
+	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
+	for _, a := range m.authors {
+		if due(a.inbox.Deadline()) {
+			ask, ready := a.inbox.Advance(now)
+			c.askRepair(m, a, ask)
+			for _, x := range ready {
+				c.deliver(now, m, x, false)
+				c.touch(m, a)
+			}
+			c.tellGap(now, m, a)
+		}
+	}
+	if due(m.ackAt) {
+		c.acknowledge(m)
+	}
+	if m.out.Advance(now) || due(m.beaconAt) {
+		c.beacon(now, m)
+	}
+	c.keep(m, m.keys.Advance(now))
+	if due(m.syncAt) {
+		c.sync(now, m)
+	}
+	if due(m.patient) {
+		m.patient = time.Time{}
+		c.show(Notice{Code: "waiting_for_key", Text: "what you wrote in " + m.chat() + " waits for the room's key; it goes out as soon as a member hands it on"})
+	}
+	c.schedule(m)
+}
+
+// beacon tells the members what this device has, and when to do so again.
+func (c *Core) beacon(now time.Time, m *membership) {
+	s := m.log.State()
+	every := max(beaconEvery, time.Duration(len(s.Members))*time.Second/beaconRate)
+	m.beaconAt = now.Add(every - every/4 + c.jitter(every/2))
+	if m.keys.Current() == nil || len(s.Members) < 2 {
+		return
+	}
+	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Last(), Fast: m.fast}
+	packet, _ := c.seal(m, wire.KindBeacon, false, wire.AppendBody(nil, &b))
+	c.send(Multicast{Packet: packet})
+}
+
+// touch has the next Take save what changed of an author.
+func (c *Core) touch(m *membership, a *author) {
+	if !a.dirty {
+		a.dirty = true
+		c.dirty = append(c.dirty, dirty{m, a})
+	}
+}
+
+// dirty is an author whose state has changed since it was saved.
+type dirty struct {
+	m *membership
+	a *author
+}
+
+// flush saves what was touched.
+func (c *Core) flush() {
+	for _, d := range c.dirty {
+		d.a.dirty = false
+		if c.rooms[d.m.id] == d.m {
+			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.replay.Append(nil), Received: d.a.inbox.Received(), Based: d.a.inbox.Based()})
+		}
+	}
+	c.dirty = nil
+}
+
+// refuseRule turns a room's refusal into an error for people.
+func (c *Core) refuseRule(ref, chat string, err error) {
+	var r *room.Refusal
+	if !errors.As(err, &r) {
+		c.refuse(ref, "failed", "%s: %v", chat, err)
+		return
+	}
+	text := chat + ": " + r.Rule
+	if len(r.Who) > 0 {
+		names := make([]string, len(r.Who))
+		for i, a := range r.Who {
+			names[i] = c.people.nameOf(a)
+		}
+		text += "; ask " + strings.Join(names, " or ")
+	}
+	if !r.Until.IsZero() {
+		text += " until " + r.Until.Format("2006-01-02 15:04")
+	}
+	c.refuse(ref, r.Code, "%s", text)
+}

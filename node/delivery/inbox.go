@@ -1,0 +1,209 @@
+package delivery
+
+import (
+	"time"
+
+	"lanchat/wire"
+)
+
+const (
+	// How long a gap stays open before the first request: a packet that was
+	// merely overtaken on the way closes it by itself.
+	reorderWait = 1500 * time.Microsecond
+	// The pause between two requests for the same gap grows from repairMin
+	// by half to repairMax.
+	repairMin = 5 * time.Millisecond
+	repairMax = 200 * time.Millisecond
+	// When a gap is worth telling the person about.
+	gapTold = 300 * time.Millisecond
+	// When what waits behind a gap is shown all the same. What was missing
+	// is still wanted after that.
+	holdMax = 10 * time.Second
+	// maxHeld bounds the messages that wait behind a gap, per sender.
+	maxHeld = 4096
+	// maxRanges bounds one request.
+	maxRanges = 32
+)
+
+// An Inbox puts one device's reliable messages of one room in order: each is
+// handed over once, none before its predecessors unless those stay away for
+// holdMax.
+//
+//	missing ──arrives──► held? ──predecessors there──► handed over
+//	   └──10 s──► given up ──arrives late──► handed over, gap heals
+//
+// It does no I/O, starts no goroutine and never reads the clock.
+type Inbox[M any] struct {
+	based bool
+	next  uint64          // lowest number not handed over and not given up
+	known uint64          // highest number known to exist
+	held  map[uint64]M    // arrived, waiting for a predecessor; > next
+	given map[uint64]bool // given up: < next, still wanted
+
+	since time.Time     // when the gap at next was first seen; zero: none
+	ask   time.Time     // when to ask again
+	pause time.Duration // before the request after that
+	told  uint64        // how many missing the person was last told of
+}
+
+// NewInbox returns the inbox of a device whose messages up to and including
+// received were handed over before. With based false nothing is known yet:
+// the first message or Exists begins the count.
+func NewInbox[M any](received uint64, based bool) *Inbox[M] {
+	return &Inbox[M]{based: based, next: received + 1, known: received, held: map[uint64]M{}, given: map[uint64]bool{}}
+}
+
+// Based reports whether the inbox knows where it begins.
+func (in *Inbox[M]) Based() bool { return in.based }
+
+// Base makes the inbox begin behind number n, unless it has begun.
+func (in *Inbox[M]) Base(n uint64) {
+	if !in.based {
+		in.based, in.next, in.known = true, n+1, n
+	}
+}
+
+// Received returns the highest number that has no missing one before it: what
+// an acknowledgement says.
+func (in *Inbox[M]) Received() uint64 {
+	lowest := in.next
+	for n := range in.given {
+		lowest = min(lowest, n)
+	}
+	return lowest - 1
+}
+
+// Handle takes message n, which has arrived, and returns what can be handed
+// over now, in order. fresh is false for a duplicate. late is true when later
+// messages were handed over before.
+func (in *Inbox[M]) Handle(now time.Time, n uint64, m M) (ready []M, fresh, late bool) {
+	in.Base(n - 1)
+	if in.given[n] {
+		delete(in.given, n)
+		return []M{m}, true, true
+	}
+	if _, dup := in.held[n]; dup || n < in.next || n == 0 {
+		return nil, false, false
+	}
+	if n > in.next && len(in.held) >= maxHeld {
+		return nil, false, false // it will be asked for again
+	}
+	in.held[n] = m
+	in.known = max(in.known, n)
+	ready = in.drain()
+	in.watch(now)
+	return ready, true, false
+}
+
+// Exists says that the device has sent messages up to n.
+func (in *Inbox[M]) Exists(now time.Time, n uint64) {
+	in.Base(n)
+	in.known = max(in.known, n)
+	in.watch(now)
+}
+
+func (in *Inbox[M]) drain() (ready []M) {
+	for {
+		m, ok := in.held[in.next]
+		if !ok {
+			return ready
+		}
+		delete(in.held, in.next)
+		in.next++
+		ready = append(ready, m)
+	}
+}
+
+// watch starts or stops the clock of the gap at next.
+func (in *Inbox[M]) watch(now time.Time) {
+	switch {
+	case in.known < in.next:
+		in.since, in.ask = time.Time{}, time.Time{}
+	case in.since.IsZero():
+		in.since, in.ask, in.pause = now, now.Add(reorderWait), repairMin
+	}
+}
+
+// Missing returns how many messages are known to exist and have not come.
+func (in *Inbox[M]) Missing() uint64 {
+	n := uint64(len(in.given))
+	if in.known >= in.next {
+		n += in.known - in.next + 1 - uint64(len(in.held))
+	}
+	return n
+}
+
+// Told returns the number of missing messages when it has changed in a way
+// worth telling: a gap that lasts, or its end.
+func (in *Inbox[M]) Told(now time.Time) (missing uint64, changed bool) {
+	missing = in.Missing()
+	if missing == in.told {
+		return 0, false
+	}
+	if missing > in.told && !in.since.IsZero() && now.Sub(in.since) < gapTold {
+		return 0, false
+	}
+	if missing > 0 && missing < in.told {
+		return 0, false // it is healing; say so once
+	}
+	in.told = missing
+	return missing, true
+}
+
+// Deadline returns when Advance next has work; zero: never.
+func (in *Inbox[M]) Deadline() time.Time {
+	if in.since.IsZero() {
+		return time.Time{}
+	}
+	d := in.ask
+	if t := in.since.Add(gapTold); in.told == 0 && t.Before(d) {
+		d = t
+	}
+	if t := in.since.Add(holdMax); t.Before(d) {
+		d = t
+	}
+	return d
+}
+
+// Advance tells the time. It returns the ranges to ask for now, and, once a
+// gap was given up, the messages that waited behind it.
+func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
+	if in.since.IsZero() {
+		return nil, nil
+	}
+	if !now.Before(in.since.Add(holdMax)) {
+		for in.known >= in.next {
+			if m, ok := in.held[in.next]; ok {
+				delete(in.held, in.next)
+				ready = append(ready, m)
+			} else if len(in.given) < maxHeld {
+				in.given[in.next] = true
+			}
+			in.next++
+		}
+		in.watch(now)
+		return nil, ready
+	}
+	if now.Before(in.ask) {
+		return nil, nil
+	}
+	in.ask = now.Add(in.pause)
+	in.pause = min(in.pause+in.pause/2, repairMax)
+	return in.gaps(), nil
+}
+
+// gaps returns the missing numbers at next and above, lowest first, at most
+// maxRanges ranges.
+func (in *Inbox[M]) gaps() (gaps []wire.Range) {
+	for n := in.next; n <= in.known && len(gaps) < maxRanges; n++ {
+		if _, ok := in.held[n]; ok {
+			continue
+		}
+		if k := len(gaps); k > 0 && gaps[k-1].Last == n-1 {
+			gaps[k-1].Last = n
+		} else {
+			gaps = append(gaps, wire.Range{First: n, Last: n})
+		}
+	}
+	return gaps
+}

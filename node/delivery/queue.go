@@ -1,0 +1,61 @@
+package delivery
+
+// A Queue is the outbox of reliable direct messages to one person. A message
+// stays until a device of that person has acknowledged it; each link to such a
+// device is given everything that waits, in order, once.
+//
+// It does no I/O, starts no goroutine and never reads the clock.
+type Queue struct {
+	last uint64
+	wait []Queued // by number
+}
+
+// Queued is one message that waits.
+type Queued struct {
+	Number uint64
+	ID     [8]byte
+	Body   []byte
+}
+
+// NewQueue returns the queue of a person to whom last was the last number
+// used and wait, by number, is not acknowledged. It keeps wait.
+func NewQueue(last uint64, wait []Queued) *Queue {
+	return &Queue{last: last, wait: wait}
+}
+
+// Next returns the number of the next message and counts it as used.
+func (q *Queue) Next() uint64 {
+	q.last++
+	return q.last
+}
+
+// Last returns the last number used.
+func (q *Queue) Last() uint64 { return q.last }
+
+// Len returns how many messages wait.
+func (q *Queue) Len() int { return len(q.wait) }
+
+// Add queues a message; its number must come from Next.
+func (q *Queue) Add(m Queued) { q.wait = append(q.wait, m) }
+
+// After returns what waits behind number n, in order.
+func (q *Queue) After(n uint64) []Queued {
+	for i, m := range q.wait {
+		if m.Number > n {
+			return q.wait[i:]
+		}
+	}
+	return nil
+}
+
+// HandleAck removes and returns what a device has acknowledged: everything up
+// to and including number n that it was sent.
+func (q *Queue) HandleAck(n uint64) (done []Queued) {
+	i := 0
+	for i < len(q.wait) && q.wait[i].Number <= n {
+		i++
+	}
+	done = q.wait[:i:i]
+	q.wait = q.wait[i:]
+	return done
+}

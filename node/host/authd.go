@@ -1,0 +1,132 @@
+package host
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"lanchat/discovery/presence"
+	"lanchat/node/chat"
+	"lanchat/node/login"
+	"lanchat/wire/realm"
+)
+
+const (
+	authdPing   = 5 * time.Second
+	authdAnswer = 3 * time.Second
+	rosterEvery = 30 * time.Second
+	renewEvery  = 24 * time.Hour // at the latest; a short-lived token at half its life
+)
+
+// keepAuthd keeps a connection with the realm's authd until ctx ends: it
+// tells the core when authd comes and goes, renews the token, and passes on
+// who else is connected. The chat needs none of it.
+func (h *Host) keepAuthd(ctx context.Context) {
+	told := "" // the state last shown
+	tell := func(state, addr string) {
+		if state == told {
+			return
+		}
+		told = state
+		h.post(func(time.Time) {
+			h.discovery.AuthdUp(state == "up")
+			h.core.HandleAuthd(chat.Authd{State: state, Addr: addr, Fingerprint: h.cfg.Profile.Pin().Fingerprint().String()})
+		})
+	}
+	for ctx.Err() == nil {
+		looking, cancel := context.WithCancel(ctx)
+		stop := time.AfterFunc(lookFor, func() {
+			if told != "up" {
+				tell("down", h.lastAuthd())
+			}
+		})
+		s, err := h.find(looking)
+		stop.Stop()
+		cancel()
+		if err != nil {
+			if ctx.Err() == nil {
+				h.post(func(time.Time) { h.core.HandleTrouble(refusedEvent(err)) })
+				select {
+				case <-time.After(tryEvery):
+				case <-ctx.Done():
+				}
+			}
+			continue
+		}
+		tell("up", s.Addr().String())
+		h.stay(ctx, s)
+		s.Close()
+		if ctx.Err() == nil {
+			tell("down", s.Addr().String())
+		}
+	}
+}
+
+// stay uses a session with authd until it ends.
+func (h *Host) stay(ctx context.Context, s *login.Session) {
+	ping := time.NewTicker(authdPing)
+	defer ping.Stop()
+	roster := time.NewTimer(0)
+	defer roster.Stop()
+	renew := time.NewTimer(renewAfter(h.cfg.Profile.Token(), h.cfg.Profile.Now()))
+	defer renew.Stop()
+	for {
+		select {
+		case <-roster.C:
+			h.passOn(ctx, s)
+			roster.Reset(rosterEvery)
+		case <-renew.C:
+			t, err := s.Renew(ctx)
+			if err != nil {
+				h.log.Warn("renewing the token", "err", err)
+				renew.Reset(authdPing)
+				continue
+			}
+			h.post(func(now time.Time) { h.core.HandleToken(now, t) })
+			renew.Reset(renewAfter(t, h.cfg.Profile.Now()))
+		case <-h.authdLost:
+			if !answers(ctx, s) {
+				return
+			}
+		case <-ping.C:
+			if !answers(ctx, s) {
+				return
+			}
+		case <-s.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func answers(ctx context.Context, s *login.Session) bool {
+	ctx, cancel := context.WithTimeout(ctx, authdAnswer)
+	defer cancel()
+	_, err := s.Ping(ctx)
+	return err == nil
+}
+
+// renewAfter returns how long to wait before a token is renewed: a day, or
+// half of a shorter life. NotBefore lies realm.Tolerance before the start.
+func renewAfter(t *realm.Token, now time.Time) time.Duration {
+	begin := t.NotBefore.Add(realm.Tolerance)
+	life := t.NotAfter.Sub(begin)
+	return max(begin.Add(min(renewEvery, life/2)).Sub(now), 0)
+}
+
+// passOn hints at every device that is connected to authd, for those that
+// neither multicast nor mDNS shows.
+func (h *Host) passOn(ctx context.Context, s *login.Session) {
+	contacts, err := s.Roster(ctx)
+	if err != nil {
+		h.log.Debug("asking authd for the roster", "err", err)
+		return
+	}
+	for _, c := range contacts {
+		if c.Token.Device != h.self {
+			h.discovery.Vouch(c.Token.Device)
+			h.discovery.Hint(presence.Hint{Device: c.Token.Device, Addrs: append([]netip.AddrPort{}, c.Addrs...), Via: presence.Authd})
+		}
+	}
+}

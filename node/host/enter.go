@@ -1,0 +1,283 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"lanchat/node/chat"
+	"lanchat/node/login"
+	"lanchat/wire"
+	"lanchat/wire/clean"
+	"lanchat/wire/realm"
+)
+
+const (
+	lookFor  = 2500 * time.Millisecond // before a missing authd is spoken of, or started here
+	tryEvery = 2 * time.Second         // dials to the same address
+	tryWait  = 3 * time.Second         // for one address
+)
+
+// ErrNoAuthd says that no authd was found in time.
+var ErrNoAuthd = errors.New("no authd was found on this network")
+
+// Enter says how a node without a token gets one.
+type Enter struct {
+	Trust login.Trust
+	// Credentials returns what to log in with. problem is why the last try was
+	// refused, nil at first. An error ends the node: the refusal itself where
+	// nobody can be asked.
+	Credentials func(ctx context.Context, r realm.Realm, problem error) (Credentials, error)
+	// Patience is how long to look for an authd; 0: for ever.
+	Patience time.Duration
+	// Offer asks the person, when no authd answers, whether to start one
+	// inside this process (Config.Host); nil: without asking.
+	Offer func(ctx context.Context) bool
+}
+
+// Credentials is a person's name and password. It prints as [redacted].
+type Credentials struct {
+	Name, Password string
+	Invite         []byte
+	Device         string // what to call this device
+	// Register makes the account; LogIn logs in to it. With both it is made
+	// if it does not exist.
+	Register, LogIn bool
+}
+
+func (Credentials) String() string   { return "[redacted]" }
+func (Credentials) GoString() string { return "[redacted]" }
+
+// enter gets a token unless there is one that can be used.
+func (h *Host) enter(ctx context.Context) error {
+	p := h.cfg.Profile
+	if t := p.Token(); t != nil && p.Verifier().Check(t, p.Now()) == nil {
+		return nil
+	}
+	s, err := h.find(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Token() != nil { // expired, and authd accepts it for a new one
+		defer s.Close()
+		_, err := s.Renew(ctx)
+		return err
+	}
+	var problem error
+	for {
+		c, err := h.cfg.Enter.Credentials(ctx, s.Realm(), problem)
+		if err != nil {
+			s.Close()
+			return err
+		}
+		if problem = h.logIn(ctx, s, c); problem == nil {
+			return s.Close()
+		}
+		h.show(refusedEvent(problem))
+		s.Close()
+		// A conversation serves one try.
+		if s, err = h.find(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *Host) logIn(ctx context.Context, s *login.Session, c Credentials) error {
+	if c.Register {
+		_, err := s.Register(ctx, c.Name, c.Password, c.Invite, c.Device)
+		var refused *login.RefusedError
+		if !errors.As(err, &refused) || refused.Code != wire.CodeNameTaken || !c.LogIn {
+			return err
+		}
+	}
+	_, err := s.Login(ctx, c.Name, c.Password, c.Device)
+	return err
+}
+
+// refusedEvent returns a failed log-in as an event.
+func refusedEvent(err error) chat.Error {
+	var refused *login.RefusedError
+	if errors.As(err, &refused) {
+		return chat.Error{Code: refused.Code.String(), Text: clean.Text(refused.Error(), 1000)}
+	}
+	return chat.Error{Code: "no_authd", Text: clean.Text(err.Error(), 1000)}
+}
+
+// find looks for the realm's authd, or one that may be trusted, until one
+// answers.
+func (h *Host) find(ctx context.Context) (*login.Session, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	var tries sync.WaitGroup
+	defer tries.Wait()
+	defer cancel()
+	candidates := make(chan netip.AddrPort)
+	results := make(chan tried)
+	offer := func(a netip.AddrPort) {
+		select {
+		case candidates <- a:
+		case <-ctx.Done():
+		}
+	}
+	tries.Go(func() { h.browse(ctx, offer) })
+
+	last := map[netip.AddrPort]time.Time{}
+	open := 0
+	missing := time.NewTimer(lookFor)
+	defer missing.Stop()
+	var patience <-chan time.Time
+	if h.cfg.Enter.Patience > 0 {
+		patience = time.After(h.cfg.Enter.Patience)
+	}
+	var refused error
+	for {
+		select {
+		case a := <-candidates:
+			if time.Since(last[a]) < tryEvery {
+				continue
+			}
+			last[a] = time.Now()
+			open++
+			t := h.cfg.Enter.Trust
+			tries.Go(func() {
+				dctx, cancel := context.WithTimeout(ctx, tryWait)
+				if t.Ask != nil {
+					dctx, cancel = context.WithCancel(ctx) // people take their time
+				}
+				defer cancel()
+				s, err := login.Dial(dctx, h.transport, a, login.Config{Profile: h.cfg.Profile, Trust: t, Logger: h.log})
+				select {
+				case results <- tried{s, a, err}:
+				case <-ctx.Done():
+					if s != nil {
+						s.Close()
+					}
+				}
+			})
+		case r := <-results:
+			open--
+			if r.err == nil {
+				return r.session, nil
+			}
+			h.log.Debug("trying an authd", "addr", r.addr, "err", r.err)
+			if fatal := h.judge(r); fatal != nil {
+				refused = fatal
+				if h.cfg.Enter.Trust.Code == nil && h.cfg.Enter.Trust.Fingerprint == nil {
+					return nil, fatal
+				}
+			}
+		case <-missing.C:
+			if refused != nil && open == 0 {
+				return nil, refused
+			}
+			switch own, err := h.hostAuthd(ctx); {
+			case err != nil:
+				return nil, err
+			case own.IsValid():
+				tries.Go(func() { offer(own) })
+			case h.core == nil:
+				h.show(chat.Authd{State: "down", Addr: h.lastAuthd()})
+			}
+		case <-patience:
+			if refused != nil {
+				return nil, refused
+			}
+			return nil, ErrNoAuthd
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// hostAuthd starts an authd inside this process, once and if the person wants
+// it, and returns where it is. Its realm is the one to trust.
+func (h *Host) hostAuthd(ctx context.Context) (netip.AddrPort, error) {
+	if h.cfg.Host == nil || h.core != nil && h.cfg.Enter.Offer != nil {
+		return netip.AddrPort{}, nil
+	}
+	if h.cfg.Enter.Offer != nil && !h.cfg.Enter.Offer(ctx) {
+		h.cfg.Host = nil
+		return netip.AddrPort{}, nil
+	}
+	addr, f, err := h.cfg.Host()
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	h.cfg.Host = nil
+	h.cfg.Enter.Trust = login.Trust{Fingerprint: &f}
+	return addr, nil
+}
+
+type tried struct {
+	session *login.Session
+	addr    netip.AddrPort
+	err     error
+}
+
+// judge returns the error if it is for the person to decide, and nil if
+// another address may yet do.
+func (h *Host) judge(r tried) error {
+	var changed *login.FingerprintChangedError
+	var untrusted *login.UntrustedError
+	var refused *login.RefusedError
+	switch {
+	case errors.As(r.err, &changed) && (changed.SameAddress || slices.Contains(h.cfg.Authds, r.addr)):
+		return r.err
+	case errors.As(r.err, &untrusted):
+		return r.err
+	case errors.As(r.err, &refused) && refused.RetryAfter == 0:
+		return r.err
+	}
+	return nil
+}
+
+// browse offers addresses at which authd may be, again and again, until ctx
+// ends: the ones given, or else the last good one and what discovery finds.
+func (h *Host) browse(ctx context.Context, offer func(netip.AddrPort)) {
+	if len(h.cfg.Authds) == 0 {
+		var browsing sync.WaitGroup
+		defer browsing.Wait()
+		browsing.Go(func() { h.cfg.Network.Browse(ctx, offer) })
+	}
+	tick := time.NewTicker(tryEvery)
+	defer tick.Stop()
+	for {
+		for _, a := range h.knownAuthds() {
+			offer(a)
+		}
+		select {
+		case <-tick.C:
+		case <-h.authdSeen:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// knownAuthds returns the addresses given, or else the last good one and what
+// authd's own presence says.
+func (h *Host) knownAuthds() []netip.AddrPort {
+	if len(h.cfg.Authds) > 0 {
+		return h.cfg.Authds
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	addrs := slices.Clone(h.authdAddrs)
+	if pin := h.cfg.Profile.Pin(); pin != nil && pin.Address.IsValid() {
+		addrs = append(addrs, pin.Address)
+	}
+	return addrs
+}
+
+// lastAuthd returns where authd was last found, "" if never.
+func (h *Host) lastAuthd() string {
+	if pin := h.cfg.Profile.Pin(); pin != nil && pin.Address.IsValid() {
+		return pin.Address.String()
+	}
+	if len(h.cfg.Authds) > 0 {
+		return h.cfg.Authds[0].String()
+	}
+	return ""
+}

@@ -1,0 +1,461 @@
+// Package host is the node's shell: the one loop that owns the chat core, the
+// QUIC links to other nodes, the connection to authd, and the control socket
+// of one-shot commands.
+//
+// It holds no rule of the chat: bytes, commands and the time go into
+// chat.Core, and the work that comes out is done here in its promised order,
+// store, then send, then show. Start with Host.loop; links.go and link.go are
+// the way to peers, authd.go the way to authd, control.go the local socket.
+package host
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"lanchat/discovery/presence"
+	"lanchat/node/chat"
+	"lanchat/node/login"
+	"lanchat/wire"
+	"lanchat/wire/link"
+	"lanchat/wire/realm"
+)
+
+// A Store keeps what the core wants kept.
+type Store interface {
+	Load() (chat.State, error)
+	Apply([]chat.Record) error
+	NextBoot() (uint64, error)
+}
+
+// A Face shows events and takes commands; see ui.Face.
+type Face interface {
+	Show(e chat.Event)
+	Run(ctx context.Context, do func(chat.Command)) error
+	Close() error
+}
+
+// Discovery finds other nodes and carries room packets.
+type Discovery interface {
+	Run(ctx context.Context) error
+	Multicast(packet []byte)
+	Heard(device wire.DeviceID, via presence.Via)
+	Linked(device wire.DeviceID)
+	Unlinked(device wire.DeviceID)
+	Goodbye(device wire.DeviceID)
+	Hint(h presence.Hint)
+	Vouch(devices ...wire.DeviceID)
+	AuthdUp(up bool)
+}
+
+// A Network is the ways of this machine to find others; main fills it with
+// package discovery, tests with one in memory.
+type Network struct {
+	// Browse looks for authds until ctx ends and returns then.
+	Browse func(ctx context.Context, found func(addr netip.AddrPort))
+	// Discover makes the node's discovery, which calls event in order and
+	// packet from any goroutine; both return at once.
+	Discover func(self Self, event func(presence.Event), packet func(b []byte)) Discovery
+}
+
+// Config is what a Host is made of.
+type Config struct {
+	Profile *login.Profile // identity, pin, token
+	Store   Store
+	// Conn is the node's UDP socket, for every QUIC connection.
+	Conn    net.PacketConn
+	Network Network
+	Face    Face
+	// Authds is where authd is, without looking for it. Empty: look.
+	Authds []netip.AddrPort
+	// Peers are addresses of nodes to dial besides those discovered.
+	Peers []netip.AddrPort
+	// Enter is how to get a token when there is none.
+	Enter Enter
+	// Host starts an authd inside this process when none answers, and says
+	// where it is and whose; nil: it does not. It runs until the process ends.
+	Host func() (netip.AddrPort, realm.Fingerprint, error)
+	// Mode is the mode of chats in which none was chosen.
+	Mode chat.Mode
+	// Started is when the program started; zero: now.
+	Started time.Time
+	// Control is the local socket for one-shot commands; nil: none. ControlFace
+	// makes the face of one connection to it.
+	Control     net.Listener
+	ControlFace func(net.Conn) Face
+	// Logger gets what goes wrong; nil discards.
+	Logger *slog.Logger
+}
+
+// Self is what a node's discovery says of it.
+type Self struct {
+	Realm wire.RealmID
+	Key   ed25519.PrivateKey // the device key
+	Token func() wire.TokenHash
+	Boot  uint64
+	Port  uint16
+}
+
+// A Host runs one node.
+type Host struct {
+	cfg       Config
+	log       *slog.Logger
+	transport *quic.Transport
+	discovery Discovery
+	core      *chat.Core
+	self      wire.DeviceID
+	boot      uint64
+
+	inbox     chan func(now time.Time) // what the loop does next
+	seen      chan presence.Event      // what discovery tells
+	authdLost chan struct{}            // authd's presence went away: see whether it answers
+	authdSeen chan struct{}            // authd's presence is there, or elsewhere
+	quit      chan struct{}            // closed when the loop has ended
+	stop      <-chan struct{}          // closed when the loop is to end
+
+	mu         sync.Mutex
+	authdAddrs []netip.AddrPort // where authd's presence says it is
+
+	// Owned by the loop.
+	contacts map[wire.DeviceID]*contact
+	links    int
+	answers  map[uint64]*quic.Stream // open questions of peers
+	lastID   uint64
+	faces    map[Face]bool
+	authd    chat.Authd // the last news
+	ready    chat.Ready
+}
+
+// Run runs a node until the person leaves (nil), ctx ends (nil) or something
+// breaks. Conn and Control are the caller's to close.
+func Run(ctx context.Context, cfg Config) error {
+	h, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	defer h.transport.Close()
+	if err := h.enter(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	if err := h.start(); err != nil {
+		return err
+	}
+	return h.loop(ctx)
+}
+
+// open returns a host that does nothing yet. The caller closes its transport.
+func open(cfg Config) (*Host, error) {
+	h := &Host{
+		cfg:       cfg,
+		log:       cfg.Logger,
+		inbox:     make(chan func(time.Time), 1024),
+		seen:      make(chan presence.Event, 4096),
+		authdLost: make(chan struct{}, 1),
+		authdSeen: make(chan struct{}, 1),
+		quit:      make(chan struct{}),
+		contacts:  map[wire.DeviceID]*contact{},
+		answers:   map[uint64]*quic.Stream{},
+		faces:     map[Face]bool{cfg.Face: true},
+	}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Started.IsZero() {
+		h.cfg.Started = time.Now()
+	}
+	var err error
+	h.transport, err = transport(cfg)
+	return h, err
+}
+
+// LogIn gets a token, unless the profile has one that is good, and returns.
+func LogIn(ctx context.Context, cfg Config) error {
+	h, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	defer h.transport.Close()
+	return h.enter(ctx)
+}
+
+// transport makes the node's side of every QUIC connection. Its stateless
+// resets, which make peers notice a restart at once, need a secret that
+// outlives the process: it is derived from the device key.
+func transport(cfg Config) (*quic.Transport, error) {
+	b, err := hkdf.Key(sha256.New, cfg.Profile.Key().Seed(), nil, "lc1 stateless reset", len(quic.StatelessResetKey{}))
+	if err != nil {
+		return nil, fmt.Errorf("deriving the reset key: %w", err)
+	}
+	reset := quic.StatelessResetKey(b)
+	t := link.NewTransport(cfg.Conn, &reset)
+	t.VerifySourceAddress = link.RetryAbove(20)
+	return t, nil
+}
+
+// start makes the core and the discovery of a node that has its token.
+func (h *Host) start() error {
+	token := h.cfg.Profile.Token()
+	h.self = token.Device
+	boot, err := h.cfg.Store.NextBoot()
+	if err != nil {
+		return fmt.Errorf("counting the start: %w", err)
+	}
+	h.boot = boot
+	state, err := h.cfg.Store.Load()
+	if err != nil {
+		return fmt.Errorf("loading the chats: %w", err)
+	}
+	id := h.cfg.Profile.Pin().ID
+	h.core, err = chat.New(time.Now(), chat.Config{Realm: id, Key: h.cfg.Profile.Key(), Token: token, Boot: boot,
+		Mode: h.cfg.Mode, Rand: rand.Reader, State: state})
+	if err != nil {
+		return err
+	}
+	port := h.cfg.Conn.LocalAddr().(*net.UDPAddr).Port
+	h.discovery = h.cfg.Network.Discover(Self{Realm: id, Key: h.cfg.Profile.Key(), Token: h.tokenHash, Boot: boot, Port: uint16(port)},
+		h.presence, func(b []byte) {
+			h.offer(func(now time.Time) { h.core.HandlePacket(now, b) })
+		})
+	return nil
+}
+
+// loop is the node's life: the only place where the core is touched and, for
+// the core, the clock is read.
+func (h *Host) loop(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	h.stop = ctx.Done()
+	var running sync.WaitGroup
+	defer func() {
+		close(h.quit)
+		for _, c := range h.contacts {
+			if c.link != nil {
+				c.link.close(link.CloseGoodbye, "goodbye")
+			}
+		}
+		cancel()
+		running.Wait()
+	}()
+	ln, err := link.ListenPeers(h.transport, h.cfg.Profile.Identity, h.cfg.Profile.Verifier(), h.now)
+	if err != nil {
+		return fmt.Errorf("listening for peers: %w", err)
+	}
+	defer ln.Close()
+	failed := make(chan error, 1)
+	running.Go(func() { h.accept(ctx, ln) })
+	running.Go(func() {
+		if err := h.discovery.Run(ctx); err != nil && ctx.Err() == nil {
+			failed <- fmt.Errorf("discovery: %w", err)
+		}
+	})
+	h.showReady()
+	running.Go(func() { h.keepAuthd(ctx) })
+	ended := make(chan error, 1)
+	go func() { ended <- h.cfg.Face.Run(ctx, h.do) }() // reads the terminal, which nothing can interrupt
+	if h.cfg.Control != nil {
+		running.Go(func() { h.control(ctx) })
+	}
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		w := h.core.Take()
+		if err := h.perform(&w); err != nil {
+			return err
+		}
+		if w.Quit {
+			return nil
+		}
+		now := time.Now()
+		again := h.dialDue(ctx, now)
+		if d := h.core.Deadline(); !d.IsZero() && (again.IsZero() || d.Before(again)) {
+			again = d
+		}
+		timer.Stop()
+		if !again.IsZero() {
+			timer.Reset(time.Until(again))
+		}
+		select {
+		case do := <-h.inbox:
+			do(time.Now())
+			h.drain()
+		case <-timer.C:
+			h.core.Advance(time.Now())
+		case e := <-h.seen:
+			h.handlePresence(time.Now(), e)
+		case err := <-failed:
+			return err
+		case err := <-ended:
+			if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || err == nil {
+				h.drain()
+				w := h.core.Take()
+				return h.perform(&w)
+			}
+			return err
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// drain does what else waits in the inbox, so that one commit of the store
+// serves all of it.
+func (h *Host) drain() {
+	for range cap(h.inbox) {
+		select {
+		case do := <-h.inbox:
+			do(time.Now())
+		default:
+			return
+		}
+	}
+}
+
+// post has the loop call f; it waits while the inbox is full.
+func (h *Host) post(f func(now time.Time)) {
+	select {
+	case h.inbox <- f:
+	case <-h.quit:
+	}
+}
+
+// offer has the loop call f unless the inbox is full: for datagrams, which
+// may be lost.
+func (h *Host) offer(f func(now time.Time)) {
+	select {
+	case h.inbox <- f:
+	default:
+	}
+}
+
+// do hands a command of a face to the core.
+func (h *Host) do(cmd chat.Command) {
+	h.post(func(now time.Time) { h.core.Do(now, cmd) })
+}
+
+// now is the realm's time, for judging certificates.
+func (h *Host) now() time.Time { return h.cfg.Profile.Now() }
+
+// tokenHash says which token this device has, in presence packets.
+func (h *Host) tokenHash() wire.TokenHash {
+	sum := sha256.Sum256(h.cfg.Profile.Token().Leaf)
+	return wire.TokenHash(sum[:len(wire.TokenHash{})])
+}
+
+// perform does the core's work: store, then send, then show.
+func (h *Host) perform(w *chat.Work) error {
+	if len(w.Save) > 0 {
+		if err := h.store(w.Save); err != nil {
+			return err
+		}
+	}
+	for _, s := range w.Sends {
+		h.send(s)
+	}
+	for _, e := range w.Events {
+		h.show(e)
+	}
+	return nil
+}
+
+// store applies records. While the disk does not take them (it is full, say)
+// nothing is sent or shown that is not stored: the person is told once, and
+// the node waits until there is room.
+func (h *Host) store(records []chat.Record) error {
+	told := false
+	for {
+		err := h.cfg.Store.Apply(records)
+		if err == nil {
+			if told {
+				h.show(chat.Notice{Code: "store_ok", Text: "storing works again; everything goes on"})
+			}
+			return nil
+		}
+		if !told {
+			told = true
+			h.show(chat.Error{Code: "store_full", Text: fmt.Sprintf("nothing can be stored, so nothing is sent or shown until it can: %v", err)})
+		}
+		select {
+		case <-time.After(storeRetry):
+		case <-h.stop:
+			return fmt.Errorf("storing: %w", err)
+		}
+	}
+}
+
+const storeRetry = 500 * time.Millisecond
+
+func (h *Host) send(s chat.Send) {
+	switch s := s.(type) {
+	case chat.Multicast:
+		h.discovery.Multicast(s.Packet)
+	case chat.Push:
+		if l := h.linkTo(s.To); l != nil {
+			l.push(chat.Frame{Type: s.Type, Body: s.Body})
+		}
+	case chat.Datagram:
+		if l := h.linkTo(s.To); l != nil {
+			l.datagram(s.Body)
+		}
+	case chat.Ask:
+		h.ask(s)
+	case chat.Answer:
+		if stream := h.answers[s.Question]; stream != nil {
+			delete(h.answers, s.Question)
+			go answer(stream, s.Frames)
+		}
+	}
+}
+
+var errNoLink = errors.New("there is no link to the device")
+
+func (h *Host) ask(q chat.Ask) {
+	l := h.linkTo(q.To)
+	if l == nil {
+		go h.post(func(now time.Time) { h.core.HandleAnswer(now, q.Question, nil, errNoLink) })
+		return
+	}
+	go func() {
+		frames, err := l.ask(q.Type, q.Body)
+		h.post(func(now time.Time) { h.core.HandleAnswer(now, q.Question, frames, err) })
+	}()
+}
+
+func (h *Host) linkTo(device wire.DeviceID) *peerLink {
+	if c := h.contacts[device]; c != nil {
+		return c.link
+	}
+	return nil
+}
+
+// hello is what this node says first on every link.
+func (h *Host) hello() wire.Hello {
+	return wire.Hello{Version: 1, Boot: h.boot, Time: uint64(time.Now().UnixMilli()), CRLNumber: h.cfg.Profile.Verifier().CRL().Number}
+}
+
+func (h *Host) show(e chat.Event) {
+	for f := range h.faces {
+		f.Show(e)
+	}
+}
+
+func (h *Host) showReady() {
+	token, pin := h.cfg.Profile.Token(), h.cfg.Profile.Pin()
+	h.ready = chat.Ready{User: token.Name, Device: token.Device.String(), Realm: pin.Name, Fingerprint: pin.Fingerprint().String(),
+		Authd: h.lastAuthd(), MS: time.Since(h.cfg.Started).Milliseconds()}
+	h.show(h.ready)
+}

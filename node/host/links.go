@@ -1,0 +1,278 @@
+package host
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"lanchat/discovery/presence"
+	"lanchat/node/chat"
+	"lanchat/wire"
+	"lanchat/wire/link"
+	"lanchat/wire/realm"
+)
+
+const (
+	stagger     = 250 * time.Millisecond // between dials to the addresses of one device (RFC 8305, section 5)
+	dialWait    = 4 * time.Second        // for one device, all its addresses
+	politeness  = 400 * time.Millisecond // the side with the larger device id lets the other dial first
+	redialFirst = 500 * time.Millisecond
+	redialMost  = 15 * time.Second
+	sameMoment  = 5 * time.Second // two links younger than that were dialled together
+	maxLinks    = 512
+)
+
+// A contact is what the host knows of the ways to a device. It is owned by
+// the loop.
+type contact struct {
+	device  wire.DeviceID
+	addrs   []netip.AddrPort
+	via     []string
+	alive   bool      // heard, or hinted at, and not gone since
+	link    *peerLink // nil: none
+	dialing bool
+	tries   int
+	next    time.Time // when to dial again
+}
+
+// accept takes in connections of other nodes until the transport closes.
+func (h *Host) accept(ctx context.Context, ln *quic.Listener) {
+	for {
+		conn, err := ln.Accept(ctx)
+		if err != nil {
+			return
+		}
+		go func() {
+			token, err := link.PeerToken(conn, h.cfg.Profile.Verifier(), h.now())
+			if err != nil {
+				conn.CloseWithError(link.CloseRefused, "")
+				return
+			}
+			h.establish(ctx, conn, token, false)
+		}()
+	}
+}
+
+// establish greets the other side of a fresh connection, hands the link to
+// the loop and serves it until it ends.
+func (h *Host) establish(ctx context.Context, conn *quic.Conn, token *realm.Token, dialled bool) {
+	l, err := greet(ctx, conn, token, dialled, h.hello())
+	if err != nil {
+		h.log.Debug("greeting a peer", "device", token.Device, "err", err)
+		conn.CloseWithError(link.CloseProtocol, "")
+		return
+	}
+	h.post(func(now time.Time) { h.linkUp(now, l) })
+}
+
+// linkUp takes a greeted link into use. Two nodes that dial each other at the
+// same moment have two: both keep the one dialled by the smaller device id,
+// unless one of the two devices has started anew.
+func (h *Host) linkUp(now time.Time, l *peerLink) {
+	device := l.token.Device
+	c := h.contact(device)
+	if old := c.link; old != nil {
+		together := now.Sub(old.since) < sameMoment && l.hello.Boot == old.hello.Boot
+		if together && h.dialler(old) == smaller(h.self, device) && h.dialler(l) != h.dialler(old) {
+			l.close(link.CloseReplaced, "")
+			return
+		}
+		h.dropLink(now, c, link.CloseReplaced)
+	}
+	if h.links >= maxLinks {
+		l.close(link.CloseRefused, "too many links")
+		return
+	}
+	h.links++
+	l.since = now
+	c.link, c.tries, c.alive = l, 0, true
+	h.discovery.Linked(device)
+	h.core.LinkUp(now, l.token, h.via(c))
+	go l.writeFrames()
+	go l.writeDatagrams()
+	go l.readFrames(func(typ uint8, body []byte) {
+		h.post(func(now time.Time) { h.frame(now, l, typ, body) })
+	})
+	go l.readDatagrams(func(body []byte) {
+		h.post(func(now time.Time) {
+			if c.link == l {
+				h.core.HandleDatagram(now, device, body)
+			}
+		})
+	})
+	go l.questions(func(typ uint8, body []byte, s *quic.Stream) {
+		h.post(func(now time.Time) {
+			if c.link != l {
+				s.CancelWrite(0)
+				return
+			}
+			h.lastID++
+			h.answers[h.lastID] = s
+			h.core.HandleQuestion(now, device, h.lastID, typ, body)
+		})
+	})
+	go func() {
+		<-l.conn.Context().Done()
+		code, closed := link.Closed(context.Cause(l.conn.Context()))
+		h.post(func(now time.Time) {
+			if c.link != l {
+				return
+			}
+			h.dropLink(now, c, link.CloseGoodbye)
+			if closed && code == link.CloseGoodbye {
+				h.discovery.Goodbye(device)
+				h.gone(now, device, "left", "goodbye")
+			}
+		})
+	}()
+}
+
+// dialler returns which device dialled the link.
+func (h *Host) dialler(l *peerLink) wire.DeviceID {
+	if l.dialled {
+		return h.self
+	}
+	return l.token.Device
+}
+
+func smaller(a, b wire.DeviceID) wire.DeviceID {
+	if bytes.Compare(a[:], b[:]) < 0 {
+		return a
+	}
+	return b
+}
+
+// frame takes a frame of a control stream: pings are answered here, the rest
+// is the core's.
+func (h *Host) frame(now time.Time, l *peerLink, typ uint8, body []byte) {
+	device := l.token.Device
+	if h.contact(device).link != l {
+		return
+	}
+	h.discovery.Heard(device, presence.QUIC)
+	switch typ {
+	case wire.FramePing:
+		l.push(chat.Frame{Type: wire.FramePong, Body: body})
+	case wire.FramePong: // being heard is all it is for
+	default:
+		h.core.HandleFrame(now, device, typ, body)
+	}
+}
+
+// dropLink takes the link of a contact out of use.
+func (h *Host) dropLink(now time.Time, c *contact, code quic.ApplicationErrorCode) {
+	l := c.link
+	if l == nil {
+		return
+	}
+	c.link = nil
+	h.links--
+	l.close(code, "")
+	h.discovery.Unlinked(c.device)
+	h.core.LinkDown(now, c.device)
+	c.next = now // dial again at once, if it is still there
+}
+
+// gone says that a device is no longer there.
+func (h *Host) gone(now time.Time, device wire.DeviceID, state, cause string) {
+	c := h.contact(device)
+	c.alive = false
+	via := h.via(c)
+	if c.link != nil {
+		h.dropLink(now, c, link.CloseIdle)
+	}
+	h.core.HandlePresence(now, device, state, cause, via)
+}
+
+func (h *Host) contact(device wire.DeviceID) *contact {
+	c := h.contacts[device]
+	if c == nil {
+		c = &contact{device: device}
+		h.contacts[device] = c
+	}
+	return c
+}
+
+// via returns the ways a device is reached: those it was heard by, and the
+// link if there is one.
+func (h *Host) via(c *contact) []string {
+	via := append([]string{}, c.via...)
+	if c.link != nil {
+		via = append(via, "quic")
+	}
+	return via
+}
+
+// dialDue dials every device that is there, has no link and whose time has
+// come, and returns when to look again; zero: no need.
+func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
+	for _, c := range h.contacts {
+		if !c.alive || c.link != nil || c.dialing || len(c.addrs) == 0 {
+			continue
+		}
+		if now.Before(c.next) {
+			if again.IsZero() || c.next.Before(again) {
+				again = c.next
+			}
+			continue
+		}
+		c.dialing = true
+		addrs := append([]netip.AddrPort{}, c.addrs...)
+		go func() {
+			conn, token, err := h.dial(ctx, addrs, c.device)
+			h.post(func(now time.Time) {
+				c.dialing = false
+				c.tries++
+				c.next = now.Add(min(redialFirst<<min(c.tries, 10), redialMost))
+			})
+			if err != nil {
+				h.log.Debug("dialling a peer", "device", c.device, "err", err)
+				return
+			}
+			h.establish(ctx, conn, token, true)
+		}()
+	}
+	return again
+}
+
+// dial connects to the device at whichever of its addresses answers first,
+// trying them one after another without waiting for the last to fail.
+func (h *Host) dial(ctx context.Context, addrs []netip.AddrPort, device wire.DeviceID) (*quic.Conn, *realm.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	type result struct {
+		conn  *quic.Conn
+		token *realm.Token
+		err   error
+	}
+	results := make(chan result)
+	for i, addr := range addrs {
+		go func() {
+			var r result
+			select {
+			case <-time.After(time.Duration(i) * stagger):
+				r.conn, r.token, r.err = link.DialPeer(ctx, h.transport, addr, h.cfg.Profile.Identity, h.cfg.Profile.Verifier(), h.now, device)
+			case <-ctx.Done():
+				r.err = ctx.Err()
+			}
+			results <- r
+		}()
+	}
+	var won result
+	for range addrs {
+		r := <-results
+		switch {
+		case r.err != nil && won.conn == nil:
+			won.err = r.err
+		case r.err == nil && won.conn == nil:
+			won = r
+			cancel() // the others
+		case r.err == nil:
+			r.conn.CloseWithError(link.CloseReplaced, "")
+		}
+	}
+	return won.conn, won.token, won.err
+}

@@ -1,0 +1,124 @@
+// Node is a person's chat on the LAN.
+//
+//	node                       chat: line mode on a terminal, lines on a pipe
+//	node --json                events on standard output, commands on standard input
+//	node --host                the same, with an authd of its own if there is none
+//	node send CHAT [TEXT…]     sends one message, or each line of standard input
+//	node tail [CHAT…]          prints messages as they come
+//	node users, node rooms     who is here, which rooms there are
+//	node login, register, logout
+//	node trust list            the realm this directory trusts
+//	node demo                  shows the whole thing at work, in itself
+//
+// It needs no configuration: it finds authd and other nodes by itself, asks
+// for a name and a password once, and keeps the token in its data directory.
+// It uses UDP only.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"lanchat/node/host"
+	"lanchat/node/login"
+)
+
+func main() { os.Exit(run()) }
+
+// Exit statuses, as the program's contract has them.
+const (
+	exitFailure      = 1
+	exitUsage        = 2
+	exitNotLoggedIn  = 3
+	exitNoAuthd      = 4
+	exitUntrusted    = 5
+	exitUnconfirmed  = 6
+	exitNoSuchTarget = 7
+)
+
+// run is main with an exit status.
+func run() int {
+	// quic-go would write to the terminal that it wants larger buffers.
+	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+	cmd := command()
+	err := cmd.Execute()
+	if err == nil {
+		return 0
+	}
+	if exit, ok := errors.AsType[*exitError](err); ok {
+		if exit.err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "node: %v\n", exit.err)
+		}
+		return exit.status
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "node: %v\n", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		fmt.Fprintln(cmd.ErrOrStderr(), "node: see node --help")
+	}
+	return status(err)
+}
+
+// status returns the exit status an error stands for.
+func status(err error) int {
+	var refused *login.RefusedError
+	_, usage := errors.AsType[usageError](err)
+	switch {
+	case usage:
+		return exitUsage
+	case errors.As(err, &refused), errors.Is(err, errNobodyToAsk), errors.Is(err, login.ErrNoToken):
+		return exitNotLoggedIn
+	case errors.Is(err, host.ErrNoAuthd):
+		return exitNoAuthd
+	case errors.Is(err, login.ErrUntrusted), errors.Is(err, login.ErrFingerprintChanged):
+		return exitUntrusted
+	}
+	return exitFailure
+}
+
+// An exitError ends the program with a status of its own. Without err
+// everything was said already.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e *exitError) Error() string { return fmt.Sprintf("exit status %d: %v", e.status, e.err) }
+
+// A usageError is a command line that can't be right.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// usage makes wrong arguments a usage error.
+func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, got []string) error {
+		if err := args(cmd, got); err != nil {
+			return usageError{err}
+		}
+		return nil
+	}
+}
+
+func command() *cobra.Command {
+	o := &options{}
+	root := &cobra.Command{
+		Use:           "node",
+		Short:         "A chat for people on one network",
+		Long:          "Node finds the network's authd and other nodes by itself, asks for a name and a password once, and chats.\n/help inside it lists what can be typed.",
+		Args:          usage(cobra.NoArgs),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return o.chat() },
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	o.flags(root.PersistentFlags())
+	root.Flags().BoolVar(&o.plain, "plain", false, "line mode: no cursor movement; fit for screen readers and pipes")
+	root.AddCommand(o.oneShots()...)
+	root.AddCommand(o.accountCommands()...)
+	return root
+}

@@ -1,0 +1,351 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"lanchat/node/chat"
+	"lanchat/node/host"
+	"lanchat/node/ui"
+)
+
+const (
+	findAuthd = 10 * time.Second       // one-shot commands look that long
+	settle    = 500 * time.Millisecond // without news of peers: everybody is there
+	settled   = 3 * time.Second        // at the latest
+)
+
+// A session is a conversation with a node in events and commands: with the
+// one that runs on the data directory, or with one inside this process.
+type session struct {
+	events  chan event
+	out     *json.Encoder
+	conn    io.Closer
+	running bool       // a node ran already
+	ended   chan error // the inner node's end
+	cancel  context.CancelFunc
+	refs    int
+}
+
+// An event is one line of the JSON stream, as far as one-shot commands look
+// at it.
+type event struct {
+	Event  string          `json:"event"`
+	Chat   string          `json:"chat"`
+	ID     string          `json:"id"`
+	Ref    string          `json:"ref"`
+	Code   string          `json:"code"`
+	Text   string          `json:"text"`
+	Got    int             `json:"got"`
+	Online int             `json:"online"`
+	Data   json.RawMessage `json:"data"`
+	line   []byte
+}
+
+// connect begins a session; it is ready when connect returns.
+func (o *options) connect(ctx context.Context) (*session, error) {
+	conn, err := dialControl(o.data)
+	if err != nil {
+		return nil, err
+	}
+	s := &session{events: make(chan event, 256), ended: make(chan error, 1), running: conn != nil, cancel: func() {}}
+	if conn == nil {
+		ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
+		if err != nil {
+			ask = nil
+		}
+		n, err := o.open(ask)
+		if err != nil {
+			return nil, err
+		}
+		n.patience = findAuthd
+		var inner net.Conn
+		conn, inner = net.Pipe()
+		face := ui.NewJSON(inner, inner)
+		ctx, s.cancel = context.WithCancel(ctx)
+		go func() {
+			err := n.run(ctx, face)
+			face.Close()
+			n.close()
+			inner.Close()
+			s.ended <- err
+		}()
+	}
+	s.conn, s.out = conn, json.NewEncoder(conn)
+	s.out.SetEscapeHTML(false)
+	go s.read(conn)
+	_, err = s.wait(ctx, func(e event) bool { return e.Event == "ready" })
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	if !s.running {
+		s.settle()
+	}
+	return s, nil
+}
+
+func (s *session) read(r io.Reader) {
+	defer close(s.events)
+	lines := bufio.NewReader(r)
+	for {
+		line, err := lines.ReadBytes('\n')
+		if err != nil {
+			return
+		}
+		e := event{line: line}
+		if json.Unmarshal(line, &e) == nil {
+			s.events <- e
+		}
+	}
+}
+
+// settle waits until nobody new turns up.
+func (s *session) settle() {
+	deadline := time.After(settled)
+	for {
+		select {
+		case _, ok := <-s.events:
+			if !ok {
+				return
+			}
+		case <-time.After(settle):
+			return
+		case <-deadline:
+			return
+		}
+	}
+}
+
+// wait returns the first event that is wanted. At the end of the session it
+// returns why that ended.
+func (s *session) wait(ctx context.Context, wanted func(event) bool) (event, error) {
+	for {
+		select {
+		case e, ok := <-s.events:
+			if !ok {
+				return event{}, s.why()
+			}
+			if wanted(e) {
+				return e, nil
+			}
+		case <-ctx.Done():
+			return event{}, ctx.Err()
+		}
+	}
+}
+
+func (s *session) why() error {
+	if s.running {
+		return errors.New("the running node ended")
+	}
+	err := <-s.ended
+	s.ended <- err
+	return cmp.Or(err, errors.New("the node ended"))
+}
+
+// do sends a command object and returns its ref.
+func (s *session) do(cmd map[string]string) (ref string, err error) {
+	s.refs++
+	cmd["ref"] = "cli-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(s.refs)
+	return cmd["ref"], s.out.Encode(cmd)
+}
+
+// ask types a line and returns the notice that answers it.
+func (s *session) ask(ctx context.Context, line string) (event, error) {
+	ref, err := s.do(map[string]string{"cmd": "do", "line": line})
+	if err != nil {
+		return event{}, err
+	}
+	e, err := s.wait(ctx, func(e event) bool { return e.Ref == ref && (e.Event == "notice" || e.Event == "error") })
+	if err == nil && e.Event == "error" {
+		err = refusal(e)
+	}
+	return e, err
+}
+
+// refusal is an error event as the end of the program.
+func refusal(e event) error {
+	x := &exitError{status: exitFailure, err: errors.New(e.Text)}
+	switch e.Code {
+	case "no_such_user", "no_such_room":
+		x.status = exitNoSuchTarget
+	case "bad_argument", "too_long", "unknown_command":
+		x.status = exitUsage
+	}
+	return x
+}
+
+// close ends the session; an inner node says goodbye.
+func (s *session) close() {
+	if !s.running {
+		s.cancel()
+		go func() { // so that the node is not held up by unread events
+			for range s.events {
+			}
+		}()
+		s.ended <- <-s.ended
+	}
+	s.conn.Close()
+}
+
+func (o *options) oneShots() []*cobra.Command {
+	var timeout time.Duration
+	send := &cobra.Command{
+		Use: "send CHAT [TEXT…]", Short: "Sends one message, or each line of standard input, and exits", Args: usage(cobra.MinimumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error { return o.send(args[0], args[1:], timeout) },
+	}
+	send.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait until everybody online has it")
+	tail := &cobra.Command{
+		Use: "tail [CHAT…]", Short: "Prints messages as they come",
+		RunE: func(_ *cobra.Command, args []string) error { return o.tail(args) },
+	}
+	list := func(name, short string) *cobra.Command {
+		return &cobra.Command{
+			Use: name, Short: short, Args: usage(cobra.NoArgs),
+			RunE: func(*cobra.Command, []string) error { return o.list("/" + name) },
+		}
+	}
+	return []*cobra.Command{send, tail, list("users", "Lists who is here"), list("rooms", "Lists which rooms there are")}
+}
+
+// list prints the answer to a question.
+func (o *options) list(line string) error {
+	ctx, stop := interruptible()
+	defer stop()
+	s, err := o.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	e, err := s.ask(ctx, line)
+	if err != nil {
+		return err
+	}
+	if o.json {
+		_, err = fmt.Println(string(e.Data))
+	} else {
+		_, err = fmt.Println(e.Text)
+	}
+	return err
+}
+
+// send sends text, or each line of standard input, to a chat.
+func (o *options) send(to string, words []string, timeout time.Duration) error {
+	if !strings.HasPrefix(to, "#") && !strings.HasPrefix(to, "@") {
+		return usagef("%q is no chat: write '#room' or '@user'", to)
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	s, err := o.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if len(words) > 0 {
+		return s.say(ctx, to, strings.Join(words, " "), o.mode, timeout)
+	}
+	lines := bufio.NewScanner(os.Stdin)
+	lines.Buffer(nil, 1<<20)
+	var worst error
+	for lines.Scan() {
+		if strings.TrimSpace(lines.Text()) == "" {
+			continue
+		}
+		if err := s.say(ctx, to, lines.Text(), o.mode, timeout); err != nil {
+			if x, ok := errors.AsType[*exitError](err); !ok || x.status != exitUnconfirmed {
+				return err
+			}
+			worst = err
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return fmt.Errorf("reading standard input: %w", err)
+	}
+	return worst
+}
+
+// say sends one message and waits until everybody who is online has it.
+func (s *session) say(ctx context.Context, to, text, mode string, timeout time.Duration) error {
+	ref, err := s.do(map[string]string{"cmd": "say", "chat": to, "text": text, "mode": mode})
+	if err != nil {
+		return fmt.Errorf("sending: %w", err)
+	}
+	got, online, sent := 0, 1, ""
+	late, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var refused error
+	_, err = s.wait(late, func(e event) bool {
+		switch {
+		case e.Event == "error" && e.Ref == ref:
+			refused = refusal(e)
+			return true
+		case e.Event == "sent" && e.Ref == ref:
+			sent = e.ID
+			if strings.HasPrefix(to, "#") {
+				online = e.Online
+			}
+		case e.Event == "receipt" && e.ID == sent:
+			got = max(got, e.Got)
+		}
+		return sent != "" && (mode == "fast" || got >= online)
+	})
+	switch {
+	case refused != nil:
+		return refused
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		return &exitError{exitUnconfirmed, fmt.Errorf("sent to %s, not confirmed within %v: who is away gets it later", to, timeout)}
+	}
+	return err
+}
+
+// tail prints messages until it is interrupted.
+func (o *options) tail(chats []string) error {
+	if _, err := ui.EnableColor(o.color, os.Stdout); err != nil {
+		return usageError{err}
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	s, err := o.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	var face host.Face
+	if !o.json {
+		line := ui.NewLine(ui.LineConfig{Out: os.Stdout})
+		defer line.Close()
+		face = line
+	}
+	_, err = s.wait(ctx, func(e event) bool {
+		if e.Event != "message" || len(chats) > 0 && !slices.Contains(chats, e.Chat) {
+			return false
+		}
+		if face == nil {
+			os.Stdout.Write(e.line)
+			return false
+		}
+		var m chat.Message
+		if json.Unmarshal(e.line, &m) == nil {
+			face.Show(m)
+		}
+		return false
+	})
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}

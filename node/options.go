@@ -1,0 +1,401 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/adrg/xdg"
+	"github.com/spf13/pflag"
+
+	"lanchat/discovery"
+	"lanchat/discovery/presence"
+	"lanchat/node/chat"
+	"lanchat/node/host"
+	"lanchat/node/login"
+	"lanchat/node/store"
+	"lanchat/node/ui"
+	"lanchat/wire"
+	"lanchat/wire/clean"
+	"lanchat/wire/private"
+	"lanchat/wire/realm"
+)
+
+// options are the flags.
+type options struct {
+	data         string
+	user         string
+	passwordFile string
+	register     bool
+	authd        string
+	peers        []string
+	join         string
+	trust        string
+	host         bool
+	ifaces       []string
+	port         uint16
+	mode         string
+	color        string
+	plain        bool
+	json         bool
+	debug        string
+}
+
+func (o *options) flags(f *pflag.FlagSet) {
+	f.StringVar(&o.data, "data", filepath.Join(xdg.StateHome, "lanchat", "node"), "`DIR`ectory of the key, the token and the history")
+	f.StringVar(&o.user, "user", "", "user `NAME` to log in with")
+	f.StringVar(&o.passwordFile, "password-file", "", "`FILE` whose first line is the password (or LANCHAT_PASSWORD)")
+	f.BoolVar(&o.register, "register", false, "make the account if it does not exist")
+	f.StringVar(&o.authd, "authd", "", "`HOST:PORT` of authd, instead of looking for it")
+	f.StringArrayVar(&o.peers, "peer", nil, "`HOST:PORT` of a node to connect to; may be repeated")
+	f.StringVar(&o.join, "join", "", "join `CODE` of the realm, as authd code prints it")
+	f.StringVar(&o.trust, "trust", "ask", "which realm to trust: its `FINGERPRINT`, first, or ask")
+	f.BoolVar(&o.host, "host", false, "start an authd inside this process if none answers")
+	f.StringArrayVar(&o.ifaces, "iface", nil, "network interface `NAME` to use; may be repeated (default: every LAN)")
+	f.Uint16Var(&o.port, "port", 0, "UDP port `N` (default: any)")
+	f.StringVar(&o.mode, "mode", "reliable", "how messages of new chats travel: reliable or fast")
+	f.StringVar(&o.color, "color", "auto", "colour: auto, always or never")
+	f.BoolVar(&o.json, "json", false, "events as JSON, one a line; commands on standard input")
+	f.StringVar(&o.debug, "log", "", "`FILE` to write a debug log to")
+}
+
+var errNobodyToAsk = errors.New("not logged in, and nobody to ask")
+
+// chat runs the faces that people and scripts stay in.
+func (o *options) chat() error {
+	if _, err := ui.EnableColor(o.color, os.Stdout); err != nil {
+		return usageError{err}
+	}
+	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
+	if err != nil || o.json {
+		ask = nil
+	}
+	n, err := o.open(ask)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	var face host.Face
+	if o.json {
+		face = ui.NewJSON(os.Stdin, os.Stdout)
+	} else {
+		face = ui.NewLine(ui.LineConfig{In: os.Stdin, Out: os.Stdout, First: n.profile.Token() == nil, Receipts: true, Commands: chat.Commands()})
+	}
+	ctx, stop := interruptible()
+	defer stop()
+	err = n.run(ctx, face)
+	if cerr := face.Close(); err == nil {
+		err = cerr
+	}
+	if errors.Is(err, ui.ErrQuit) {
+		return nil
+	}
+	if _, refused := errors.AsType[*login.RefusedError](err); refused && o.json {
+		return &exitError{status: exitNotLoggedIn} // the event said it
+	}
+	return err
+}
+
+// interruptible returns a context that SIGINT and SIGTERM end; a second
+// signal ends the program at once.
+func interruptible() (context.Context, context.CancelFunc) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// A node is what the flags and the data directory make: everything a host
+// needs but its face.
+type node struct {
+	opts     *options
+	profile  *login.Profile
+	config   host.Config
+	closers  []func() error
+	ask      *ui.Prompter
+	patience time.Duration
+}
+
+func (n *node) close() {
+	for i := len(n.closers) - 1; i >= 0; i-- {
+		n.closers[i]()
+	}
+}
+
+// open opens the data directory and the socket. ask is nil where nobody can
+// be asked.
+func (o *options) open(ask *ui.Prompter) (n *node, err error) {
+	n = &node{opts: o, ask: ask}
+	defer func() {
+		if err != nil {
+			n.close()
+		}
+	}()
+	mode, ok := chat.ParseMode(o.mode)
+	if !ok {
+		return nil, usagef("--mode %q: want reliable or fast", o.mode)
+	}
+	trust, err := o.trusting(ask)
+	if err != nil {
+		return nil, err
+	}
+	authds, err := parseAddrs("--authd", o.authd)
+	if err != nil {
+		return nil, err
+	}
+	peers, err := parseAddrs("--peer", o.peers...)
+	if err != nil {
+		return nil, err
+	}
+	log, err := n.logger()
+	if err != nil {
+		return nil, err
+	}
+	if err := private.Dir(o.data); err != nil {
+		return nil, fmt.Errorf("opening the data directory: %w", err)
+	}
+	unlock, err := private.Lock(filepath.Join(o.data, "lock"))
+	if errors.Is(err, private.ErrLocked) {
+		return nil, fmt.Errorf("another node uses %q: talk to it with node send and node tail, or give this one its own --data", o.data)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("locking the data directory: %w", err)
+	}
+	n.closers = append(n.closers, unlock)
+	if n.profile, err = login.Open(o.data); err != nil {
+		return nil, fmt.Errorf("opening %q: %w", o.data, err)
+	}
+	st, err := store.Open(o.data)
+	if err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, st.Close)
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(o.port)})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("UDP port %d is in use, perhaps by another node: choose another with --port, or none to have one chosen", o.port)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("opening the socket: %w", err)
+	}
+	n.closers = append(n.closers, conn.Close)
+	control, err := listenControl(o.data)
+	if err != nil {
+		return nil, err
+	}
+	n.closers = append(n.closers, control.Close)
+	n.config = host.Config{
+		Profile: n.profile, Store: st, Conn: conn, Network: network(o.ifaces, log),
+		Authds: authds, Peers: peers, Mode: mode, Started: started, Logger: log,
+		Enter:       host.Enter{Trust: trust, Credentials: n.credentials},
+		Control:     control,
+		ControlFace: func(c net.Conn) host.Face { return ui.NewJSON(c, c) },
+	}
+	if o.host || ask != nil {
+		n.config.Host = n.hostAuthd
+	}
+	if !o.host && ask != nil {
+		n.config.Enter.Offer = func(ctx context.Context) bool {
+			yes, err := ask.Confirm(ctx, "No authd answers on this network. Start one here, inside this program?")
+			return err == nil && yes
+		}
+	}
+	return n, nil
+}
+
+// started is when the program started, or nearly.
+var started = time.Now()
+
+// run is the node's life with a face.
+func (n *node) run(ctx context.Context, face host.Face) error {
+	n.config.Face = face
+	n.config.Enter.Patience = n.patience
+	return host.Run(ctx, n.config)
+}
+
+// network is the machine's own network.
+func network(ifaces []string, log *slog.Logger) host.Network {
+	return host.Network{
+		Browse: func(ctx context.Context, found func(netip.AddrPort)) {
+			err := discovery.Browse(ctx, ifaces, log, func(h discovery.AuthdHint) {
+				for _, a := range h.Addrs {
+					found(a)
+				}
+			})
+			if err != nil && ctx.Err() == nil {
+				log.Warn("looking for authd", "err", err)
+			}
+		},
+		Discover: func(self host.Self, event func(presence.Event), packet func([]byte)) host.Discovery {
+			return discovery.New(discovery.Config{
+				Realm: self.Realm, Key: self.Key, Boot: self.Boot, Role: wire.RoleNode, Port: self.Port, TokenHash: self.Token,
+				Ifaces: ifaces, MDNS: true, Handle: event,
+				Packet: func(b []byte, _ netip.AddrPort, _ int) { packet(b) },
+				Logger: log,
+			})
+		},
+	}
+}
+
+func parseAddrs(flag string, list ...string) (addrs []netip.AddrPort, err error) {
+	for _, s := range list {
+		if s == "" {
+			continue
+		}
+		a, err := net.ResolveUDPAddr("udp", s)
+		if err != nil || a.Port == 0 || a.IP == nil {
+			return nil, usagef("%s %q: want HOST:PORT, such as 192.168.1.5:%d", flag, s, discovery.AuthdPort)
+		}
+		ap := a.AddrPort()
+		addrs = append(addrs, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+	}
+	return addrs, nil
+}
+
+// trusting returns which realm to trust, as the flags say.
+func (o *options) trusting(ask *ui.Prompter) (t login.Trust, err error) {
+	switch {
+	case o.join != "":
+		code, err := realm.ParseJoinCode(o.join)
+		if err != nil {
+			return t, usagef("--join: %w", err)
+		}
+		t.Code = &code
+	case o.trust == "first":
+		t.First = true
+	case o.trust == "ask":
+		if ask != nil {
+			t.Ask = asking(ask)
+		}
+	default:
+		f, err := realm.ParseFingerprint(o.trust)
+		if err != nil {
+			return t, usagef("--trust %q: want first, ask or a fingerprint: %w", o.trust, err)
+		}
+		t.Fingerprint = &f
+	}
+	return t, nil
+}
+
+// asking asks once for each realm, however many addresses answer for it.
+func asking(ask *ui.Prompter) func(realm.Realm) bool {
+	var mu sync.Mutex
+	said := map[wire.RealmID]bool{}
+	return func(r realm.Realm) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		yes, asked := said[r.ID]
+		if !asked {
+			ask.Say("Found the realm " + clean.Line(r.Name, realm.MaxRealmName) + " with the fingerprint\n  " + r.Fingerprint().String() +
+				"\nCompare it with what authd fingerprint prints, or ask who runs it.")
+			yes, _ = ask.Confirm(context.Background(), "Trust it?")
+			said[r.ID] = yes
+		}
+		return yes
+	}
+}
+
+// credentials returns what to log in with: from the flags, or from the
+// person.
+func (n *node) credentials(ctx context.Context, r realm.Realm, problem error) (host.Credentials, error) {
+	o := n.opts
+	c := host.Credentials{Name: o.user, Register: o.register, LogIn: true, Device: deviceName()}
+	if code, err := realm.ParseJoinCode(o.join); err == nil {
+		c.Invite = code.Invite
+	}
+	if problem != nil && n.ask == nil {
+		return c, problem
+	}
+	if problem == nil {
+		password, err := o.password()
+		if err != nil {
+			return c, err
+		}
+		if password != "" && o.user != "" {
+			c.Password = password
+			return c, nil
+		}
+	}
+	if n.ask == nil {
+		return c, fmt.Errorf("%w: give --user NAME and --password-file FILE, with --register to make the account", errNobodyToAsk)
+	}
+	return n.askCredentials(ctx, c, problem)
+}
+
+func (n *node) askCredentials(ctx context.Context, c host.Credentials, problem error) (host.Credentials, error) {
+	var err error
+	if c.Name, err = n.ask.Ask(ctx, "Your user name: ", c.Name); err != nil {
+		return c, err
+	}
+	if !c.Register {
+		if c.Register, err = n.ask.Confirm(ctx, "Is that a new account?"); err != nil {
+			return c, err
+		}
+		c.LogIn = !c.Register
+	}
+	if !c.Register {
+		c.Password, err = n.ask.AskPassword(ctx, "Password: ")
+		return c, err
+	}
+	c.Password, err = n.ask.NewPassword(ctx, "New password: ", func(password string) (int, string) {
+		advice := ""
+		if err := realm.CheckPassword(password, realm.Policy{}, c.Name); err != nil {
+			advice = err.Error()
+		}
+		return realm.Score(password, c.Name), advice
+	})
+	return c, err
+}
+
+// password returns the password from the file or the environment, which then
+// forgets it; "" if neither is given.
+func (o *options) password() (string, error) {
+	if o.passwordFile != "" {
+		f, err := os.Open(o.passwordFile)
+		if err != nil {
+			return "", fmt.Errorf("reading the password: %w", err)
+		}
+		defer f.Close()
+		line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return "", fmt.Errorf("reading the password: %w", err)
+		}
+		return strings.TrimRight(line, "\r\n"), nil
+	}
+	return environmentPassword, nil
+}
+
+// environmentPassword is LANCHAT_PASSWORD, taken out of the environment.
+var environmentPassword = func() string {
+	p := os.Getenv("LANCHAT_PASSWORD")
+	os.Unsetenv("LANCHAT_PASSWORD")
+	return p
+}()
+
+// deviceName is what this device is called in the person's list of devices.
+func deviceName() string {
+	name, _ := os.Hostname()
+	return clean.Line(name, 32)
+}
+
+func (n *node) logger() (*slog.Logger, error) {
+	if n.opts.debug == "" {
+		return slog.New(slog.DiscardHandler), nil
+	}
+	f, err := os.OpenFile(n.opts.debug, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the log: %w", err)
+	}
+	n.closers = append(n.closers, f.Close)
+	return slog.New(slog.NewTextHandler(f, &slog.HandlerOptions{Level: slog.LevelDebug})), nil
+}

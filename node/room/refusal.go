@@ -1,0 +1,86 @@
+package room
+
+import (
+	"errors"
+	"time"
+
+	"lanchat/wire"
+)
+
+// A Refusal says that a rule of the room does not allow something. Compare
+// with errors.Is against the values below, which ignores Who and Until.
+type Refusal struct {
+	Code string // stable, snake case, as in the program's contract
+	Rule string
+	// Who may do it instead, in seat order, where that is the question.
+	Who []wire.AccountID
+	// Until is when a ban or a silence may end; zero: no end is set.
+	Until time.Time
+}
+
+func (r *Refusal) Error() string { return "room: " + r.Rule }
+
+// Is reports whether target is a refusal by the same rule.
+func (r *Refusal) Is(target error) bool {
+	t, ok := target.(*Refusal)
+	return ok && t.Rule == r.Rule
+}
+
+// The rules that refuse.
+var (
+	ErrNotMember    = &Refusal{Code: "not_member", Rule: "not a member of the room"}
+	ErrNoSuchMember = &Refusal{Code: "not_member", Rule: "the person is not a member of the room"}
+	ErrMember       = &Refusal{Code: "already_member", Rule: "the person is a member already"}
+	ErrNotAdmin     = &Refusal{Code: "not_admin", Rule: "not allowed from this seat"}
+	ErrBehind       = &Refusal{Code: "not_admin", Rule: "the person does not sit behind"}
+	ErrRole         = &Refusal{Code: "bad_argument", Rule: "the person's seat does not fit"}
+	ErrBanned       = &Refusal{Code: "banned", Rule: "banned from the room"}
+	ErrNotBanned    = &Refusal{Code: "bad_argument", Rule: "the person is not banned"}
+	ErrSilenced     = &Refusal{Code: "silenced", Rule: "silenced in the room"}
+	ErrNotSilenced  = &Refusal{Code: "bad_argument", Rule: "the person is not silenced"}
+	ErrDevice       = &Refusal{Code: "bad_argument", Rule: "the device does not fit"}
+	ErrRekeyFirst   = &Refusal{Code: "room_rekey", Rule: "the room needs a new key first"}
+	ErrResolved     = &Refusal{Code: "bad_argument", Rule: "the removal does not stand open"}
+	ErrTooLong      = &Refusal{Code: "too_long", Rule: "the text is too long or empty"}
+	ErrFull         = &Refusal{Code: "room_full", Rule: "the room is full"}
+	ErrHeld         = &Refusal{Code: "room_held", Rule: "the room waits for a decision between two signatures"}
+	ErrNoSecret     = &Refusal{Code: "room_key", Rule: "the key is not for this device"}
+)
+
+// What is wrong with an entry apart from the rules.
+var (
+	ErrOtherRoom = errors.New("room: entry of another room")
+	ErrChain     = errors.New("room: entry does not fit its predecessor")
+	ErrCommit    = errors.New("room: commitment missing, not new, or out of place")
+	ErrUnknown   = errors.New("room: unknown entry")
+)
+
+func refuse(r *Refusal, who ...wire.AccountID) *Refusal {
+	n := *r
+	n.Who = who
+	return &n
+}
+
+func refuseUntil(r *Refusal, until uint64) *Refusal {
+	n := *r
+	n.Until = timeOf(until)
+	return &n
+}
+
+// timeOf returns the time of Unix milliseconds on the wire; 0 is no time.
+func timeOf(ms uint64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(min(ms, maxMillis)))
+}
+
+// millisOf is the inverse of timeOf.
+func millisOf(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(max(t.UnixMilli(), 1))
+}
+
+const maxMillis = 1<<48 - 1

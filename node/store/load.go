@@ -1,0 +1,113 @@
+package store
+
+import (
+	"database/sql"
+	"fmt"
+
+	"lanchat/node/chat"
+)
+
+// Load returns the sum of all records applied so far, without the messages.
+// The caller owns it.
+func (s *Store) Load() (chat.State, error) {
+	tx, err := s.read.Begin()
+	if err != nil {
+		return chat.State{}, s.mapped(err)
+	}
+	defer tx.Rollback() // it only read
+	var st chat.State
+	for _, load := range []func(*sql.Tx, *chat.State) error{
+		loadPeople, loadSettings, loadOutbox, loadDirect, loadReceived, loadRooms, loadEntries, loadSecrets, loadAuthors,
+	} {
+		if err := load(tx, &st); err != nil {
+			return chat.State{}, s.mapped(err)
+		}
+	}
+	return st, nil
+}
+
+// A queryer is a *sql.DB or a *sql.Tx.
+type queryer interface {
+	Query(query string, args ...any) (*sql.Rows, error)
+}
+
+// collect returns what scan makes of each row.
+func collect[T any](q queryer, scan func(scan func(dest ...any) error, v *T) error, query string, args ...any) ([]T, error) {
+	rows, err := q.Query(query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		var v T
+		if err := scan(rows.Scan, &v); err != nil {
+			return nil, fmt.Errorf("reading a row of %q: %w", query, err)
+		}
+		all = append(all, v)
+	}
+	return all, rows.Err()
+}
+
+func loadPeople(tx *sql.Tx, st *chat.State) (err error) {
+	st.People, err = collect(tx, func(scan func(...any) error, v *chat.SavePerson) error {
+		return scan(into(v.Device[:]), into(v.Key[:]), into(v.Account[:]), &v.Name, (*number)(&v.NameSeq), (*moment)(&v.Seen))
+	}, "SELECT device, key, account, name, name_seq, seen FROM person ORDER BY device")
+	return err
+}
+
+func loadSettings(tx *sql.Tx, st *chat.State) (err error) {
+	st.Settings, err = collect(tx, func(scan func(...any) error, v *chat.SaveSettings) error {
+		return scan((*chatID)(&v.Chat), &v.Mode, &v.Notify, (*moment)(&v.MutedUntil))
+	}, "SELECT chat, mode, notify, muted_until FROM settings ORDER BY chat")
+	return err
+}
+
+func loadOutbox(tx *sql.Tx, st *chat.State) (err error) {
+	st.Outbox, err = collect(tx, func(scan func(...any) error, v *chat.SaveOutbox) error {
+		return scan(into(v.Account[:]), (*number)(&v.Number), into(v.ID[:]), &v.Body)
+	}, "SELECT account, number, id, body FROM outbox ORDER BY account, number")
+	return err
+}
+
+func loadDirect(tx *sql.Tx, st *chat.State) (err error) {
+	st.Direct, err = collect(tx, func(scan func(...any) error, v *chat.SaveDirect) error {
+		return scan(into(v.Account[:]), (*number)(&v.Sent))
+	}, "SELECT account, sent FROM direct ORDER BY account")
+	return err
+}
+
+func loadReceived(tx *sql.Tx, st *chat.State) (err error) {
+	st.Received, err = collect(tx, func(scan func(...any) error, v *chat.SaveReceived) error {
+		return scan(into(v.Device[:]), (*number)(&v.Number))
+	}, "SELECT device, number FROM received ORDER BY device")
+	return err
+}
+
+func loadRooms(tx *sql.Tx, st *chat.State) (err error) {
+	st.Rooms, err = collect(tx, func(scan func(...any) error, v *chat.SaveRoom) error {
+		return scan(into(v.Room[:]), (*number)(&v.Number), (*moment)(&v.Joined))
+	}, "SELECT id, number, joined FROM room ORDER BY id")
+	return err
+}
+
+func loadEntries(tx *sql.Tx, st *chat.State) (err error) {
+	st.Entries, err = collect(tx, func(scan func(...any) error, v *chat.SaveEntry) error {
+		return scan(into(v.Room[:]), into(v.Hash[:]), &v.Entry)
+	}, "SELECT room, hash, entry FROM entry ORDER BY key")
+	return err
+}
+
+func loadSecrets(tx *sql.Tx, st *chat.State) (err error) {
+	st.Secrets, err = collect(tx, func(scan func(...any) error, v *chat.SaveSecret) error {
+		return scan(into(v.Room[:]), into(v.Epoch[:]), into(v.Secret[:]))
+	}, "SELECT room, epoch, secret FROM secret ORDER BY room, epoch")
+	return err
+}
+
+func loadAuthors(tx *sql.Tx, st *chat.State) (err error) {
+	st.Authors, err = collect(tx, func(scan func(...any) error, v *chat.SaveAuthor) error {
+		return scan(into(v.Room[:]), into(v.Device[:]), &v.Replay, (*number)(&v.Received), &v.Based)
+	}, "SELECT room, device, replay, received, based FROM author ORDER BY room, device")
+	return err
+}

@@ -1,0 +1,125 @@
+-- A node's database, version 1. Later versions are migrations on top of this
+-- file (migrations.go); once released, this file never changes again.
+--
+-- Ids, hashes, keys and secrets are raw bytes. Counters and clocks are
+-- unsigned 64-bit numbers, for which SQLite has no type: 8 bytes, big-endian,
+-- which sort as they should. Times are Unix milliseconds, 0 for none. A chat is
+-- the 32 bytes of a room id, or the 16 of the account of direct messages.
+
+PRAGMA application_id = 0x6c636e64; -- "lcnd"
+
+-- One row.
+CREATE TABLE node (
+    one  INTEGER PRIMARY KEY CHECK (one = 1),
+    boot INTEGER NOT NULL CHECK (boot < 4294967296) -- rises at each start; the high half of packet numbers
+) STRICT;
+
+INSERT INTO node (one, boot) VALUES (1, 0);
+
+-- History. Messages outlive the room they were written in.
+--
+-- place is where a message stands among those of its chat. It is the author's
+-- clock, but never behind an earlier number of the same sender (device and
+-- mode), and never further ahead than a clock may be of the time of arrival.
+CREATE TABLE message (
+    key      INTEGER PRIMARY KEY,
+    id       BLOB    NOT NULL UNIQUE CHECK (length(id) = 8),
+    chat     BLOB    NOT NULL CHECK (length(chat) IN (16, 32)),
+    device   BLOB    NOT NULL CHECK (length(device) = 8),
+    mode     INTEGER NOT NULL,
+    number   BLOB    NOT NULL CHECK (length(number) = 8),
+    place    BLOB    NOT NULL CHECK (length(place) = 8),
+    clock    BLOB    NOT NULL CHECK (length(clock) = 8),
+    at       INTEGER NOT NULL,
+    own      INTEGER NOT NULL CHECK (own IN (0, 1)),
+    read     INTEGER NOT NULL CHECK (read IN (0, 1)),
+    action   INTEGER NOT NULL CHECK (action IN (0, 1)),
+    reply_to BLOB    NOT NULL CHECK (length(reply_to) = 8), -- zeros: to none
+    account  BLOB    NOT NULL CHECK (length(account) = 16),
+    name     TEXT    NOT NULL, -- the author's user name then
+    text     TEXT    NOT NULL,
+    epoch    BLOB    NOT NULL CHECK (length(epoch) = 32),   -- zeros: none, as in direct messages
+    raw      BLOB              -- the signed plaintext; NULL: none
+) STRICT;
+
+CREATE INDEX message_display ON message (chat, place, device, number, mode);
+CREATE INDEX message_sender ON message (chat, device, mode, number);
+CREATE INDEX message_unread ON message (chat, place) WHERE read = 0;
+
+-- A message that came after later ones of its sender pushes those on that
+-- would stand before it: the run behind it whose places are lower.
+CREATE TRIGGER message_push AFTER INSERT ON message BEGIN
+    UPDATE message SET place = new.place
+    WHERE chat = new.chat AND device = new.device AND mode = new.mode AND number > new.number
+        AND number < ifnull((
+            SELECT number FROM message
+            WHERE chat = new.chat AND device = new.device AND mode = new.mode AND number > new.number
+                AND place >= new.place
+            ORDER BY number LIMIT 1), x'ffffffffffffffffff');
+END;
+
+CREATE TABLE person (
+    device   BLOB    PRIMARY KEY CHECK (length(device) = 8),
+    key      BLOB    NOT NULL CHECK (length(key) = 32),
+    account  BLOB    NOT NULL CHECK (length(account) = 16),
+    name     TEXT    NOT NULL,
+    name_seq BLOB    NOT NULL CHECK (length(name_seq) = 8),
+    seen     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE settings (
+    chat        BLOB    PRIMARY KEY CHECK (length(chat) IN (16, 32)),
+    mode        INTEGER NOT NULL,
+    notify      INTEGER NOT NULL,
+    muted_until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Reliable direct messages that nobody has acknowledged.
+CREATE TABLE outbox (
+    account BLOB NOT NULL CHECK (length(account) = 16),
+    number  BLOB NOT NULL CHECK (length(number) = 8),
+    id      BLOB NOT NULL CHECK (length(id) = 8),
+    body    BLOB NOT NULL,
+    PRIMARY KEY (account, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE direct (
+    account BLOB PRIMARY KEY CHECK (length(account) = 16),
+    sent    BLOB NOT NULL CHECK (length(sent) = 8)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE received (
+    device BLOB PRIMARY KEY CHECK (length(device) = 8),
+    number BLOB NOT NULL CHECK (length(number) = 8)
+) STRICT, WITHOUT ROWID;
+
+-- The rooms one is in. What else is kept of them goes with them.
+CREATE TABLE room (
+    id     BLOB    PRIMARY KEY CHECK (length(id) = 32),
+    number BLOB    NOT NULL CHECK (length(number) = 8),
+    joined INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE entry (
+    key   INTEGER PRIMARY KEY, -- in the order they were saved
+    room  BLOB    NOT NULL REFERENCES room (id) ON DELETE CASCADE,
+    hash  BLOB    NOT NULL CHECK (length(hash) = 32),
+    entry BLOB    NOT NULL,
+    UNIQUE (room, hash)
+) STRICT;
+
+CREATE TABLE secret (
+    room   BLOB NOT NULL REFERENCES room (id) ON DELETE CASCADE,
+    epoch  BLOB NOT NULL CHECK (length(epoch) = 32),
+    secret BLOB NOT NULL CHECK (length(secret) = 32),
+    PRIMARY KEY (room, epoch)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE author (
+    room     BLOB    NOT NULL REFERENCES room (id) ON DELETE CASCADE,
+    device   BLOB    NOT NULL CHECK (length(device) = 8),
+    replay   BLOB    NOT NULL,
+    received BLOB    NOT NULL CHECK (length(received) = 8),
+    based    INTEGER NOT NULL CHECK (based IN (0, 1)),
+    PRIMARY KEY (room, device)
+) STRICT, WITHOUT ROWID;

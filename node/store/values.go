@@ -1,0 +1,85 @@
+package store
+
+import (
+	"database/sql/driver"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"lanchat/node/chat"
+)
+
+// How Go's values stand in columns; see schema.sql.
+
+// A number is an unsigned 64-bit number: 8 bytes, big-endian.
+type number uint64
+
+func (n number) Value() (driver.Value, error) {
+	return binary.BigEndian.AppendUint64(nil, uint64(n)), nil
+}
+
+func (n *number) Scan(src any) error {
+	var b [8]byte
+	if err := into(b[:]).Scan(src); err != nil {
+		return err
+	}
+	*n = number(binary.BigEndian.Uint64(b[:]))
+	return nil
+}
+
+// into takes a value of exactly its length.
+type into []byte
+
+func (b into) Scan(src any) error {
+	v, ok := src.([]byte)
+	if !ok || len(v) != len(b) {
+		return fmt.Errorf("%T of %d bytes, want %d bytes", src, len(v), len(b))
+	}
+	copy(b, v)
+	return nil
+}
+
+// A moment is a time in Unix milliseconds; 0 is the zero time.
+type moment time.Time
+
+func (m moment) Value() (driver.Value, error) {
+	t := time.Time(m)
+	if t.IsZero() {
+		return int64(0), nil
+	}
+	return t.UnixMilli(), nil
+}
+
+func (m *moment) Scan(src any) error {
+	ms, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("%T, want a time", src)
+	}
+	*m = moment{}
+	if ms != 0 {
+		*m = moment(time.UnixMilli(ms))
+	}
+	return nil
+}
+
+// A chatID is the id of a room or of an account, told apart by their lengths.
+type chatID chat.ChatID
+
+func (c chatID) Value() (driver.Value, error) {
+	switch {
+	case c.Room.IsZero() == c.Account.IsZero():
+		return nil, errors.New("a chat is a room or an account")
+	case c.Account.IsZero():
+		return c.Room[:], nil
+	}
+	return c.Account[:], nil
+}
+
+func (c *chatID) Scan(src any) error {
+	*c = chatID{}
+	if b, _ := src.([]byte); len(b) == len(c.Account) {
+		return into(c.Account[:]).Scan(src)
+	}
+	return into(c.Room[:]).Scan(src)
+}

@@ -1,0 +1,440 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/term"
+
+	"lanchat/node/chat"
+	"lanchat/wire/clean"
+)
+
+const (
+	bellEvery  = time.Second // between two bells
+	linesLimit = 4 << 20     // bytes of events that may wait for a terminal
+	maxSaid    = 60 << 10    // bytes of a pasted text that go into one message
+	gutter     = 6           // columns of "14:02 "; what continues a line is indented by them
+)
+
+// A LineConfig says where line mode reads and writes. Every field may be
+// left zero.
+type LineConfig struct {
+	// In is where lines come from; nil: nowhere, and the face only shows. Out
+	// is where events go; nil: nowhere. Where both are terminals that
+	// understand escape sequences (*os.File, TERM), the person gets a line
+	// editor; else lines are read as they come.
+	In  io.Reader
+	Out io.Writer
+
+	Commands []string       // for completion, without the slash; nil: [Commands]
+	Location *time.Location // of the times shown; nil: time.Local
+	First    bool           // the first start of all: begin with a few lines of help
+	Receipts bool           // show who has got one's messages
+}
+
+// Line is the face of lines: one event is one line, a person types one line.
+// It says everything in words, fit for a screen reader and a pipe.
+//
+//	14:02 #lab bob: hi            a message; further lines of it are indented,
+//	      and bye                 so that no text can pass for another line
+//	14:02 #lab ~bob: quick        a fast one
+//	14:02 #lab bob (late): …      or (earlier): from the history; (edited)
+//	14:02 #lab * bob waves        /me waves
+//	14:02 @bob → you: hi          a direct message
+//	14:02 #lab you: hi            one's own, once it is stored and on its way
+//	14:02 * bob is online         people and rooms
+//	14:02 - mode: fast            what the program says
+//	14:02 ! no such room          errors and trouble
+//
+// On a terminal the typed line stays below what comes in, Tab completes,
+// Ctrl+C clears the line and, on an empty line or twice, ends the face. A
+// message of several lines can be pasted; it is sent with Enter. Two notices
+// are for the face: "current" moves the prompt to the chat in its Data, and
+// "clear" empties the screen.
+type Line struct {
+	cfg   LineConfig
+	feed  *feed
+	model *model
+
+	// Only touched by the goroutine that writes.
+	day      string // of the last line shown
+	lastBell time.Time
+
+	tty     *os.File       // the terminal written to, nil if there is none
+	editor  *term.Terminal // nil without a line editor
+	quit    atomic.Bool    // Ctrl+C twice
+	cleared bool           // the key before was a Ctrl+C; only touched by the editor's callback
+	saved   *term.State    // of the terminal before Run; only touched by Run and Close
+}
+
+var _ Face = (*Line)(nil)
+
+// NewLine returns a face of lines. Close ends the goroutine it starts. The
+// terminal is changed by Run, not before: ask questions first.
+func NewLine(cfg LineConfig) *Line {
+	if cfg.Commands == nil {
+		cfg.Commands = Commands
+	}
+	if cfg.Location == nil {
+		cfg.Location = time.Local
+	}
+	if cfg.Out == nil {
+		cfg.Out = io.Discard
+	}
+	l := &Line{cfg: cfg, model: newModel(), day: dayOf(time.Now().In(cfg.Location))}
+	if out, ok := cfg.Out.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+		l.tty = out
+	}
+	if in, ok := cfg.In.(*os.File); ok && term.IsTerminal(int(in.Fd())) && ableTerminal(l.tty) {
+		l.editor = term.NewTerminal(struct {
+			io.Reader
+			io.Writer
+		}{&keys{r: in, quit: l.quit.Load}, l.tty}, l.prompt())
+		l.editor.AutoCompleteCallback = l.key
+	}
+	limit := feedLimit
+	if l.tty != nil {
+		limit = linesLimit
+	}
+	l.feed = newFeed(limit, l.tty != nil, l.write)
+	return l
+}
+
+// Show implements [Face].
+func (l *Line) Show(e chat.Event) { l.feed.show(e) }
+
+// Close implements [Face].
+func (l *Line) Close() error {
+	err := l.feed.close()
+	if l.saved != nil && err == nil { // a terminal that stands still takes nothing more
+		l.editor.SetBracketedPasteMode(false)
+		io.WriteString(l.tty, "\r\x1b[K")
+	}
+	if l.saved != nil {
+		err = errors.Join(err, term.Restore(int(l.cfg.In.(*os.File).Fd()), l.saved))
+		l.saved = nil
+	}
+	return err
+}
+
+// Run implements [Face].
+func (l *Line) Run(ctx context.Context, do func(chat.Command)) error {
+	if l.cfg.First {
+		l.Show(chat.Notice{Code: "help", Text: strings.Join(help, "\n")})
+	}
+	if l.editor != nil {
+		return l.runEditor(ctx, do)
+	}
+	return l.feed.runLines(ctx, l.cfg.In, func(in input) {
+		switch {
+		case in.long:
+			l.Show(tooLong(nil))
+		case len(bytes.TrimSpace(in.line)) > 0:
+			do(chat.Command{Line: string(in.line)})
+		}
+	})
+}
+
+func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
+	in := int(l.cfg.In.(*os.File).Fd())
+	saved, err := term.MakeRaw(in)
+	if err != nil {
+		return fmt.Errorf("preparing the terminal: %w", err)
+	}
+	l.saved = saved
+	l.editor.SetBracketedPasteMode(true)
+
+	resized := make(chan os.Signal, 1)
+	notifyResize(resized)
+	defer signal.Stop(resized)
+	l.resize()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	lines := make(chan string)
+	ended := make(chan error, 1)
+	go func() {
+		for {
+			line, err := l.editor.ReadLine()
+			if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
+				ended <- err
+				return
+			}
+			select {
+			case lines <- line:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	for {
+		select {
+		case line := <-lines:
+			for _, text := range said(line) {
+				do(chat.Command{Line: text})
+			}
+		case err := <-ended:
+			switch {
+			case l.quit.Load():
+				return ErrQuit
+			case errors.Is(err, io.EOF):
+				return io.EOF
+			}
+			return fmt.Errorf("reading the terminal: %w", err)
+		case <-resized:
+			l.resize()
+		case <-l.feed.down:
+			return l.feed.failure()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// resize tells the editor how wide the terminal is.
+func (l *Line) resize() {
+	if w, h, err := term.GetSize(int(l.tty.Fd())); err == nil && w > 0 {
+		l.editor.SetSize(w, h)
+	}
+}
+
+// said returns what an edited line stands for: nothing if it is blank, else
+// the text with its pasted line ends, in parts where one message could not
+// hold it. Only text for the chat is parted, and no part becomes a command.
+func said(line string) []string {
+	text := strings.ReplaceAll(line, string(newline), "\n")
+	if strings.TrimSpace(text) == "" {
+		return nil
+	}
+	var parts []string
+	for len(text) > maxSaid && (text[0] != '/' || len(parts) > 0) {
+		i := strings.LastIndexByte(text[:maxSaid], '\n')
+		if i < 1 {
+			break // one long line: the core says that it is too long
+		}
+		parts = append(parts, text[:i])
+		text = text[i+1:]
+		if strings.HasPrefix(text, "/") {
+			text = "/" + text
+		}
+	}
+	return append(parts, text)
+}
+
+// key is called by the editor for keys that it has no use for.
+func (l *Line) key(line string, pos int, key rune) (newLine string, newPos int, ok bool) {
+	cleared := l.cleared
+	l.cleared = false
+	switch key {
+	case keyInterrupt:
+		switch {
+		case cleared:
+			l.quit.Store(true) // keys ends the input at its next read
+		case line == "":
+			fmt.Fprintln(l.editor, Quiet.Paint(onceMore))
+		}
+		l.cleared = true
+		return "", 0, true
+	case '\t':
+		newLine, newPos, choices := l.model.complete(l.cfg.Commands, line, pos)
+		if len(choices) > 0 {
+			fmt.Fprintln(l.editor, Quiet.Paint(strings.Join(choices, "  ")))
+		}
+		return newLine, newPos, true
+	}
+	return "", 0, false
+}
+
+// prompt shows the current chat.
+func (l *Line) prompt() string { return one(l.model.chat()) + "> " }
+
+// write draws a batch of events.
+func (l *Line) write(batch []item, dropped int) error {
+	width := 0
+	if l.tty != nil {
+		if w, _, err := term.GetSize(int(l.tty.Fd())); err == nil {
+			width = w
+		}
+	}
+	var b bytes.Buffer
+	if dropped > 0 {
+		l.line(&b, width, batch[0].at, Trouble, skipped(dropped))
+	}
+	before := l.prompt()
+	for _, it := range batch {
+		l.event(&b, width, it)
+	}
+	if l.editor == nil {
+		if b.Len() == 0 {
+			return nil
+		}
+		_, err := l.cfg.Out.Write(b.Bytes())
+		return err
+	}
+	if after := l.prompt(); after != before {
+		l.editor.SetPrompt(after)
+	} else if b.Len() == 0 {
+		return nil
+	}
+	_, err := l.editor.Write(b.Bytes()) // draws the prompt again even if there is nothing else
+	return err
+}
+
+// event draws one event.
+func (l *Line) event(b *bytes.Buffer, width int, it item) {
+	news := l.model.apply(it.e)
+	switch e := it.e.(type) {
+	case chat.Message:
+		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, from: e.From, marks: marks(e)})
+	case chat.Sent:
+		// Who types into a pipe knows; on a terminal it says that the
+		// message is on its way.
+		if l.tty != nil && e.Text != "" {
+			l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, own: true})
+		}
+	case chat.Notify:
+		if l.tty != nil && it.at.Sub(l.lastBell) >= bellEvery {
+			l.lastBell = it.at
+			b.WriteByte('\a')
+		}
+	case chat.Receipt:
+		if l.cfg.Receipts {
+			k, text := Words(e, l.model.self())
+			l.line(b, width, it.at, k, text)
+		}
+	default:
+		if n, ok := e.(chat.Notice); ok && l.editor != nil {
+			switch n.Code {
+			case "current":
+				return // the prompt says it
+			case "clear":
+				b.WriteString("\x1b[2J\x1b[H")
+				return
+			}
+		}
+		if news {
+			k, text := Words(e, l.model.self())
+			l.line(b, width, it.at, k, text)
+		}
+	}
+}
+
+// A speech is a message on its way to the screen.
+type speech struct {
+	chat, mode, text string
+	action           bool
+	from, marks      string // of another's message
+	own              bool
+}
+
+// speech draws a message.
+func (l *Line) speech(b *bytes.Buffer, width int, at time.Time, s speech) {
+	plain, painted := l.head(b, at)
+	put := func(look func(string) string, text string) {
+		if text == "" {
+			return
+		}
+		plain += text
+		painted += look(text)
+	}
+	place := one(s.chat)
+	direct := strings.HasPrefix(place, "@")
+	if !direct {
+		put(Chat.Paint, place)
+		put(Plain.Paint, " ")
+	}
+	if s.action {
+		put(Rooms.Paint, "*")
+		put(Plain.Paint, " ")
+	}
+	if s.mode == chat.Fast.String() {
+		put(Fast.Paint, "~")
+	}
+	switch {
+	case s.own && direct:
+		put(Own.Paint, "you")
+		put(Private.Paint, " → "+place)
+	case s.own:
+		put(Own.Paint, "you")
+	case direct:
+		put(Private.Paint, "@")
+		put(PaintName, name(s.from))
+		put(Private.Paint, " → you")
+	default:
+		put(PaintName, name(s.from))
+	}
+	put(Marks.Paint, s.marks)
+	if s.action {
+		put(Plain.Paint, " ")
+	} else {
+		put(Plain.Paint, ": ")
+	}
+
+	parse := Inline
+	if !colorOn() {
+		parse = asTyped
+	}
+	rows(b, width, plain, painted, clean.Text(s.text, 0), parse, Span.Paint)
+}
+
+// asTyped is Inline for text that is not marked up.
+func asTyped(line string) []Span { return []Span{{Text: line}} }
+
+// line draws what is no message.
+func (l *Line) line(b *bytes.Buffer, width int, at time.Time, k Kind, text string) {
+	if text == "" {
+		return
+	}
+	plain, painted := l.head(b, at)
+	plain += k.Mark() + " "
+	painted += k.Paint(k.Mark()) + " "
+	rows(b, width, plain, painted, text, asTyped, func(s Span) string { return k.Paint(s.Text) })
+}
+
+// head begins a line with its time, after a line for the day if that is
+// another one than before.
+func (l *Line) head(b *bytes.Buffer, at time.Time) (plain, painted string) {
+	at = at.In(l.cfg.Location)
+	if day := dayOf(at); day != l.day {
+		l.day = day
+		b.WriteString(Date.Paint("-- "+day) + "\n")
+	}
+	clock := at.Format("15:04")
+	return clock + " ", Time.Paint(clock) + " "
+}
+
+func dayOf(t time.Time) string { return t.Format("Monday, 2 January 2006") }
+
+// rows draws text behind a head, its further lines, and on a terminal what
+// does not fit into its width, under the gutter: text that reached the left
+// margin could pass for a line of its own.
+func rows(b *bytes.Buffer, width int, plain, painted, text string, parse func(string) []Span, paint func(Span) string) {
+	b.WriteString(painted)
+	first := true
+	for line := range strings.SplitSeq(text, "\n") {
+		room := width - gutter
+		if first {
+			room = width - cells(plain)
+		}
+		for _, row := range wrap(parse(line), room, width-gutter) {
+			if !first {
+				b.WriteString(strings.Repeat(" ", gutter))
+			}
+			first = false
+			for _, s := range row {
+				b.WriteString(paint(s))
+			}
+			b.WriteString(reset())
+			b.WriteByte('\n')
+		}
+	}
+}

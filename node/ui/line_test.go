@@ -1,0 +1,678 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/creack/pty"
+
+	"lanchat/node/chat"
+	"lanchat/wire/clean"
+)
+
+// showAll returns what a Line face writes to a pipe. It runs in a bubble,
+// where it is midnight, 1 January 2000.
+func showAll(t *testing.T, events ...chat.Event) (out string) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		l := NewLine(LineConfig{Out: &b, Location: time.UTC})
+		for _, e := range events {
+			l.Show(e)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		out = b.String()
+	})
+	return out
+}
+
+func TestLineOnAPipe(t *testing.T) {
+	got := showAll(t,
+		chat.Ready{User: "ann", Realm: "LAB", Fingerprint: "AB"},
+		chat.Peer{User: "bob", Device: "1", State: "online"},
+		chat.Peer{User: "bob", Device: "2", State: "online"},
+		chat.Peer{User: "bob", Device: "1", State: "left"},
+		chat.Room{Chat: "#lab", Cause: "joined", By: "ann", Members: []string{"bob", "ann"}, Admins: []string{"bob"}},
+		chat.Notice{Code: "current", Text: "you are talking in #lab", Data: "#lab"},
+		chat.Message{Chat: "#lab", From: "bob", Text: "hi **all**", Mode: "reliable"},
+		chat.Message{Chat: "#lab", From: "bob", Text: "two\n00:00 #lab ann: lines\n<admin> x", Mode: "reliable"},
+		chat.Message{Chat: "#lab", From: "bob", Text: "quick", Mode: "fast"},
+		chat.Message{Chat: "#lab", From: "bob", Text: "waves", Mode: "reliable", Action: true},
+		chat.Message{Chat: "#lab", From: "bob", Text: "old", Mode: "reliable", Replay: true, Edited: true},
+		chat.Message{Chat: "@bob", From: "bob", Text: "psst", Mode: "reliable", Late: true},
+		chat.Message{Chat: "@bob", From: "bob", Text: "waves", Mode: "fast", Action: true},
+		chat.Sent{Chat: "#lab", Text: "mine"},
+		chat.Notify{Chat: "#lab"},
+		chat.Receipt{Chat: "#lab", By: "bob", Got: 1, Of: 1},
+		chat.Notice{Code: "users", Text: "bob\ncyd"},
+		chat.Error{Code: "no_such_room", Text: "there is no room #x"},
+		chat.Peer{User: "bob", Device: "2", State: "lost", Cause: "silent"},
+	)
+	want := `00:00 - you are ann on LAB (fingerprint AB)
+00:00 * bob is online
+00:00 * you joined #lab: 2 members, the admin is bob
+00:00 - you are talking in #lab
+00:00 #lab bob: hi **all**
+00:00 #lab bob: two
+      00:00 #lab ann: lines
+      <admin> x
+00:00 #lab ~bob: quick
+00:00 #lab * bob waves
+00:00 #lab bob (earlier, edited): old
+00:00 @bob → you (late): psst
+00:00 * ~@bob → you waves
+00:00 - bob
+      cyd
+00:00 ! there is no room #x
+00:00 ! bob is lost (no sign for 7 s)
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestDayChanges(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		l := NewLine(LineConfig{Out: &b, Location: time.UTC})
+		l.Show(chat.Renamed{Old: "a", New: "b"})
+		time.Sleep(25 * time.Hour)
+		l.Show(chat.Renamed{Old: "b", New: "c"})
+		l.Show(chat.Renamed{Old: "c", New: "d"})
+		l.Close()
+		want := "00:00 * a is now called b\n-- Sunday, 2 January 2000\n01:00 * b is now called c\n01:00 * c is now called d\n"
+		if got := b.String(); got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	})
+}
+
+func TestLineColours(t *testing.T) {
+	paint(t, true)
+	got := showAll(t, chat.Message{Chat: "#lab", From: "bob", Text: "**b** http://x.org <red>x</>", Mode: "reliable"})
+	for _, want := range []string{
+		"\x1b[1mb\x1b[0m",
+		"\x1b]8;;http://x.org\x1b\\\x1b[4mhttp://x.org\x1b[0m\x1b]8;;\x1b\\",
+		" <red>x</>\x1b[0m\n", // the line ends with a reset
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q is not in %q", want, got)
+		}
+	}
+	if got := ownEscapes.ReplaceAllString(got, ""); got != "00:00 #lab bob: b http://x.org <red>x</>\n" {
+		t.Errorf("without colours: %q", got)
+	}
+}
+
+func TestLineCommandsFromAPipe(t *testing.T) {
+	var b bytes.Buffer
+	l := NewLine(LineConfig{In: strings.NewReader("hi\n\n/join #lab\r\n{\"cmd\":\"say\"}\nlast"), Out: &b, First: true})
+	var got []string
+	if err := l.Run(t.Context(), func(c chat.Command) { got = append(got, c.Line) }); err != io.EOF {
+		t.Errorf("Run returned %v, want io.EOF", err)
+	}
+	l.Close()
+	if want := []string{"hi", "/join #lab", `{"cmd":"say"}`, "last"}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if n := strings.Count(b.String(), "\n"); n != len(help) {
+		t.Errorf("the first start shows %d lines:\n%s", n, b.String())
+	}
+}
+
+func TestSaid(t *testing.T) {
+	nl := string(newline)
+	half := strings.Repeat("x", maxSaid/2)
+	for _, tt := range []struct {
+		in   string
+		want []string
+	}{
+		{"", nil},
+		{" " + nl + " ", nil},
+		{"hi", []string{"hi"}},
+		{"a" + nl + "b", []string{"a\nb"}},
+		{half + nl + half + nl + "/quit", []string{half, half + "\n/quit"}},
+		{half + nl + half[:10] + nl + "/" + half, []string{half + "\n" + half[:10], "//" + half}},
+		{half + half + half, []string{half + half + half}},
+		{"/me " + half + nl + half + nl + half, []string{"/me " + half + "\n" + half + "\n" + half}},
+	} {
+		if got := said(tt.in); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%.20q…: got %d parts, want %d", tt.in, len(got), len(tt.want))
+		}
+	}
+}
+
+func TestComplete(t *testing.T) {
+	m := newModel()
+	for _, e := range []chat.Event{
+		chat.Ready{User: "me"},
+		chat.Room{Chat: "#lab", Cause: "restored", Members: []string{"me", "bob", "bodo"}},
+		chat.Room{Chat: "#lager", Cause: "restored", Members: []string{"me"}},
+		chat.Room{Chat: "#zoo", Cause: "restored"},
+		chat.Peer{User: "cyd", Device: "1", State: "online"},
+	} {
+		m.apply(e)
+	}
+	for _, tt := range []struct {
+		in      string // | is the cursor
+		want    string
+		choices []string
+	}{
+		{"/he|", "/help |", nil},
+		{"/he| x", "/help| x", nil},
+		{"/j|", "/join |", nil},
+		{"/un|", "/un|", []string{"/unban", "/unsilence", "/unmute"}},
+		{"/uns|", "/unsilence |", nil},
+		{"/nothing|", "/nothing|", nil},
+		{"/join #z|", "/join #zoo |", nil},
+		{"/join #l|", "/join #la|", nil},
+		{"/join #la|", "/join #la|", []string{"#lab", "#lager"}},
+		{"/msg c|", "/msg cyd |", nil},
+		{"/msg b|", "/msg bo|", nil},
+		{"c|", "cyd: |", nil},
+		{"c| hi", "cyd:| hi", nil},
+		{"hi C|", "hi cyd |", nil},
+		{"hi @c| there", "hi @cyd| there", nil},
+		{"hi |", "hi |", nil},
+		{"|", "|", nil},
+		{"you m|", "you m|", nil}, // not oneself
+	} {
+		line, pos, choices := m.complete(Commands, strings.Replace(tt.in, "|", "", 1), strings.Index(tt.in, "|"))
+		if got := line[:pos] + "|" + line[pos:]; got != tt.want || !reflect.DeepEqual(choices, tt.choices) {
+			t.Errorf("%q: got %q %q, want %q %q", tt.in, got, choices, tt.want, tt.choices)
+		}
+	}
+}
+
+func TestModelFollowsTheChat(t *testing.T) {
+	m := newModel()
+	for _, tt := range []struct {
+		e    chat.Event
+		want string
+	}{
+		{chat.Room{Chat: "#old", Cause: "restored"}, ""},
+		{chat.Ready{User: "me"}, ""},
+		{chat.Room{Chat: "#lab", Cause: "created", By: "me"}, "#lab"},
+		{chat.Room{Chat: "#lab", Cause: "joined", By: "me", Whom: "bob"}, "#lab"},
+		{chat.Room{Chat: "#zoo", Cause: "joined", By: "bob", Whom: "cyd"}, "#lab"},
+		{chat.Notice{Code: "current", Data: "@bob"}, "@bob"},
+		{chat.Renamed{Old: "bob", New: "rob"}, "@rob"},
+		{chat.Notice{Code: "other", Data: "#x"}, "@rob"},
+		{chat.Room{Chat: "#zoo", Cause: "joined", By: "bob", Whom: "me"}, "#zoo"},
+		{chat.Renamed{Old: "me", New: "i"}, "#zoo"},
+		{chat.Room{Chat: "#lab", Cause: "left", By: "i"}, "#zoo"},
+		{chat.Room{Chat: "#zoo", Cause: "kicked", By: "bob", Whom: "i"}, ""},
+	} {
+		m.apply(tt.e)
+		if m.chat() != tt.want {
+			t.Errorf("after %+v: current chat %q, want %q", tt.e, m.chat(), tt.want)
+		}
+	}
+	if got := m.roomNames(); !reflect.DeepEqual(got, []string{"#old"}) {
+		t.Errorf("rooms: %q", got)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	for _, tt := range []struct {
+		name, in, want string
+	}{
+		{"typed", "hi é你\t\r", "hi é你\t\r"},
+		{"arrow", "\x1b[A\x1b[1;3C", "\x1b[A\x1b[1;3C"},
+		{"ctrl+c", "a\x03", "a\x1d"},
+		{"ctrl+]", "a\x1db", "ab"},
+		{"c1", "a\u009bb\u202ec", "abc"},
+		{"paste", "\x1b[200~a\rb\n\rc\r\nd\x1b[201~e", "\x1b[200~a␤b␤␤c␤d\x1b[201~e"},
+		{"paste ends a line", "\x1b[200~/quit\r\n\x1b[201~\r", "\x1b[200~/quit\x1b[201~\r"},
+		{"paste with controls", "\x1b[200~a\x03b\x1b[31mc\x07\td\x9b\x1b[201~", "\x1b[200~ab[31mc    d\ufffd\x1b[201~"},
+		{"paste in a paste", "\x1b[200~a\x1b[200~b\x1b[201~c", "\x1b[200~a[200~b\x1b[201~c"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for _, size := range []int{1, 2, 3, 1000} { // however the terminal cuts it
+				k := &keys{r: &pieces{tt.in, size}, quit: func() bool { return false }}
+				got, err := io.ReadAll(k)
+				if string(got) != tt.want || err != nil {
+					t.Errorf("in pieces of %d: got %q, %v, want %q", size, got, err, tt.want)
+				}
+			}
+		})
+	}
+}
+
+// pieces reads a string n bytes at a time.
+type pieces struct {
+	s string
+	n int
+}
+
+func (p *pieces) Read(b []byte) (int, error) {
+	if p.s == "" {
+		return 0, io.EOF
+	}
+	n := copy(b[:min(p.n, len(b))], p.s)
+	p.s = p.s[n:]
+	return n, nil
+}
+
+// --- on a terminal ---
+
+// ownEscapes are the escape sequences that this package and the line editor
+// write: styles, cursor movements, erasing, paste mode, links.
+var ownEscapes = regexp.MustCompile("\x1b\\[[0-9;]*m|\x1b\\[[0-9]*[ABCDK]|\x1b\\[\\?2004[hl]|\x1b\\]8;;(?:(?:https?://|mailto:)[!-~]*)?\x1b\\\\")
+
+// A screen is the person's side of a terminal.
+type screen struct {
+	t   *testing.T
+	pty *os.File
+
+	mu   sync.Mutex
+	cond *sync.Cond
+	got  []byte
+	eof  bool
+}
+
+func openPTY(t *testing.T) (*screen, *os.File) {
+	t.Helper()
+	p, tty, err := pty.Open()
+	if err != nil {
+		t.Fatalf("opening a pseudo-terminal: %v", err)
+	}
+	s := &screen{t: t, pty: p}
+	s.cond = sync.NewCond(&s.mu)
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		var buf [4096]byte
+		for {
+			n, err := p.Read(buf[:])
+			s.mu.Lock()
+			s.got = append(s.got, buf[:n]...)
+			s.eof = err != nil
+			s.cond.Broadcast()
+			s.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		tty.Close()
+		p.Close()
+		<-gone
+	})
+	return s, tty
+}
+
+// wait waits until text has been drawn and takes everything up to it.
+func (s *screen) wait(text string) (before string) {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for {
+		if i := bytes.Index(s.got, []byte(text)); i >= 0 {
+			before = string(s.got[:i])
+			s.got = s.got[i+len(text):]
+			return before
+		}
+		if s.eof {
+			s.t.Fatalf("the terminal closed before it showed %q: %q", text, s.got)
+		}
+		s.cond.Wait()
+	}
+}
+
+func (s *screen) press(keys string) {
+	s.t.Helper()
+	if _, err := io.WriteString(s.pty, keys); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// A session is a Line face on a terminal.
+type session struct {
+	*screen
+	line  *Line
+	did   chan chat.Command
+	ended chan error
+}
+
+func startLine(t *testing.T) *session {
+	t.Helper()
+	t.Setenv("TERM", "xterm")
+	s, tty := openPTY(t)
+	pty.Setsize(s.pty, &pty.Winsize{Rows: 24, Cols: 60})
+	x := &session{
+		screen: s,
+		line:   NewLine(LineConfig{In: tty, Out: tty, Location: time.UTC}),
+		did:    make(chan chat.Command, 100),
+		ended:  make(chan error, 1),
+	}
+	if x.line.editor == nil {
+		t.Fatal("no line editor on a terminal")
+	}
+	go func() { x.ended <- x.line.Run(t.Context(), func(c chat.Command) { x.did <- c }) }()
+	s.wait("> ") // the prompt
+	return x
+}
+
+func (x *session) end(want error) {
+	x.t.Helper()
+	if err := <-x.ended; err != want {
+		x.t.Errorf("Run returned %v, want %v", err, want)
+	}
+	if err := x.line.Close(); err != nil {
+		x.t.Errorf("Close: %v", err)
+	}
+	x.wait("\x1b[?2004l")
+}
+
+func TestEditor(t *testing.T) {
+	x := startLine(t)
+	x.line.Show(chat.Ready{User: "ann", Realm: "LAB"})
+	x.line.Show(chat.Room{Chat: "#lab", Cause: "created", By: "ann", Members: []string{"ann", "bodo"}})
+	x.wait("#lab created; you are the admin")
+	x.wait("#lab> ") // the prompt follows the chat
+
+	x.press("hel")
+	x.wait("hel")
+	x.line.Show(chat.Message{Chat: "#lab", From: "bodo", Text: "hi", Mode: "reliable"})
+	x.wait("#lab bodo: hi")
+	x.wait("#lab> hel") // what was typed is drawn again below
+	x.press("lo\r")
+	if c := <-x.did; c != (chat.Command{Line: "hello"}) {
+		t.Errorf("got %+v", c)
+	}
+	x.line.Show(chat.Sent{Chat: "#lab", Text: "hello", Mode: "reliable"})
+	x.wait("#lab you: hello")
+
+	x.press("/he\t\r")
+	if c := <-x.did; c.Line != "/help " {
+		t.Errorf("completed to %q", c.Line)
+	}
+	x.press("bo\tyes\r")
+	if c := <-x.did; c.Line != "bodo: yes" {
+		t.Errorf("completed to %q", c.Line)
+	}
+	x.press("/un\t")
+	x.wait("/unban  /unsilence  /unmute")
+	x.press("\x03") // Ctrl+C clears
+	x.press("\x1b[A\x1b[A\r")
+	if c := <-x.did; c.Line != "/help " {
+		t.Errorf("from the history came %q", c.Line)
+	}
+
+	x.press("\x1b[200~one\r\x1b[2Jtwo\r\n/quit\r\x1b[201~")
+	x.wait("one␤[2Jtwo␤/quit")
+	x.press("\r")
+	if c := <-x.did; c.Line != "one\n[2Jtwo\n/quit" {
+		t.Errorf("pasted %q", c.Line)
+	}
+
+	x.line.Show(chat.Notify{Chat: "#lab", Why: "mention"})
+	x.wait("\a")
+	x.line.Show(chat.Notice{Code: "clear"})
+	x.wait("\x1b[2J\x1b[H")
+	x.wait("#lab> ")
+	x.press("\x04") // Ctrl+D
+	x.end(io.EOF)
+}
+
+func TestCtrlC(t *testing.T) {
+	x := startLine(t)
+	x.press("secret\x03")
+	x.press("a\x03b\r") // not twice in a row
+	if c := <-x.did; c.Line != "b" {
+		t.Errorf("got %q", c.Line)
+	}
+	x.press("\x03")
+	x.wait(onceMore)
+	x.press("c\r")
+	if c := <-x.did; c.Line != "c" {
+		t.Errorf("got %q", c.Line)
+	}
+	x.press("\x03\x03")
+	x.end(ErrQuit)
+	if len(x.did) != 0 {
+		t.Errorf("something was sent: %+v", <-x.did)
+	}
+}
+
+func TestResize(t *testing.T) {
+	x := startLine(t)
+	text := strings.Repeat("word ", 20)
+	x.line.Show(chat.Message{Chat: "#lab", From: "bob", Text: text})
+	x.wait("word")
+	for row := range strings.SplitSeq("00:00 #lab bob: word"+x.wait("\r\n> "), "\r\n") {
+		if n := cells(ownEscapes.ReplaceAllString(row, "")); n > 60 {
+			t.Errorf("%q takes %d columns of 60", row, n)
+		}
+	}
+	pty.Setsize(x.pty, &pty.Winsize{Rows: 24, Cols: 30})
+	x.line.Show(chat.Message{Chat: "#lab", From: "bob", Text: text})
+	x.wait("word")
+	for row := range strings.SplitSeq("00:00 #lab bob: word"+x.wait("\r\n> "), "\r\n") {
+		if n := cells(ownEscapes.ReplaceAllString(row, "")); n > 30 {
+			t.Errorf("%q takes %d columns of 30", row, n)
+		}
+	}
+	x.press("\x04")
+	x.end(io.EOF)
+}
+
+// hostileTexts try to steer the terminal.
+var hostileTexts = []string{
+	"\x1b[2J\x1b[H", "\x1b]52;c;cm0gLXJm\x07", "\x1b]0;title\x1b\\", "\x1bP1$r\x1b\\", "\x1b[?1049l", "\x1b[6n",
+	"\u009b31m", "\u009d0;t\u009c", "\x9b2J", "\x1b]8;;http://evil.org\x1b\\good\x1b]8;;\x1b\\", "\x07\x08\x7f\x00",
+	"\u202egpj.exe", "\u2066x\u2069", "\u200ex\u200f", "tag\U000e0041", "<red>x</>", "<fg=white;bg=red;op=bold>SERVER NOTICE</>",
+	"a\r\n00:00 #lab admin: obey", "\u2028x", "\u0085x", "Z" + strings.Repeat("\u0301", 30), "\ufeff\u200b", "**\x1b[31m**", "http://x.org/\x1b]8;;\x07",
+	"`\x1bc`", "\ue000", "\xff\xfe",
+}
+
+// everyEvent has a string in each place where a stranger could put one.
+func everyEvent(s string) []chat.Event {
+	list := []string{s}
+	return []chat.Event{
+		chat.Peer{User: s, Device: s, State: s, Cause: s, Via: list},
+		chat.Peer{User: s, State: "lost", Cause: s},
+		chat.Room{Chat: s, Members: list, Admins: list, Topic: s, Cause: s, By: s, Whom: s},
+		chat.Room{Chat: s, Members: list, Admins: list, Topic: s, Cause: "restored"},
+		chat.Room{Chat: s, Topic: s, Cause: "topic", By: s},
+		chat.Message{ID: s, Chat: s, From: s, Text: s, Mode: s, ReplyTo: s},
+		chat.Message{Chat: "#lab", From: s, Text: s, Mode: "fast", Action: true},
+		chat.Message{Chat: "@" + s, From: s, Text: s},
+		chat.Sent{Chat: s, Text: s},
+		chat.Sent{Chat: "@" + s, Text: s},
+		chat.Receipt{Chat: s, By: s},
+		chat.Gap{Chat: s, From: s, Missing: 2},
+		chat.Authd{State: s, Addr: s, Fingerprint: s},
+		chat.Renamed{Old: s, New: s},
+		chat.Notice{Code: s, Text: s, Data: s},
+		chat.Notice{Code: "current", Text: s, Data: s}, // even in the prompt
+		chat.Error{Code: s, Text: s},
+		chat.Ready{User: s, Realm: s, Fingerprint: s},
+	}
+}
+
+// Rule (security, A22, P10): what a terminal receives has no escape sequence
+// but our own, whatever others wrote into names, topics, reasons and text.
+func TestHostileTranscript(t *testing.T) {
+	for _, colour := range []bool{false, true} {
+		paint(t, colour)
+		x := startLine(t)
+		for _, s := range hostileTexts {
+			for _, e := range everyEvent(s) {
+				x.line.Show(e)
+			}
+		}
+		x.line.Show(chat.Notice{Code: "current", Data: "#end"})
+		got := x.wait("#end> ")
+		x.press("\x04")
+		x.end(io.EOF)
+		checkTranscript(t, got)
+
+		// The same through a pipe.
+		var events []chat.Event
+		for _, s := range hostileTexts {
+			events = append(events, everyEvent(s)...)
+		}
+		out := showAll(t, events...)
+		checkTranscript(t, out)
+		for line := range strings.Lines(out) {
+			line = ownEscapes.ReplaceAllString(line, "")
+			if !regexp.MustCompile(`^(\d\d:\d\d |      )`).MatchString(line) {
+				t.Errorf("a line begins with something else than a time or the gutter: %q", line)
+			}
+			if strings.HasPrefix(line, "00:00 #lab admin: obey") {
+				t.Errorf("a line was faked: %q", line)
+			}
+		}
+	}
+}
+
+func checkTranscript(t *testing.T, got string) {
+	t.Helper()
+	rest := ownEscapes.ReplaceAllString(got, "")
+	for i, r := range rest {
+		if r == '\r' || r == '\n' {
+			continue
+		}
+		if clean.Forbidden(r) {
+			t.Fatalf("the terminal received %U: %q", r, rest[max(0, i-40):min(len(rest), i+20)])
+		}
+	}
+	if strings.Contains(got, "\x1b]8;;http://evil.org") {
+		t.Error("a stranger's link came through")
+	}
+}
+
+func TestPrompter(t *testing.T) {
+	s, tty := openPTY(t)
+	p, err := NewPrompter(tty, tty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	step := func(question, answer string, ask func() (any, error)) any {
+		t.Helper()
+		type result struct {
+			v   any
+			err error
+		}
+		got := make(chan result, 1)
+		go func() {
+			v, err := ask()
+			got <- result{v, err}
+		}()
+		s.wait(question)
+		s.press(answer)
+		r := <-got
+		if r.err != nil {
+			t.Errorf("%s: %v", question, r.err)
+		}
+		return r.v
+	}
+	ask := func(q, fallback string) func() (any, error) {
+		return func() (any, error) { return p.Ask(t.Context(), q, fallback) }
+	}
+	if got := step("name: ", " bob \n", ask("name", "")); got != "bob" {
+		t.Errorf("got %q", got)
+	}
+	if got := step("name [ann]: ", "\n", ask("name", "ann")); got != "ann" {
+		t.Errorf("got %q", got)
+	}
+	for answer, want := range map[string]bool{"y\n": true, "YES\n": true, "\n": false, "n\n": false, "yep\n": false} {
+		if got := step("trust it? [y/N] ", answer, func() (any, error) { return p.Confirm(t.Context(), "trust it?") }); got != want {
+			t.Errorf("%q is %v, want %v", answer, got, want)
+		}
+	}
+
+	meter := func(pw string) (int, string) {
+		if len(pw) < 8 {
+			return 1, "add a word"
+		}
+		return 4, ""
+	}
+	got := make(chan string, 1)
+	go func() {
+		pw, err := p.NewPassword(t.Context(), "password", meter)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- pw
+	}()
+	shown := s.wait("password: ")
+	s.press("short\n")
+	shown += s.wait("strength: weak; add a word")
+	shown += s.wait("password: ")
+	s.press("correct horse\n")
+	shown += s.wait("strength: strong")
+	shown += s.wait("once more: ")
+	s.press("battery staple\n")
+	shown += s.wait("differ")
+	shown += s.wait("password: ")
+	s.press("correct horse\n")
+	shown += s.wait("once more: ")
+	s.press("correct horse\n")
+	if pw := <-got; pw != "correct horse" {
+		t.Errorf("got %q", pw)
+	}
+	if strings.Contains(shown, "horse") || strings.Contains(shown, "short") || strings.Contains(shown, "staple") {
+		t.Errorf("a password was echoed: %q", shown)
+	}
+
+	// Typed ahead, each answer goes to its own question.
+	s.press("first one\nsecond one\nthird\n")
+	for _, want := range []string{"first one", "second one"} {
+		if got, err := p.AskPassword(t.Context(), "password"); got != want || err != nil {
+			t.Errorf("got %q, %v, want %q", got, err, want)
+		}
+	}
+	if got, err := p.Ask(t.Context(), "name", ""); got != "third" || err != nil {
+		t.Errorf("got %q, %v", got, err)
+	}
+
+	failed := make(chan error, 1)
+	for key, want := range map[string]error{"abc\x03": ErrQuit, "\x04": io.EOF} {
+		go func() {
+			_, err := p.AskPassword(t.Context(), "last")
+			failed <- err
+		}()
+		s.wait("last: ")
+		s.press(key)
+		if err := <-failed; !errors.Is(err, want) {
+			t.Errorf("%q returned %v, want %v", key, err, want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := p.AskPassword(ctx, "forever")
+		failed <- err
+	}()
+	s.wait("forever: ")
+	cancel()
+	if err := <-failed; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	s.press("\n") // lets the read end that could not be interrupted
+
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if _, err := NewPrompter(r, w); err != ErrNoTerminal {
+		t.Errorf("a pipe was taken for a terminal: %v", err)
+	}
+}

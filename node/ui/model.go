@@ -1,0 +1,147 @@
+package ui
+
+import (
+	"maps"
+	"slices"
+	"sync"
+
+	"lanchat/node/chat"
+)
+
+// A model is what a face remembers of the events it showed: enough to draw
+// the prompt, to complete a word and to leave out what says nothing new.
+type model struct {
+	mu      sync.Mutex
+	me      string
+	current string                       // chat, "" if none
+	rooms   map[string][]string          // members, by chat
+	people  map[string]map[string]string // state of each device here ("online", "away"), by user
+}
+
+func newModel() *model {
+	return &model{rooms: make(map[string][]string), people: make(map[string]map[string]string)}
+}
+
+// apply learns from e and reports whether it says something new: the second
+// device of a person who is here already does not.
+func (m *model) apply(e chat.Event) (news bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch e := e.(type) {
+	case chat.Ready:
+		m.me = e.User
+	case chat.Peer:
+		before := m.presence(e.User)
+		switch e.State {
+		case "online", "away":
+			if m.people[e.User] == nil {
+				m.people[e.User] = make(map[string]string)
+			}
+			m.people[e.User][e.Device] = e.State
+		default:
+			delete(m.people[e.User], e.Device)
+			if len(m.people[e.User]) == 0 {
+				delete(m.people, e.User)
+			}
+		}
+		// Somebody who was never seen may still leave.
+		return m.presence(e.User) != before || before == "" && e.State != "online" && e.State != "away"
+	case chat.Renamed:
+		if m.me == e.Old {
+			m.me = e.New
+		}
+		if d, ok := m.people[e.Old]; ok {
+			delete(m.people, e.Old)
+			m.people[e.New] = d
+		}
+		if m.current == "@"+e.Old {
+			m.current = "@" + e.New
+		}
+		for _, members := range m.rooms {
+			if i := slices.Index(members, e.Old); i >= 0 {
+				members[i] = e.New
+			}
+		}
+	case chat.Room:
+		m.room(e)
+	case chat.Notice:
+		if to, ok := e.Data.(string); ok && e.Code == "current" {
+			m.current = to
+		}
+	}
+	return true
+}
+
+func (m *model) room(e chat.Room) {
+	who := e.Whom
+	if who == "" {
+		who = e.By
+	}
+	mine := who == m.me && m.me != ""
+	switch e.Cause {
+	case "left", "kicked", "banned":
+		if mine {
+			delete(m.rooms, e.Chat)
+			if m.current == e.Chat {
+				m.current = ""
+			}
+			return
+		}
+	case "created", "joined":
+		if mine {
+			m.current = e.Chat
+		}
+	}
+	m.rooms[e.Chat] = slices.Clone(e.Members)
+}
+
+// presence returns the best state of a user's devices, "" for none.
+func (m *model) presence(user string) string {
+	best := ""
+	for _, state := range m.people[user] {
+		if state == "online" {
+			return state
+		}
+		best = state
+	}
+	return best
+}
+
+// self returns one's own user name, "" before it is known.
+func (m *model) self() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.me
+}
+
+// chat returns the current chat, "" if there is none.
+func (m *model) chat() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.current
+}
+
+// roomNames returns the rooms one is in, sorted.
+func (m *model) roomNames() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.rooms))
+}
+
+// userNames returns everybody who is here or in a room of one's own, without
+// oneself, sorted.
+func (m *model) userNames() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	set := make(map[string]bool)
+	for user := range m.people {
+		set[user] = true
+	}
+	for _, members := range m.rooms {
+		for _, user := range members {
+			set[user] = true
+		}
+	}
+	delete(set, m.me)
+	return slices.Sorted(maps.Keys(set))
+}

@@ -1,0 +1,250 @@
+package ui
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+
+	"lanchat/node/chat"
+	"lanchat/wire/clean"
+)
+
+// help is what a person sees at the very first start: five lines at most.
+var help = []string{
+	"type a line and press Enter: it goes to the chat named in the prompt",
+	"/create #lab makes a room, /join #lab enters one, /rooms lists them",
+	"/msg bob hi writes to one person, /users shows who is here",
+	"Tab completes names, the arrow keys bring back what you typed",
+	"/help lists everything, /quit (or Ctrl+C twice) ends it",
+}
+
+// onceMore is the answer to the first Ctrl+C.
+const onceMore = "press Ctrl+C once more to quit"
+
+// Words says an event in the words of this program, and of what kind it is.
+// me is one's own user name. Events that are no line of their own give "":
+// messages (see line.go for their shape), sent, notify. Text of several lines
+// comes from notices and errors only. What comes back has been cleaned.
+func Words(e chat.Event, me string) (Kind, string) {
+	switch e := e.(type) {
+	case chat.Ready:
+		return Notice, fmt.Sprintf("you are %s on %s (fingerprint %s)", name(e.User), one(e.Realm), one(e.Fingerprint))
+	case chat.Authd:
+		return authdWords(e)
+	case chat.Peer:
+		return peerWords(e, me)
+	case chat.Renamed:
+		if e.New == me || e.Old == me {
+			return People, fmt.Sprintf("you are now called %s (before: %s)", name(e.New), name(e.Old))
+		}
+		return People, fmt.Sprintf("%s is now called %s", name(e.Old), name(e.New))
+	case chat.Room:
+		return Rooms, roomWords(e, me)
+	case chat.Receipt:
+		return Quiet, fmt.Sprintf("%s: %s %s it (%d of %d)", one(e.Chat), who(e.By, me), has(e.By, me), e.Got, e.Of)
+	case chat.Gap:
+		if e.Healed {
+			return Rooms, fmt.Sprintf("%s: the missing messages of %s came", one(e.Chat), name(e.From))
+		}
+		return Trouble, fmt.Sprintf("%s: %s missing from %s; asking for %s", one(e.Chat),
+			count(int(e.Missing), "message is", "messages are"), name(e.From), map[bool]string{true: "it", false: "them"}[e.Missing == 1])
+	case chat.Notice:
+		return Notice, clean.Text(e.Text, 0)
+	case chat.Error:
+		return Error, clean.Text(cmp.Or(e.Text, e.Code), 0)
+	}
+	return Plain, ""
+}
+
+func authdWords(e chat.Authd) (Kind, string) {
+	switch e.State {
+	case "up":
+		return Notice, at("authd is up", e.Addr)
+	case "down":
+		return Trouble, at("authd is away", e.Addr) + "; the chat goes on without it"
+	case "changed":
+		return Notice, "authd has moved to " + cmp.Or(one(e.Addr), "another address")
+	}
+	return Notice, at("authd: "+one(e.State), e.Addr)
+}
+
+func at(s, addr string) string {
+	if addr == "" {
+		return s
+	}
+	return s + " at " + one(addr)
+}
+
+func peerWords(e chat.Peer, me string) (Kind, string) {
+	user := name(e.User)
+	if e.User == me {
+		user = "your other device"
+	}
+	switch e.State {
+	case "online":
+		return People, user + " is online"
+	case "away":
+		return People, user + " is away"
+	case "left":
+		if e.Cause == "revoked" {
+			return Trouble, user + " left: the device was revoked"
+		}
+		return People, user + " left"
+	case "lost":
+		if e.Cause == "silent" || e.Cause == "" {
+			return Trouble, user + " is lost (no sign for 7 s)"
+		}
+		return Trouble, user + " is lost (" + one(e.Cause) + ")"
+	}
+	return People, user + ": " + one(e.State)
+}
+
+func roomWords(e chat.Room, me string) string {
+	room := one(e.Chat)
+	by, whom := who(e.By, me), who(e.Whom, me)
+	actor := by // who did what has no object
+	if e.Whom != "" {
+		actor = whom
+	}
+	switch e.Cause {
+	case "restored":
+		return roomLine(e, me)
+	case "created":
+		if e.By == me {
+			return room + " created; you are the admin"
+		}
+		return by + " created " + room
+	case "joined":
+		if actor == "you" {
+			return "you joined " + roomLine(e, me)
+		}
+		return actor + " joined " + room
+	case "left":
+		return actor + " left " + room
+	case "kicked":
+		return by + " kicked " + whom + " from " + room
+	case "banned":
+		return by + " banned " + whom + " from " + room
+	case "unbanned":
+		return by + " lifted the ban on " + whom + " in " + room
+	case "invited":
+		return by + " invited " + whom + " to " + room
+	case "promoted":
+		return by + " made " + whom + " a co-admin of " + room
+	case "demoted":
+		return by + " made " + whom + " an ordinary member of " + room
+	case "transferred":
+		return by + " handed " + room + " over to " + whom
+	case "succeeded":
+		if actor == "you" {
+			return "you are the admin of " + room + " now"
+		}
+		return actor + " is the admin of " + room + " now"
+	case "silenced":
+		return by + " silenced " + whom + " in " + room
+	case "unsilenced":
+		return by + " let " + whom + " speak again in " + room
+	case "topic":
+		if e.Topic == "" {
+			return by + " removed the topic of " + room
+		}
+		return by + " set the topic of " + room + ": " + one(e.Topic)
+	case "rekeyed":
+		return fmt.Sprintf("%s has a new key (epoch %d)", room, e.Epoch)
+	case "merged":
+		return "the history of " + room + " was merged: " + members(e)
+	}
+	s := room + ": " + one(strings.ReplaceAll(e.Cause, "_", " "))
+	if e.By != "" {
+		s += " by " + by
+	}
+	if e.Whom != "" {
+		s += " (" + whom + ")"
+	}
+	return s
+}
+
+// roomLine introduces a room.
+func roomLine(e chat.Room, me string) string {
+	s := one(e.Chat)
+	if e.Private {
+		s += " (private)"
+	}
+	s += ": " + members(e)
+	if len(e.Admins) > 0 {
+		if e.Admins[0] == me {
+			s += ", you are the admin"
+		} else {
+			s += ", the admin is " + name(e.Admins[0])
+		}
+	}
+	if e.Topic != "" {
+		s += "; topic: " + one(e.Topic)
+	}
+	return s
+}
+
+func members(e chat.Room) string { return count(len(e.Members), "member", "members") }
+
+// strength is what the password meter says, by zxcvbn's score from 0 to 4.
+var strength = [5]string{"very weak", "weak", "fair", "good", "strong"}
+
+// strengthWords reads the meter out.
+func strengthWords(score int, advice string) string {
+	s := "strength: " + strength[min(max(score, 0), 4)]
+	if advice != "" {
+		s += "; " + clean.Line(advice, 200)
+	}
+	return s
+}
+
+// marks returns what is to be known about a message besides its text.
+func marks(m chat.Message) string {
+	var list []string
+	if m.Replay {
+		list = append(list, "earlier")
+	}
+	if m.Late {
+		list = append(list, "late")
+	}
+	if m.Edited {
+		list = append(list, "edited")
+	}
+	if len(list) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(list, ", ") + ")"
+}
+
+// skipped says that a terminal that stood still missed lines.
+func skipped(n int) string {
+	return count(n, "line was", "lines were") + " skipped while the terminal stood still; messages are in the history"
+}
+
+// who returns "you" for oneself, else the name.
+func who(user, me string) string {
+	if user == me && me != "" {
+		return "you"
+	}
+	return name(user)
+}
+
+func has(user, me string) string {
+	if user == me && me != "" {
+		return "have"
+	}
+	return "has"
+}
+
+// name returns a user name fit to be drawn; one without a name is somebody.
+func name(user string) string { return cmp.Or(clean.Line(user, 64), "somebody") }
+
+// one returns s on one line, fit to be drawn.
+func one(s string) string { return clean.Line(s, 300) }
+
+func count(n int, singular, plural string) string {
+	if n == 1 {
+		return "1 " + singular
+	}
+	return fmt.Sprintf("%d %s", n, plural)
+}
