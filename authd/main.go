@@ -48,22 +48,28 @@ import (
 	"lanchat/wire/realm"
 )
 
-func main() { os.Exit(run()) }
-
-// run is main with an exit status: 0 done, 1 failure, 2 wrong usage.
-func run() int {
+func main() {
 	// quic-go would write to standard error that it wants larger buffers.
 	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	noCoreDumps() // they would hold keys
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
 
+// run does what the arguments say and returns the exit status: 0 done, 1
+// failure, 2 wrong usage.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	cmd := command()
+	cmd.SetArgs(args)
+	cmd.SetIn(stdin)
+	cmd.SetOut(stdout)
+	cmd.SetErr(stderr)
 	err := cmd.Execute()
 	if err == nil {
 		return 0
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "authd: %v\n", err)
+	fmt.Fprintf(stderr, "authd: %v\n", err)
 	if _, ok := errors.AsType[usageError](err); ok {
-		fmt.Fprintln(cmd.ErrOrStderr(), "authd: see authd --help")
+		fmt.Fprintln(stderr, "authd: see authd --help")
 		return 2
 	}
 	return 1

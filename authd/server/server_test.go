@@ -1102,3 +1102,50 @@ func BenchmarkLogIn(b *testing.B) {
 		wantGrant(b, c.login("alice", "correct"))
 	}
 }
+
+// fakeDiscovery records what it is told.
+type fakeDiscovery struct {
+	mu  sync.Mutex
+	got []string
+}
+
+func (d *fakeDiscovery) note(format string, args ...any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.got = append(d.got, fmt.Sprintf(format, args...))
+}
+
+func (d *fakeDiscovery) Run(ctx context.Context) error {
+	d.note("run")
+	<-ctx.Done()
+	d.note("goodbye")
+	return nil
+}
+
+func (d *fakeDiscovery) Vouch(devices ...wire.DeviceID) { d.note("vouch %v", devices) }
+func (d *fakeDiscovery) Unvouch(device wire.DeviceID)   { d.note("unvouch %v", device) }
+
+func TestTellsDiscovery(t *testing.T) {
+	disc := new(fakeDiscovery)
+	bubble(t, Config{Discovery: disc}, func(t *testing.T, l *lab, c *client) {
+		wantGrant(t, c.register("alice", "correct"))
+		conn := c.mustDial()
+		if _, err := ask(conn, new(wire.AuthPing)); err != nil {
+			t.Fatal(err)
+		}
+		operator, err := store.Open(filepath.Join(l.dir, DatabaseFile), l.srv.Realm().ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(operator.Revoke(c.deviceKey(), time.Now()), operator.Close()); err != nil {
+			t.Fatal(err)
+		}
+		<-conn.Context().Done()
+		l.stop()
+		d := c.deviceKey().Device()
+		want := []string{"run", fmt.Sprintf("vouch [%v]", d), fmt.Sprintf("unvouch %v", d), "goodbye"}
+		if !slices.Equal(disc.got, want) {
+			t.Errorf("got %q, want %q", disc.got, want)
+		}
+	})
+}
