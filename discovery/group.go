@@ -9,6 +9,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/net/ipv4"
+	"golang.org/x/net/ipv6"
+
 	"lanchat/discovery/presence"
 	"lanchat/wire"
 )
@@ -262,4 +265,35 @@ func (g *group) send(c GroupConn, b []byte) {
 		return
 	}
 	g.sent.Add(1)
+}
+
+// joinGroup joins the group on the link and makes the socket send by it, one
+// hop far, to this machine as well.
+func joinGroup(c *net.UDPConn, link presence.Link, group netip.Addr) error {
+	ifi := netInterface(link)
+	addr := &net.UDPAddr{IP: group.AsSlice()}
+	if group.Is4() {
+		p := ipv4.NewPacketConn(c)
+		return first(
+			func() error { return p.JoinGroup(ifi, addr) },
+			func() error { return p.SetMulticastInterface(ifi) },
+			func() error { return p.SetMulticastTTL(1) },
+			func() error { return p.SetMulticastLoopback(true) })
+	}
+	p := ipv6.NewPacketConn(c)
+	return first(
+		func() error { return p.JoinGroup(ifi, addr) },
+		func() error { return p.SetMulticastInterface(ifi) },
+		func() error { return p.SetMulticastHopLimit(1) },
+		func() error { return p.SetMulticastLoopback(true) })
+}
+
+// first returns the first error of steps done one after the other.
+func first(steps ...func() error) error {
+	for _, f := range steps {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	return nil
 }

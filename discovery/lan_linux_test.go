@@ -319,6 +319,9 @@ func TestTwoLANs(t *testing.T) {
 
 // A new address, an adapter that comes back, a cable: found again each time.
 func TestLinkChanges(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for silence three times")
+	}
 	t.Parallel()
 	lab := emu.Start(t, emu.Config{Hosts: emu.Hosts(2)})
 	h := lab.Hosts()

@@ -88,6 +88,7 @@ type mdnsLinks struct {
 	on         bool
 	visible    func(presence.Link) (*mdns.Server, error) // nil: invisible
 	types      []string                                  // asked for; none: does not ask
+	once       func(context.Context, presence.Link)      // askOnce
 	found      func(instance, presence.Link)
 	counters   *mdnsCounters
 	log        *slog.Logger
@@ -99,15 +100,18 @@ type mdnsLinks struct {
 
 type mdnsLink struct {
 	presence.Link
-	server *mdns.Server
+	server *mdns.Server // nil: none yet
+	failed bool         // and that was told
 	cancel context.CancelFunc
 }
 
 func (s *Service) newMDNS() *mdnsLinks {
-	m := &mdnsLinks{on: s.c.MDNS, counters: &s.mdns, log: s.c.Logger}
+	_, system := s.c.Net.(System) // never real packets from a network in memory
+	m := &mdnsLinks{on: s.c.MDNS && system, counters: &s.mdns, log: s.c.Logger}
+	m.once = m.askOnce
 	self := wire.KeyOf(publicOf(s.c.Key)).Device()
 	m.visible = func(l presence.Link) (*mdns.Server, error) {
-		return respond(l, s.c.Role, s.c.Realm.Prefix(), self, s.c.Port, &s.mdns)
+		return newResponder(l, s.c.Role, s.c.Realm.Prefix(), self, s.c.Port, &s.mdns)
 	}
 	if s.c.Role == wire.RoleNode { // authd is asked and has nobody to ask for
 		m.types = []string{authdType, nodeType}
@@ -144,19 +148,30 @@ func (m *mdnsLinks) setLinks(links []presence.Link, all bool) {
 			continue // mDNS does not work on the loopback interface; the group does
 		}
 		ml := &mdnsLink{Link: l, cancel: func() {}}
-		if m.visible != nil {
-			server, err := m.visible(l)
-			if err != nil {
-				m.log.Warn("starting the mDNS responder", "interface", l.Name, "err", err)
-			}
-			ml.server = server
-		}
 		if len(m.types) > 0 {
 			ctx, cancel := context.WithCancel(context.Background())
 			ml.cancel = cancel
 			m.askers.Go(func() { m.ask(ctx, l) })
 		}
 		m.links = append(m.links, ml)
+	}
+	for _, l := range m.links {
+		m.respond(l)
+	}
+}
+
+// respond starts the responder of a link if it has none. What fails is tried
+// again at the next look at the interfaces, and told once.
+func (m *mdnsLinks) respond(l *mdnsLink) {
+	if m.visible == nil || l.server != nil {
+		return
+	}
+	server, err := m.visible(l.Link)
+	if err == nil {
+		l.server = server
+	} else if !l.failed {
+		l.failed = true
+		m.log.Warn("starting the mDNS responder", "interface", l.Name, "err", err)
 	}
 }
 
@@ -176,12 +191,12 @@ func (m *mdnsLinks) close() {
 	m.askers.Wait()
 }
 
-// respond starts a responder for one link. Of the library's traps: it has one
-// instance, since its own client is confused by two in one answer; the
+// newResponder starts a responder for one link. Of the library's traps: it has
+// one instance, since its own client is confused by two in one answer; the
 // addresses are given, since it would ask DNS for them for half a minute; the
 // host name is one that nothing else has; and its log lines, of which every
 // malformed packet on the LAN causes one, are counted and dropped.
-func respond(l presence.Link, role wire.Role, realm wire.RealmPrefix, self wire.DeviceID, port uint16, c *mdnsCounters) (*mdns.Server, error) {
+func newResponder(l presence.Link, role wire.Role, realm wire.RealmPrefix, self wire.DeviceID, port uint16, c *mdnsCounters) (*mdns.Server, error) {
 	zone, _, err := zoneOf(l, role, realm, self, port)
 	if err != nil {
 		return nil, err
@@ -218,16 +233,21 @@ func (w complaints) Write(b []byte) (int, error) {
 func (m *mdnsLinks) ask(ctx context.Context, l presence.Link) {
 	pause, wait := time.Second, 20*time.Millisecond+mathrand.N(100*time.Millisecond)
 	for {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
+		last := time.Now()
+		for left := wait; left > 0; left = wait - time.Since(last) {
+			// Authd may go away in the middle of a long pause.
+			if !m.authdKnown.Load() && wait > askAtLeast {
+				wait = askAtLeast - mathrand.N(askAtLeast/10)
+				continue
+			}
+			select {
+			case <-time.After(min(left, time.Second)):
+			case <-ctx.Done():
+				return
+			}
 		}
-		m.askOnce(ctx, l)
+		m.once(ctx, l)
 		wait, pause = pause, min(2*pause, askAtMost)
-		if !m.authdKnown.Load() {
-			wait = min(wait, askAtLeast)
-		}
 		wait += mathrand.N(wait/5) - wait/10
 	}
 }
@@ -494,6 +514,7 @@ func Browse(ctx context.Context, ifaces []string, log *slog.Logger, found func(A
 		}
 	}
 	m := &mdnsLinks{on: true, types: []string{authdType}, counters: new(mdnsCounters), log: log}
+	m.once = m.askOnce
 	m.found = func(i instance, _ presence.Link) {
 		tell(AuthdHint{Realm: i.realm, Device: i.device, Addrs: i.addrs})
 	}

@@ -1,13 +1,17 @@
 package discovery
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/miekg/dns"
 
@@ -133,6 +137,40 @@ func TestInstancesBounded(t *testing.T) {
 	if len(got) != 1 || len(got[0].addrs) != maxHintAddrs {
 		t.Errorf("%+v", got)
 	}
+}
+
+// 1, 2, 4 … 60 s apart, ± 10 %; at most 5 s while no authd is known.
+func TestAskingPace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := &mdnsLinks{counters: new(mdnsCounters), log: slog.New(slog.DiscardHandler)}
+		m.authdKnown.Store(true)
+		asked := make(chan time.Time, 1000)
+		m.once = func(context.Context, presence.Link) { asked <- time.Now() }
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		m.askers.Go(func() { m.ask(ctx, presence.Link{}) })
+		last := time.Now()
+		next := func(lowest, highest time.Duration) {
+			t.Helper()
+			at := <-asked
+			if d := at.Sub(last); d < lowest || d > highest {
+				t.Errorf("asked after %v, want %v to %v", d, lowest, highest)
+			}
+			last = at
+		}
+		next(20*time.Millisecond, 120*time.Millisecond)
+		for _, seconds := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60, 60} {
+			next(seconds*900*time.Millisecond, seconds*1100*time.Millisecond)
+		}
+		time.Sleep(30 * time.Second)
+		m.authdKnown.Store(false)
+		next(30*time.Second, 31*time.Second)
+		for range 20 {
+			next(4500*time.Millisecond, 5*time.Second)
+		}
+		cancel()
+		m.askers.Wait()
+	})
 }
 
 // What our responder says is what we understand.

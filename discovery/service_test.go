@@ -174,7 +174,7 @@ func TestFindEachOther(t *testing.T) {
 	})
 }
 
-// Nobody is taken for lost on a link that loses 5 %, in an hour.
+// Nobody is taken for lost on a link that loses 2 %, in an hour.
 func TestLossy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lan := memnet.New()
@@ -192,7 +192,7 @@ func TestLossy(t *testing.T) {
 				}
 			}
 		}
-		// Three in a row are lost 0.0008 % of the times, of which there are 3600.
+		// Three in a row are lost 0.0008 % of the times, of which there are 3,600.
 		if lost > 1 {
 			t.Errorf("lost %d times", lost)
 		}

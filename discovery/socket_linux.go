@@ -8,8 +8,6 @@ import (
 	"os"
 	"sync/atomic"
 
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
 
 	"lanchat/discovery/presence"
@@ -65,27 +63,6 @@ func (System) ListenGroup(link presence.Link, group netip.AddrPort) (GroupConn, 
 	return &systemConn{c: c, to: group}, nil
 }
 
-// joinGroup joins the group on the link and makes the socket send by it, one
-// hop far, to this machine as well.
-func joinGroup(c *net.UDPConn, link presence.Link, group netip.Addr) error {
-	ifi := &net.Interface{Index: link.Index, Name: link.Name}
-	addr := &net.UDPAddr{IP: group.AsSlice()}
-	if group.Is4() {
-		p := ipv4.NewPacketConn(c)
-		return first(
-			func() error { return p.JoinGroup(ifi, addr) },
-			func() error { return p.SetMulticastInterface(ifi) },
-			func() error { return p.SetMulticastTTL(1) },
-			func() error { return p.SetMulticastLoopback(true) })
-	}
-	p := ipv6.NewPacketConn(c)
-	return first(
-		func() error { return p.JoinGroup(ifi, addr) },
-		func() error { return p.SetMulticastInterface(ifi) },
-		func() error { return p.SetMulticastHopLimit(1) },
-		func() error { return p.SetMulticastLoopback(true) })
-}
-
 // systemConn is a GroupConn of the kernel's.
 type systemConn struct {
 	c       *net.UDPConn
@@ -124,14 +101,4 @@ func as4(a netip.Addr) (b [4]byte) {
 		return a.As4()
 	}
 	return b
-}
-
-// first returns the first error of steps done one after the other.
-func first(steps ...func() error) error {
-	for _, f := range steps {
-		if err := f(); err != nil {
-			return err
-		}
-	}
-	return nil
 }

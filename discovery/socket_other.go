@@ -42,41 +42,24 @@ func (System) ListenGroup(link presence.Link, group netip.AddrPort) (GroupConn, 
 	c.SetReadBuffer(groupBuffer)
 	c.SetWriteBuffer(groupBuffer)
 	s := &systemConn{c: c, to: group, index: link.Index, told: runtime.GOOS != "windows"}
-	ifi := &net.Interface{Index: link.Index, Name: link.Name}
-	addr := &net.UDPAddr{IP: group.Addr().AsSlice()}
-	var steps []func() error
+	if err := joinGroup(c, link, group.Addr()); err != nil {
+		c.Close()
+		return fail("joining", err)
+	}
 	if group.Addr().Is4() {
 		s.p4 = ipv4.NewPacketConn(c)
-		steps = []func() error{
-			func() error { return s.p4.JoinGroup(ifi, addr) },
-			func() error { return s.p4.SetMulticastInterface(ifi) },
-			func() error { return s.p4.SetMulticastTTL(1) },
-			func() error { return s.p4.SetMulticastLoopback(true) },
-			func() error {
-				if !s.told {
-					return nil
-				}
-				return s.p4.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)
-			}}
+		if s.told {
+			err = s.p4.SetControlMessage(ipv4.FlagDst|ipv4.FlagInterface, true)
+		}
 	} else {
 		s.p6 = ipv6.NewPacketConn(c)
-		steps = []func() error{
-			func() error { return s.p6.JoinGroup(ifi, addr) },
-			func() error { return s.p6.SetMulticastInterface(ifi) },
-			func() error { return s.p6.SetMulticastHopLimit(1) },
-			func() error { return s.p6.SetMulticastLoopback(true) },
-			func() error {
-				if !s.told {
-					return nil
-				}
-				return s.p6.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true)
-			}}
-	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			c.Close()
-			return fail("joining", err)
+		if s.told {
+			err = s.p6.SetControlMessage(ipv6.FlagDst|ipv6.FlagInterface, true)
 		}
+	}
+	if err != nil {
+		c.Close()
+		return fail("restricting", err)
 	}
 	return s, nil
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"lanchat/testdata/vectors"
 )
 
 var (
@@ -99,6 +101,15 @@ func TestPresence(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestPresenceVectors(t *testing.T) {
+	var got []vectors.Vector
+	for n, name := range []string{"probe", "here", "bye"} {
+		got = append(got, vectors.Vector{Name: name, Bytes: presenceTable[n].value.Append(nil, presenceRealm, presenceSeed)})
+	}
+	vectors.Check(t, "presence.hex", `Presence packets, signed by the key with seed 07 … 07 (32 times)
+in the realm a1b2c3d4 … a1b2c3d4.`, got)
 }
 
 func TestPresenceRefused(t *testing.T) {
