@@ -102,14 +102,6 @@ func refusedHere(code wire.Code, err error) error { return &RefusedError{Code: c
 
 // dialError sorts out why no connection came about.
 func dialError(err error) error {
-	// What the other side's certificates were refused for comes back through
-	// TLS; here it stands for itself.
-	if e, ok := errors.AsType[*FingerprintChangedError](err); ok {
-		return e
-	}
-	if e, ok := errors.AsType[*UntrustedError](err); ok {
-		return e
-	}
 	if link.IsVersion(err) {
 		return fmt.Errorf("%w (this program: %q): %w", ErrVersion, link.ALPNAuthd, err)
 	}

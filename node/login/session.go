@@ -144,24 +144,41 @@ func (c *Config) dial(ctx context.Context, t *quic.Transport, addr netip.AddrPor
 	}
 	token, cert := p.present(c.Fresh || pin == nil)
 	id := func() (*tls.Certificate, error) { return cert, nil }
+	// The verdict is sent rather than shared: the handshake may still run when
+	// a dial has been given up.
+	type verdict struct {
+		realm.Realm
+		err error
+	}
+	verdicts := make(chan verdict, 1)
 	conn, err = link.DialAuthd(ctx, t, addr, id, func(certs []*x509.Certificate) error {
 		r, err := candidate(certs, p.Now())
-		if err != nil {
-			return err
-		}
-		found = r
 		switch {
+		case err != nil:
+			err = fmt.Errorf("the certificate of authd at %v: %w", addr, err)
 		case pin != nil && r.ID == pin.ID:
-			return nil
 		case pin != nil:
-			return changed(pin, r.Fingerprint(), r.Name, addr)
+			err = changed(pin, r.Fingerprint(), r.Name, addr)
 		case definite && wants.Matches(r.ID), !definite && trust.First:
-			return nil
 		case !definite && trust.Ask != nil:
-			return errAsk
+			err = errAsk
+		default:
+			err = &UntrustedError{Realm: r, Address: addr}
 		}
-		return &UntrustedError{Realm: r, Address: addr}
+		select {
+		case verdicts <- verdict{r, err}:
+		default:
+		}
+		return err
 	})
+	select {
+	case v := <-verdicts:
+		found = v.Realm
+		if err != nil && v.err != nil {
+			err = v.err // stands for itself, without what TLS makes of it
+		}
+	default:
+	}
 	return found, token, conn, err
 }
 
@@ -321,7 +338,8 @@ func (s *Session) store(g *wire.AuthGrant, t *realm.Token) error {
 	if err := p.setToken(t); err != nil {
 		return err
 	}
-	return p.found(s.addr)
+	s.found()
+	return nil
 }
 
 // takeCRL takes in a list from authd. One that is older than what a peer has
@@ -418,7 +436,15 @@ func (s *Session) Ping(ctx context.Context) (time.Duration, error) {
 		return 0, fmt.Errorf("%w: PONG to another PING", ErrProtocol)
 	}
 	s.answered(pong.Time)
-	return time.Since(start), s.config.Profile.found(s.addr)
+	s.found()
+	return time.Since(start), nil
+}
+
+// found remembers the address. A disk that is full must not end the session.
+func (s *Session) found() {
+	if err := s.config.Profile.found(s.addr); err != nil {
+		s.config.logger().Warn("the address of authd is not kept", "error", err)
+	}
 }
 
 // answered tells the realm's clock what authd says.
