@@ -20,9 +20,9 @@ const (
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
 	FrameRoomInfo = 0x41
-	FrameJoin     = 0x42 // question: Join; answer: Entry frames, Key, then Base frames
+	FrameJoin     = 0x42 // question: Join; answer: Entry frames, Key, Base
 	FrameEntry    = 0x43 // a log entry as it stands in the log
-	FrameBase     = 0x44 // Base
+	FrameBase     = 0x44 // Base; on the control stream too
 	FrameLog      = 0x45 // question: LogRange; answer: Entry frames
 	FrameKeyOf    = 0x46 // question: KeyRequest; answer: Key
 	FramePart     = 0x47 // question: Part; answer: Done
@@ -222,21 +222,22 @@ func ParsePart(b []byte) (*Part, error) {
 	return parsed("part", m, r)
 }
 
-// A Base tells who joins where a device's reliable messages begin for it.
+// A Base tells a device that was let into a room where the sender's reliable
+// messages begin for it: those up to Number were sent before.
 type Base struct {
-	Device DeviceID
-	Number uint64 // the highest rseq known of the device
+	Room   RoomID
+	Number uint64 // the sender's last rseq then
 }
 
 func (m *Base) Append(b []byte) []byte {
-	b = append(b, m.Device[:]...)                     // Device (64)
+	b = append(b, m.Room[:]...)                       // Room (256)
 	return binary.BigEndian.AppendUint64(b, m.Number) // Number (64)
 }
 
 func ParseBase(b []byte) (*Base, error) {
 	r := NewReader(b)
 	m := &Base{}
-	r.Fill(m.Device[:])
+	r.Fill(m.Room[:])
 	m.Number = r.Uint64()
 	return parsed("base", m, r)
 }

@@ -58,7 +58,7 @@ var peerTable = []struct {
 		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 15) + "0000000000000005" + "03" + strings.Repeat("00", 31) +
 			"0004 00 01 04 236c6162 0001 74", false},
 	{"join", FrameJoin, &Join{Room: RoomID{9}}, "09" + strings.Repeat("00", 31), false},
-	{"base", FrameBase, &Base{Device: DeviceID{1}, Number: 2}, "0100000000000000 0000000000000002", false},
+	{"base", FrameBase, &Base{Room: RoomID{1}, Number: 2}, "01" + strings.Repeat("00", 31) + "0000000000000002", false},
 	{"log range", FrameLog, &LogRange{Room: RoomID{1}, From: 4}, "01" + strings.Repeat("00", 31) + "0000000000000004", false},
 	{"key request", FrameKeyOf, &KeyRequest{Room: RoomID{1}, Entry: Hash{2}}, "01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31), false},
 	{"part", FramePart, &Part{Room: RoomID{1}, Packet: []byte{0x11, 0}}, "01" + strings.Repeat("00", 31) + "1100", true},

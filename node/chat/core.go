@@ -62,9 +62,11 @@ type Core struct {
 	chats  map[ChatID]*settings
 
 	received map[wire.DeviceID]uint64 // highest reliable direct message stored, by device
-	offers   map[wire.RoomID]offer    // rooms heard of and not a member of
-	current  string                   // the chat that text without a chat goes to
-	lastFrom string                   // who wrote to me directly last, for /r
+	numbers  map[wire.RoomID]uint64   // last of my reliable messages in every room I was ever in
+	early    map[earlyBase]uint64
+	offers   map[wire.RoomID]offer // rooms heard of and not a member of
+	current  string                // the chat that text without a chat goes to
+	lastFrom string                // who wrote to me directly last, for /r
 	clock    wire.Clock
 	started  time.Time
 	authd    Authd
@@ -120,6 +122,8 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		chats:     map[ChatID]*settings{},
 		received:  map[wire.DeviceID]uint64{},
 		offers:    map[wire.RoomID]offer{},
+		numbers:   map[wire.RoomID]uint64{},
+		early:     map[earlyBase]uint64{},
 		questions: map[uint64]func(time.Time, []Frame, error){},
 		started:   now,
 	}

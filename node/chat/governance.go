@@ -89,6 +89,7 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 		c.show(Notice{Code: "merged", Text: fmt.Sprintf("the history of %s was merged: %d changes of one side do not count", m.chat(), len(change.Dropped))})
 	}
 	for _, e := range change.Applied {
+		c.letIn(m, e.Args)
 		by, _ := m.log.State().Owner(e.Author)
 		about := whom(e.Args)
 		if e.Op() == wire.OpLeave || e.Op() == wire.OpLeft {
@@ -106,6 +107,32 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	}
 	c.checkKey(now, m)
 	c.limbo.release(now, func(packet []byte) { c.HandlePacket(now, packet) })
+}
+
+// letIn notes where my messages begin for devices that an entry lets in.
+func (c *Core) letIn(m *membership, args wire.Args) {
+	var keys []wire.DeviceKey
+	switch a := args.(type) {
+	case *wire.LogAdmit:
+		for _, d := range a.Devices {
+			keys = append(keys, d.Key)
+		}
+	case *wire.LogDevice:
+		if !a.Remove {
+			keys = append(keys, a.Key)
+		}
+	}
+	for _, k := range keys {
+		if k == c.self.key {
+			continue
+		}
+		a := m.author(k.Device())
+		a.since = m.out.Last()
+		c.touch(m, a)
+		if a.since > 0 {
+			c.sendBase(m, a)
+		}
+	}
 }
 
 // keep has the store follow the keyring.
@@ -148,20 +175,29 @@ func (c *Core) act(now time.Time, m *membership, act room.Act, ref string) error
 		packet, _ := c.sealIn(m, before, wire.KindLogEntry, false, wire.AppendBody(nil, &wire.LogEntry{Entry: act.Entry.Append(nil)}))
 		c.send(Multicast{Packet: packet})
 	}
-	if act.HasSecret && !act.Stepped {
-		c.pushKey(m, act)
-	}
+	c.push(m, act)
 	c.changed(now, m, change, ref)
 	return nil
 }
 
-// pushKey gives the secret of an entry of one's own to the devices of the
-// room that there is a link to.
-func (c *Core) pushKey(m *membership, act room.Act) {
+// push gives an entry of one's own to the members over their links too, since
+// a packet can be lost: with its secret where they cannot compute it, else
+// only in rooms so small that it costs little. Others pull it when a packet of
+// the new epoch, or a beacon, tells them that they lack it.
+func (c *Core) push(m *membership, act room.Act) {
+	needed := act.HasSecret && !act.Stepped
+	linked := c.linkedIn(m)
+	if !needed && len(linked) > pushTo {
+		return
+	}
 	key := wire.Key{Room: m.id, Entry: act.Entry.Hash(), Secret: act.Secret}
-	for _, d := range c.linkedIn(m) {
+	for _, d := range linked {
+		c.send(Push{To: d.id, Type: wire.FrameEntry, Body: act.Entry.Append(nil)})
+		if !needed {
+			continue
+		}
 		if _, err := m.keys.Serve(d.key, key.Entry); err == nil {
-			c.send(Push{To: d.id, Type: wire.FrameEntry, Body: act.Entry.Append(nil)}, Push{To: d.id, Type: wire.FrameKey, Body: key.Append(nil)})
+			c.send(Push{To: d.id, Type: wire.FrameKey, Body: key.Append(nil)})
 		}
 	}
 }
@@ -289,7 +325,10 @@ func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 	})
 }
 
-const overlap = 64 // entries
+const (
+	overlap = 64 // entries
+	pushTo  = 64 // links
+)
 
 func entriesIn(frames []Frame) (entries [][]byte) {
 	for _, f := range frames {
@@ -651,7 +690,7 @@ func (c *Core) welcome(m *membership, dev *device) (frames []Frame, err error) {
 			frames = append(frames, Frame{wire.FrameKey, k.Append(nil)})
 		}
 	}
-	base := wire.Base{Device: c.self.device, Number: m.out.Last()}
+	base := wire.Base{Room: m.id, Number: m.author(dev.id).since}
 	frames = append(frames, Frame{wire.FrameBase, base.Append(nil)})
 	return frames, nil
 }
@@ -812,7 +851,7 @@ func (c *Core) enter(now time.Time, entries []*wire.Entry, secret room.Secret) (
 	if err != nil {
 		return nil, err
 	}
-	m := c.newMembership(now, log, keys, 0)
+	m := c.newMembership(now, log, keys)
 	c.save(SaveRoom{Room: m.id, Joined: now})
 	for _, e := range log.Since(0) {
 		c.save(SaveEntry{Room: m.id, Hash: e.Hash(), Entry: e.Append(nil)})
@@ -855,7 +894,7 @@ func (c *Core) joinOffer(now time.Time, o offer, ref string) {
 	q := wire.Join{Room: o.info.Room}
 	c.ask(admin[0].id, wire.FrameJoin, q.Append(nil), func(now time.Time, frames []Frame, err error) {
 		if err == nil {
-			err = c.welcomed(now, o, frames, ref)
+			err = c.welcomed(now, o, admin[0].id, frames, ref)
 		}
 		if err != nil {
 			code := "failed"
@@ -868,7 +907,7 @@ func (c *Core) joinOffer(now time.Time, o offer, ref string) {
 }
 
 // welcomed enters a room with what its writer answered.
-func (c *Core) welcomed(now time.Time, o offer, frames []Frame, ref string) error {
+func (c *Core) welcomed(now time.Time, o offer, from wire.DeviceID, frames []Frame, ref string) error {
 	if c.rooms[o.info.Room] != nil {
 		return nil
 	}
@@ -880,19 +919,11 @@ func (c *Core) welcomed(now time.Time, o offer, frames []Frame, ref string) erro
 		return errors.New("the answer is about another room")
 	}
 	var key *wire.Key
-	var bases []*wire.Base
 	for _, f := range frames {
-		switch f.Type {
-		case wire.FrameKey:
+		if f.Type == wire.FrameKey {
 			if key, err = wire.ParseKey(f.Body); err != nil {
 				return err
 			}
-		case wire.FrameBase:
-			b, err := wire.ParseBase(f.Body)
-			if err != nil {
-				return err
-			}
-			bases = append(bases, b)
 		}
 	}
 	if key == nil {
@@ -902,11 +933,22 @@ func (c *Core) welcomed(now time.Time, o offer, frames []Frame, ref string) erro
 	if err != nil {
 		return err
 	}
-	for _, b := range bases {
-		a := m.author(b.Device)
-		a.inbox.Base(b.Number)
-		c.touch(m, a)
+	for _, f := range frames {
+		if f.Type == wire.FrameBase {
+			if err := c.handleBase(now, from, f.Body); err != nil {
+				c.stats.Malformed++
+			}
+		}
 	}
+	for e, n := range c.early {
+		if e.room == m.id {
+			base := wire.Base{Room: m.id, Number: n}
+			if err := c.handleBase(now, e.device, base.Append(nil)); err != nil {
+				c.stats.Malformed++
+			}
+		}
+	}
+	clear(c.early)
 	c.show(c.roomEvent(m, "joined", m.log.State().Writer(), c.self.account, ref))
 	c.open(m.chat(), ref)
 	c.limbo.release(now, func(packet []byte) { c.HandlePacket(now, packet) })

@@ -90,14 +90,21 @@ type SaveReceived struct {
 	Number uint64
 }
 
-// SaveRoom adds a room, or changes what is kept beside its log.
+// SaveRoom adds a room one has entered.
 type SaveRoom struct {
 	Room   wire.RoomID
-	Number uint64 // the last rseq of this device
 	Joined time.Time
 }
 
-// DropRoom forgets a room that was left: log, secrets, numbers. Its messages stay.
+// SaveNumber keeps the last number of this device's reliable messages in a
+// room. It outlives DropRoom: who comes back goes on counting.
+type SaveNumber struct {
+	Room   wire.RoomID
+	Number uint64
+}
+
+// DropRoom forgets a room that was left: log, secrets, authors. Its messages
+// and the number stay.
 type DropRoom struct{ Room wire.RoomID }
 
 // SaveEntry adds an entry of a room's log, as it stands on the wire.
@@ -126,7 +133,7 @@ type SaveAuthor struct {
 	Device   wire.DeviceID
 	Replay   []byte // the replay window, marshalled
 	Received uint64 // highest rseq with none missing before it
-	Based    bool   // Received is known, be it 0
+	Since    uint64 // this device's last rseq when that one was let in
 }
 
 func (SaveMessage) record()  {}
@@ -137,6 +144,7 @@ func (DropOutbox) record()   {}
 func (SaveDirect) record()   {}
 func (SaveReceived) record() {}
 func (SaveRoom) record()     {}
+func (SaveNumber) record()   {}
 func (DropRoom) record()     {}
 func (SaveEntry) record()    {}
 func (SaveSecret) record()   {}
@@ -152,6 +160,7 @@ type State struct {
 	Direct   []SaveDirect
 	Received []SaveReceived
 	Rooms    []SaveRoom
+	Numbers  []SaveNumber
 	Entries  []SaveEntry // in the order they were saved
 	Secrets  []SaveSecret
 	Authors  []SaveAuthor

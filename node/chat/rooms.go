@@ -32,7 +32,6 @@ type membership struct {
 	id      wire.RoomID
 	log     *room.Log
 	keys    *room.Keyring
-	joined  time.Time
 	out     *delivery.Outgoing
 	packets uint64 // sent since the start
 	fast    uint64 // fast messages sent since the start
@@ -54,6 +53,7 @@ type author struct {
 	inbox  *delivery.Inbox[arrival]
 	replay room.Replay
 	fast   uint64 // highest fast number heard
+	since  uint64 // my last number when the device was let in
 	acked  uint64 // what was acknowledged last
 	acks   int    // how often
 	owes   bool   // an acknowledgement
@@ -84,15 +84,16 @@ func (m *membership) chat() string { return "#" + m.name() }
 func (m *membership) author(d wire.DeviceID) *author {
 	a := m.authors[d]
 	if a == nil {
-		a = &author{device: d, inbox: delivery.NewInbox[arrival](0, false)}
+		a = &author{device: d, inbox: delivery.NewInbox[arrival](0)}
 		m.authors[d] = a
 	}
 	return a
 }
 
 // newMembership returns a room one has just entered or restored.
-func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring, last uint64) *membership {
-	m := &membership{id: log.State().Room, log: log, keys: keys, joined: now, out: delivery.NewOutgoing(last), authors: map[wire.DeviceID]*author{}}
+func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
+	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}}
+	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
 	c.rooms[m.id] = m
 	c.schedule(m)
@@ -101,6 +102,9 @@ func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring, l
 
 // restoreRooms takes over the rooms of the store.
 func (c *Core) restoreRooms(now time.Time, s State) error {
+	for _, n := range s.Numbers {
+		c.numbers[n.Room] = n.Number
+	}
 	entries := map[wire.RoomID][][]byte{}
 	for _, e := range s.Entries {
 		entries[e.Room] = append(entries[e.Room], e.Entry)
@@ -119,13 +123,12 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 			return fmt.Errorf("the log of room %v: %w", r.Room, err)
 		}
 		keys, changed := room.NewKeyring(now, log, c.self.key, secrets[r.Room])
-		m := c.newMembership(now, log, keys, r.Number)
-		m.joined = r.Joined
+		m := c.newMembership(now, log, keys)
 		c.keep(m, changed)
 	}
 	for _, a := range s.Authors {
 		if m := c.rooms[a.Room]; m != nil {
-			au := &author{device: a.Device, inbox: delivery.NewInbox[arrival](a.Received, a.Based), acked: a.Received}
+			au := &author{device: a.Device, inbox: delivery.NewInbox[arrival](a.Received), acked: a.Received, since: a.Since}
 			var err error
 			if au.replay, err = room.ParseReplay(a.Replay); err != nil {
 				return err
@@ -228,7 +231,8 @@ func (c *Core) say(now time.Time, m *membership, s saying) {
 	var n uint64
 	if s.mode == Reliable {
 		n = m.out.Next()
-		c.save(SaveRoom{Room: m.id, Number: n, Joined: m.joined})
+		c.save(SaveNumber{Room: m.id, Number: n})
+		c.numbers[m.id] = n
 	} else {
 		m.fast++
 		n = c.cfg.Boot<<32 | m.fast
@@ -531,9 +535,49 @@ func (c *Core) askRepair(m *membership, a *author, ranges []wire.Range) {
 	c.send(Multicast{Packet: packet})
 }
 
+// sendBase tells a device that was let in where my messages begin for it.
+func (c *Core) sendBase(m *membership, a *author) {
+	base := wire.Base{Room: m.id, Number: a.since}
+	c.send(Push{To: a.device, Type: wire.FrameBase, Body: base.Append(nil)})
+}
+
+// handleBase takes a device's word where its messages begin for this one.
+func (c *Core) handleBase(now time.Time, from wire.DeviceID, body []byte) error {
+	b, err := wire.ParseBase(body)
+	if err != nil {
+		return err
+	}
+	m := c.rooms[b.Room]
+	if m == nil {
+		if len(c.early) < maxEarly {
+			c.early[earlyBase{b.Room, from}] = b.Number // the answer to our Join may be on its way
+		}
+		return nil
+	}
+	a := m.author(from)
+	for _, x := range a.inbox.Skip(now, b.Number) {
+		c.deliver(now, m, x, false)
+	}
+	c.touch(m, a)
+	c.tellGap(now, m, a)
+	c.schedule(m)
+	return nil
+}
+
+// earlyBase is a Base that came before its room was entered.
+type earlyBase struct {
+	room   wire.RoomID
+	device wire.DeviceID
+}
+
+const maxEarly = 4096
+
 func (c *Core) handleRepair(m *membership, o *room.Opened, r *wire.RepairRequest) {
 	if slot, ok := o.Epoch.Slot(c.self.key); !ok || slot != r.Slot {
 		return
+	}
+	if a := m.author(o.From.Device); r.Ranges[0].First <= a.since {
+		c.sendBase(m, a)
 	}
 	packets := m.out.Repair(r.Ranges)
 	for _, p := range packets[:min(len(packets), maxResend)] {
@@ -624,7 +668,7 @@ func (c *Core) flush() {
 	for _, d := range c.dirty {
 		d.a.dirty = false
 		if c.rooms[d.m.id] == d.m {
-			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.replay.Append(nil), Received: d.a.inbox.Received(), Based: d.a.inbox.Based()})
+			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.replay.Append(nil), Received: d.a.inbox.Received(), Since: d.a.since})
 		}
 	}
 	c.dirty = nil

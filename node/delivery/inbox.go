@@ -34,7 +34,6 @@ const (
 //
 // It does no I/O, starts no goroutine and never reads the clock.
 type Inbox[M any] struct {
-	based bool
 	next  uint64          // lowest number not handed over and not given up
 	known uint64          // highest number known to exist
 	held  map[uint64]M    // arrived, waiting for a predecessor; > next
@@ -47,20 +46,31 @@ type Inbox[M any] struct {
 }
 
 // NewInbox returns the inbox of a device whose messages up to and including
-// received were handed over before. With based false nothing is known yet:
-// the first message or Exists begins the count.
-func NewInbox[M any](received uint64, based bool) *Inbox[M] {
-	return &Inbox[M]{based: based, next: received + 1, known: received, held: map[uint64]M{}, given: map[uint64]bool{}}
+// received were handed over before.
+func NewInbox[M any](received uint64) *Inbox[M] {
+	return &Inbox[M]{next: received + 1, known: received, held: map[uint64]M{}, given: map[uint64]bool{}}
 }
 
-// Based reports whether the inbox knows where it begins.
-func (in *Inbox[M]) Based() bool { return in.based }
-
-// Base makes the inbox begin behind number n, unless it has begun.
-func (in *Inbox[M]) Base(n uint64) {
-	if !in.based {
-		in.based, in.next, in.known = true, n+1, n
+// Skip says that the messages up to n are not for this receiver: they were
+// sent before it was let in. It returns what can be handed over now, in order.
+func (in *Inbox[M]) Skip(now time.Time, n uint64) (ready []M) {
+	for m := range in.given {
+		if m <= n {
+			delete(in.given, m)
+		}
 	}
+	if n < in.next {
+		return nil
+	}
+	for m := range in.held {
+		if m <= n {
+			delete(in.held, m)
+		}
+	}
+	in.next, in.known, in.since = n+1, max(in.known, n), time.Time{}
+	ready = in.drain()
+	in.watch(now)
+	return ready
 }
 
 // Received returns the highest number that has no missing one before it: what
@@ -77,7 +87,6 @@ func (in *Inbox[M]) Received() uint64 {
 // over now, in order. fresh is false for a duplicate. late is true when later
 // messages were handed over before.
 func (in *Inbox[M]) Handle(now time.Time, n uint64, m M) (ready []M, fresh, late bool) {
-	in.Base(n - 1)
 	if in.given[n] {
 		delete(in.given, n)
 		return []M{m}, true, true
@@ -97,7 +106,6 @@ func (in *Inbox[M]) Handle(now time.Time, n uint64, m M) (ready []M, fresh, late
 
 // Exists says that the device has sent messages up to n.
 func (in *Inbox[M]) Exists(now time.Time, n uint64) {
-	in.Base(n)
 	in.known = max(in.known, n)
 	in.watch(now)
 }

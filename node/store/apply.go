@@ -2,8 +2,8 @@ package store
 
 import (
 	"database/sql"
+	"errors"
 	"fmt"
-	"time"
 
 	"lanchat/node/chat"
 	"lanchat/wire"
@@ -19,15 +19,18 @@ func (s *Store) Apply(records []chat.Record) error {
 	if len(records) == 0 {
 		return nil
 	}
+	s.applying.Lock()
+	defer s.applying.Unlock()
 	err := s.update(func(tx *sql.Tx) error {
 		for i, r := range records {
-			if err := apply(tx, r); err != nil {
+			if err := s.apply(tx, r); err != nil {
 				return fmt.Errorf("record %d of %d, %T: %w", i+1, len(records), r, err)
 			}
 		}
 		return nil
 	})
 	if err != nil {
+		clear(s.tails) // they ran ahead of what is stored
 		return err
 	}
 	for _, r := range records {
@@ -42,27 +45,16 @@ func (s *Store) Apply(records []chat.Record) error {
 	return nil
 }
 
-// The columns of a message in the order that saveMessage and scanMessage have
-// them in; place is the store's own.
-const messageColumns = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, raw`
-
-const insertMessage = `INSERT INTO message (` + messageColumns + `, place)
-	VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-		max(?17, ifnull((SELECT place FROM message
-			WHERE chat = ?2 AND device = ?3 AND mode = ?4 AND number < ?5 ORDER BY number DESC LIMIT 1), x'')))
-	ON CONFLICT (id) DO NOTHING`
-
 // apply stores one record. The rows of a room need the room: one that is
 // saved without it is a fault of the core, and fails.
-func apply(tx *sql.Tx, r chat.Record) error {
+func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	exec := func(query string, args ...any) error {
 		_, err := tx.Exec(query, args...)
 		return err
 	}
 	switch r := r.(type) {
 	case chat.SaveMessage:
-		return exec(insertMessage, r.ID[:], chatID(r.Chat), r.Device[:], r.Mode, number(r.Number), number(r.Clock), moment(r.At),
-			r.Own, r.Read, r.Action, r.ReplyTo[:], r.Account[:], r.From, r.Text, r.Epoch[:], r.Raw, number(placeOf(r.Clock, r.At)))
+		return s.saveMessage(tx, &r)
 	case chat.SavePerson:
 		return exec("INSERT OR REPLACE INTO person (device, key, account, name, name_seq, seen) VALUES (?, ?, ?, ?, ?, ?)",
 			r.Device[:], r.Key[:], r.Account[:], r.Name, number(r.NameSeq), moment(r.Seen))
@@ -79,9 +71,10 @@ func apply(tx *sql.Tx, r chat.Record) error {
 	case chat.SaveReceived:
 		return exec("INSERT OR REPLACE INTO received (device, number) VALUES (?, ?)", r.Device[:], number(r.Number))
 	case chat.SaveRoom: // not REPLACE, which would delete the room and with it all that refers to it
-		return exec(`INSERT INTO room (id, number, joined) VALUES (?, ?, ?)
-			ON CONFLICT (id) DO UPDATE SET number = excluded.number, joined = excluded.joined`,
-			r.Room[:], number(r.Number), moment(r.Joined))
+		return exec("INSERT INTO room (id, joined) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET joined = excluded.joined",
+			r.Room[:], moment(r.Joined))
+	case chat.SaveNumber:
+		return exec("INSERT OR REPLACE INTO own (room, number) VALUES (?, ?)", r.Room[:], number(r.Number))
 	case chat.DropRoom:
 		return exec("DELETE FROM room WHERE id = ?", r.Room[:])
 	case chat.SaveEntry:
@@ -92,15 +85,102 @@ func apply(tx *sql.Tx, r chat.Record) error {
 	case chat.DropSecret:
 		return exec("DELETE FROM secret WHERE room = ? AND epoch = ?", r.Room[:], r.Epoch[:])
 	case chat.SaveAuthor:
-		return exec("INSERT OR REPLACE INTO author (room, device, replay, received, based) VALUES (?, ?, ?, ?, ?)",
-			r.Room[:], r.Device[:], r.Replay, number(r.Received), r.Based)
+		return exec("INSERT OR REPLACE INTO author (room, device, replay, received, since) VALUES (?, ?, ?, ?, ?)",
+			r.Room[:], r.Device[:], r.Replay, number(r.Received), number(r.Since))
 	}
 	return fmt.Errorf("the store does not know this record")
 }
 
-// placeOf returns the clock by which a message that came at a time is put in
-// order. One that is further ahead than others would follow counts as that far
-// ahead: a wrong or lying clock can't hold a place at the end for ever.
-func placeOf(c wire.Clock, at time.Time) wire.Clock {
-	return min(c, wire.ClockAt(at.Add(wire.MaxClockAhead)))
+// The columns of a message in the order that saveMessage and scanMessage have
+// them in; place is the store's own.
+const messageColumns = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, raw`
+
+// A sender is who a message is numbered by.
+type sender struct {
+	chat   chat.ChatID
+	device wire.DeviceID
+	mode   chat.Mode
+}
+
+// A tail is the last message of a sender: nothing of it stands behind.
+type tail struct{ number, place number }
+
+// maxTails bounds Store.tails; beyond, it begins anew.
+const maxTails = 4096
+
+// saveMessage stores a message at its place; see schema.sql.
+//
+// Nearly all come in order, and for those the tail is all there is to know. It
+// is kept in memory: SQLite prepares a query with ORDER BY and parameters anew
+// whenever they change, which was measured to cost as much as the insertion.
+func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
+	from, n := sender{m.Chat, m.Device, m.Mode}, number(m.Number)
+	end, err := s.tail(tx, from)
+	if err != nil {
+		return err
+	}
+	place := number(min(m.Clock, wire.ClockAt(m.At.Add(wire.MaxClockAhead))))
+	behind := end.place
+	inOrder := n > end.number
+	if !inOrder {
+		if _, behind, err = neighbour(tx, from, "number < ? ORDER BY number DESC", n); err != nil {
+			return err
+		}
+	}
+	place = max(place, behind)
+	res, err := tx.Exec("INSERT INTO message ("+messageColumns+`, place)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		m.ID[:], chatID(m.Chat), m.Device[:], m.Mode, n, number(m.Clock), moment(m.At), m.Own, m.Read, m.Action,
+		m.ReplyTo[:], m.Account[:], m.From, m.Text, m.Epoch[:], m.Raw, place)
+	if err != nil {
+		return err
+	}
+	if added, err := res.RowsAffected(); err != nil || added == 0 {
+		return err // we had it
+	}
+	if inOrder {
+		s.tails[from] = tail{n, place}
+		return nil
+	}
+	// It came after later ones of its sender. Those that would stand before it
+	// are pushed on: the run behind it whose places are lower.
+	if _, next, err := neighbour(tx, from, "number > ? ORDER BY number", n); err != nil || next >= place {
+		return err
+	}
+	past, _, err := neighbour(tx, from, "number > ? AND place >= ? ORDER BY number", n, place)
+	if err != nil {
+		return err
+	}
+	delete(s.tails, from)
+	_, err = tx.Exec(`UPDATE message SET place = ?4
+		WHERE chat = ?1 AND device = ?2 AND mode = ?3 AND number > ?5 AND place < ?4 AND (number < ?6 OR ?7)`,
+		chatID(m.Chat), m.Device[:], m.Mode, place, n, past, past == 0)
+	return err
+}
+
+// tail returns the tail of a sender; zeros if it has sent nothing.
+func (s *Store) tail(tx *sql.Tx, from sender) (tail, error) {
+	if t, ok := s.tails[from]; ok {
+		return t, nil
+	}
+	n, place, err := neighbour(tx, from, "TRUE ORDER BY number DESC")
+	if err != nil {
+		return tail{}, err
+	}
+	if len(s.tails) >= maxTails {
+		clear(s.tails)
+	}
+	s.tails[from] = tail{n, place}
+	return s.tails[from], nil
+}
+
+// neighbour returns number and place of the first message of a sender that
+// the rest of the query, with its parameters, is about; zeros if there is none.
+func neighbour(tx *sql.Tx, of sender, rest string, args ...any) (n, place number, err error) {
+	err = tx.QueryRow("SELECT number, place FROM message WHERE chat = ? AND device = ? AND mode = ? AND "+rest+" LIMIT 1",
+		append([]any{chatID(of.chat), of.device[:], of.mode}, args...)...).Scan(&n, &place)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = nil
+	}
+	return n, place, err
 }

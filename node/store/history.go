@@ -69,63 +69,53 @@ func (s *Store) Search(text string, limit int) ([]chat.SaveMessage, error) {
 	case len(text) > maxSearch:
 		return nil, fmt.Errorf("the text has %d bytes, at most %d can be searched for", len(text), maxSearch)
 	}
-	like, exact := pattern(text)
-	query, args := "SELECT "+messageColumns+` FROM message WHERE text LIKE ? ESCAPE '\' ORDER BY `+newestFirst, []any{like}
-	if exact {
-		query += " LIMIT ?"
-		args = append(args, limit)
+	var where []string
+	var args []any
+	for _, p := range patterns(text) {
+		where = append(where, "text GLOB ?")
+		args = append(args, p)
 	}
-	rows, err := s.read.Query(query, args...)
+	// In two steps, so that only the keys of what is found are sorted.
+	found, err := collect(s.read, scanMessage, "SELECT "+messageColumns+` FROM message
+		WHERE key IN (SELECT key FROM message WHERE `+strings.Join(where, " OR ")+" ORDER BY "+newestFirst+" LIMIT ?) ORDER BY "+newestFirst,
+		append(args, limit)...)
 	if err != nil {
-		return nil, fmt.Errorf("searching: %w", s.mapped(err))
-	}
-	defer rows.Close()
-	var found []chat.SaveMessage
-	folded := strings.Map(fold, text)
-	for len(found) < limit && rows.Next() {
-		var m chat.SaveMessage
-		if err := scanMessage(rows.Scan, &m); err != nil {
-			return nil, fmt.Errorf("searching: %w", err)
-		}
-		if exact || strings.Contains(strings.Map(fold, m.Text), folded) {
-			found = append(found, m)
-		}
-	}
-	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("searching: %w", s.mapped(err))
 	}
 	return found, nil
 }
 
-// pattern returns what LIKE, to which only the letters of ASCII have two
-// cases, finds a text by. Where other letters with cases are in it (exact is
-// false) it lets any letter stand for those, and finds too much.
-func pattern(text string) (like string, exact bool) {
-	var b strings.Builder
-	b.WriteByte('%')
-	exact = true
-	for _, r := range text {
-		switch {
-		case r >= utf8.RuneSelf && unicode.SimpleFold(r) != r:
-			b.WriteByte('_')
-			exact = false
-			continue
-		case r == '%' || r == '_' || r == '\\':
-			b.WriteByte('\\')
-		}
-		b.WriteRune(r)
+// patterns returns GLOB patterns one of which matches messages that have text,
+// which is not empty, in theirs, upper or lower case: each letter stands for
+// all its cases. (LIKE knows those of ASCII only.) The first is looked for as it
+// stands, one pattern for each case, which is five times as fast as a set.
+func patterns(text string) (all []string) {
+	first, size := utf8.DecodeRuneInString(text)
+	var rest strings.Builder
+	for _, r := range text[size:] {
+		rest.WriteString(set(cases(r)))
 	}
-	b.WriteByte('%')
-	return b.String(), exact
+	for _, r := range cases(first) {
+		all = append(all, "*"+set([]rune{r})+rest.String()+"*")
+	}
+	return all
 }
 
-// fold returns the same rune for all cases of a letter.
-func fold(r rune) rune {
-	least := r
-	for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
-		least = min(least, f)
+// set returns what matches any of some characters in a GLOB pattern.
+func set(any []rune) string {
+	if len(any) == 1 && !strings.ContainsRune("*?[", any[0]) {
+		return string(any)
 	}
-	return least
+	return "[" + string(any) + "]"
+}
+
+// cases returns a letter in all its cases, anything else as it stands.
+func cases(r rune) []rune {
+	all := []rune{r}
+	for c := unicode.SimpleFold(r); c != r; c = unicode.SimpleFold(c) {
+		all = append(all, c)
+	}
+	return all
 }
 
 // Unread returns how many messages of each chat were not read; chats without

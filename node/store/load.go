@@ -17,7 +17,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadSettings, loadOutbox, loadDirect, loadReceived, loadRooms, loadEntries, loadSecrets, loadAuthors,
+		loadPeople, loadSettings, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadSecrets, loadAuthors,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.mapped(err)
@@ -86,8 +86,15 @@ func loadReceived(tx *sql.Tx, st *chat.State) (err error) {
 
 func loadRooms(tx *sql.Tx, st *chat.State) (err error) {
 	st.Rooms, err = collect(tx, func(scan func(...any) error, v *chat.SaveRoom) error {
-		return scan(into(v.Room[:]), (*number)(&v.Number), (*moment)(&v.Joined))
-	}, "SELECT id, number, joined FROM room ORDER BY id")
+		return scan(into(v.Room[:]), (*moment)(&v.Joined))
+	}, "SELECT id, joined FROM room ORDER BY id")
+	return err
+}
+
+func loadNumbers(tx *sql.Tx, st *chat.State) (err error) {
+	st.Numbers, err = collect(tx, func(scan func(...any) error, v *chat.SaveNumber) error {
+		return scan(into(v.Room[:]), (*number)(&v.Number))
+	}, "SELECT room, number FROM own ORDER BY room")
 	return err
 }
 
@@ -107,7 +114,7 @@ func loadSecrets(tx *sql.Tx, st *chat.State) (err error) {
 
 func loadAuthors(tx *sql.Tx, st *chat.State) (err error) {
 	st.Authors, err = collect(tx, func(scan func(...any) error, v *chat.SaveAuthor) error {
-		return scan(into(v.Room[:]), into(v.Device[:]), &v.Replay, (*number)(&v.Received), &v.Based)
-	}, "SELECT room, device, replay, received, based FROM author ORDER BY room, device")
+		return scan(into(v.Room[:]), into(v.Device[:]), &v.Replay, (*number)(&v.Received), (*number)(&v.Since))
+	}, "SELECT room, device, replay, received, since FROM author ORDER BY room, device")
 	return err
 }

@@ -16,20 +16,21 @@ var migrations = []string{schema}
 // applicationID marks the file as ours: "lcnd".
 const applicationID = 0x6c636e64
 
-func (s *Store) migrate(migrations []string) error {
-	var app, version, tables int
-	err := s.db.QueryRow(`SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
+// version returns the version of the schema, 0 for an empty database.
+func (s *Store) version() (version int, err error) {
+	var app, tables int
+	err = s.db.QueryRow(`SELECT application_id, user_version, (SELECT count(*) FROM sqlite_schema)
 		FROM pragma_application_id, pragma_user_version`).Scan(&app, &version, &tables)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	empty := app == 0 && version == 0 && tables == 0
-	if app != applicationID && !empty {
-		return ErrNotOurs
+	if empty := app == 0 && version == 0 && tables == 0; app != applicationID && !empty {
+		return 0, ErrNotOurs
 	}
-	if version > len(migrations) {
-		return fmt.Errorf("%w: version %d, this one knows %d; use the newer program", ErrNewer, version, len(migrations))
-	}
+	return version, nil
+}
+
+func (s *Store) migrate(version int, migrations []string) error {
 	for i := version; i < len(migrations); i++ {
 		err := s.update(func(tx *sql.Tx) error {
 			if _, err := tx.Exec(migrations[i]); err != nil {

@@ -10,11 +10,12 @@ PRAGMA application_id = 0x6c636e64; -- "lcnd"
 
 -- One row.
 CREATE TABLE node (
-    one  INTEGER PRIMARY KEY CHECK (one = 1),
-    boot INTEGER NOT NULL CHECK (boot < 4294967296) -- rises at each start; the high half of packet numbers
+    one    INTEGER PRIMARY KEY CHECK (one = 1),
+    boot   INTEGER NOT NULL CHECK (boot < 4294967296), -- rises at each start; the high half of packet numbers
+    closed INTEGER NOT NULL CHECK (closed IN (0, 1))   -- the last run ended with Close
 ) STRICT;
 
-INSERT INTO node (one, boot) VALUES (1, 0);
+INSERT INTO node (one, boot, closed) VALUES (1, 0, 1);
 
 -- History. Messages outlive the room they were written in.
 --
@@ -45,18 +46,6 @@ CREATE TABLE message (
 CREATE INDEX message_display ON message (chat, place, device, number, mode);
 CREATE INDEX message_sender ON message (chat, device, mode, number);
 CREATE INDEX message_unread ON message (chat, place) WHERE read = 0;
-
--- A message that came after later ones of its sender pushes those on that
--- would stand before it: the run behind it whose places are lower.
-CREATE TRIGGER message_push AFTER INSERT ON message BEGIN
-    UPDATE message SET place = new.place
-    WHERE chat = new.chat AND device = new.device AND mode = new.mode AND number > new.number
-        AND number < ifnull((
-            SELECT number FROM message
-            WHERE chat = new.chat AND device = new.device AND mode = new.mode AND number > new.number
-                AND place >= new.place
-            ORDER BY number LIMIT 1), x'ffffffffffffffffff');
-END;
 
 CREATE TABLE person (
     device   BLOB    PRIMARY KEY CHECK (length(device) = 8),
@@ -96,8 +85,14 @@ CREATE TABLE received (
 -- The rooms one is in. What else is kept of them goes with them.
 CREATE TABLE room (
     id     BLOB    PRIMARY KEY CHECK (length(id) = 32),
-    number BLOB    NOT NULL CHECK (length(number) = 8),
     joined INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The last number of this device's reliable messages in each room it was ever
+-- in: who comes back goes on counting.
+CREATE TABLE own (
+    room   BLOB PRIMARY KEY CHECK (length(room) = 32),
+    number BLOB NOT NULL CHECK (length(number) = 8)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE entry (
@@ -116,10 +111,10 @@ CREATE TABLE secret (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE author (
-    room     BLOB    NOT NULL REFERENCES room (id) ON DELETE CASCADE,
-    device   BLOB    NOT NULL CHECK (length(device) = 8),
-    replay   BLOB    NOT NULL,
-    received BLOB    NOT NULL CHECK (length(received) = 8),
-    based    INTEGER NOT NULL CHECK (based IN (0, 1)),
+    room     BLOB NOT NULL REFERENCES room (id) ON DELETE CASCADE,
+    device   BLOB NOT NULL CHECK (length(device) = 8),
+    replay   BLOB NOT NULL,
+    received BLOB NOT NULL CHECK (length(received) = 8),
+    since    BLOB NOT NULL CHECK (length(since) = 8),
     PRIMARY KEY (room, device)
 ) STRICT, WITHOUT ROWID;

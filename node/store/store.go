@@ -22,6 +22,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,9 @@ type Store struct {
 	// wipe is set while something secret that was deleted may still stand in
 	// the write-ahead log.
 	wipe atomic.Bool
+
+	applying sync.Mutex
+	tails    map[sender]tail // guarded by applying; see saveMessage
 }
 
 // Open opens the database in the data directory dir, making it if there is
@@ -63,11 +67,12 @@ func Open(dir string) (*Store, error) {
 
 // OpenMemory opens a database in memory that lives until Close.
 func OpenMemory() (*Store, error) {
-	s := &Store{dir: ":memory:", db: sql.OpenDB(connector{"file::memory:?" + settings})}
+	s := &Store{dir: ":memory:", tails: map[sender]tail{}}
+	s.db = sql.OpenDB(connector{"file::memory:?" + settings})
 	s.db.SetMaxOpenConns(1) // a second connection would be a second database
 	s.read = s.db
 	if err := s.prepare("memory", migrations); err != nil {
-		s.Close()
+		s.shut()
 		return nil, fmt.Errorf("opening a message store in memory: %w", s.mapped(err))
 	}
 	return s, nil
@@ -97,18 +102,23 @@ func open(dir string, migrations []string) (*Store, error) {
 	if err := create(dir); err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir}
-	name := "file:" + url.PathEscape(filepath.ToSlash(filepath.Join(dir, file)))
-	s.db = sql.OpenDB(connector{name + "?" + settings})
+	s := &Store{dir: dir, tails: map[sender]tail{}}
+	s.db = sql.OpenDB(connector{dsn(dir) + "?" + settings})
 	s.db.SetMaxOpenConns(1)
-	s.read = sql.OpenDB(connector{name + "?" + readSettings})
+	s.read = sql.OpenDB(connector{dsn(dir) + "?" + readSettings})
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
 	if err := s.prepare("wal", migrations); err != nil {
-		s.Close()
+		s.shut()
 		return nil, s.mapped(err)
 	}
 	return s, nil
+}
+
+// dsn returns the name of the database in dir, without settings: a URI in which
+// nothing of the path has a meaning.
+func dsn(dir string) string {
+	return "file:" + url.PathEscape(filepath.ToSlash(filepath.Join(dir, file)))
 }
 
 // A connector makes connections with the one setting that the DSN can't
@@ -174,10 +184,20 @@ func (s *Store) prepare(journal string, migrations []string) error {
 	if err := readBack(s.db, append(wanted, setting{"journal_mode", journal}, setting{"secure_delete", "1"})); err != nil {
 		return err
 	}
-	if err := s.check(); err != nil {
+	version, err := s.version()
+	if err != nil {
 		return err
 	}
-	if err := s.migrate(migrations); err != nil {
+	if version > len(migrations) {
+		return fmt.Errorf("%w: version %d, this one knows %d; use the newer program", ErrNewer, version, len(migrations))
+	}
+	if err := s.check(version); err != nil {
+		return err
+	}
+	if err := s.migrate(version, migrations); err != nil {
+		return err
+	}
+	if _, err := s.db.Exec("UPDATE node SET closed = 0"); err != nil {
 		return err
 	}
 	if s.read == s.db {
@@ -201,19 +221,44 @@ func readBack(db *sql.DB, wanted []setting) error {
 	return nil
 }
 
-func (s *Store) check() error {
-	var line string
-	if err := s.db.QueryRow("PRAGMA quick_check(1)").Scan(&line); err != nil {
+// check has SQLite look for damage: in all tables if the last run ended without
+// Close, by a power failure for instance, else in all but that of messages. For
+// 200,000 messages that takes 200 ms of a start, for the rest 1 ms, and history
+// that is damaged is told of when it is read.
+func (s *Store) check(version int) error {
+	closed := true
+	if version > 0 {
+		if err := s.db.QueryRow("SELECT closed FROM node").Scan(&closed); err != nil {
+			return err
+		}
+	}
+	tables, err := collect(s.db, func(scan func(...any) error, name *string) error { return scan(name) },
+		"SELECT name FROM sqlite_schema WHERE type = 'table'")
+	if err != nil {
 		return err
 	}
-	if line != "ok" {
-		return fmt.Errorf("%w: %s", ErrCorrupt, line)
+	for _, t := range tables {
+		if t == "message" && closed {
+			continue
+		}
+		var line string
+		if err := s.db.QueryRow("PRAGMA quick_check(" + t + ")").Scan(&line); err != nil {
+			return err
+		}
+		if line != "ok" {
+			return fmt.Errorf("%w (%s)", ErrCorrupt, line)
+		}
 	}
 	return nil
 }
 
 // Close closes the database. What Apply stored needs no Close to be safe.
 func (s *Store) Close() error {
+	s.db.Exec("UPDATE node SET closed = 1") // if not, the next start checks more
+	return s.shut()
+}
+
+func (s *Store) shut() error {
 	var err error
 	if s.read != s.db {
 		err = s.read.Close() // first: the last to close takes the write-ahead log away, and must be able to

@@ -1,0 +1,1169 @@
+package store
+
+import (
+	"bytes"
+	"database/sql"
+	_ "embed"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+	"go.uber.org/goleak"
+
+	"lanchat/node/chat"
+	"lanchat/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	t0    = time.UnixMilli(1_800_000_000_123)
+	lab   = chat.ChatID{Room: wire.RoomID{1}}
+	alice = chat.ChatID{Account: wire.AccountID{0xa}}
+)
+
+func newMemory(t testing.TB) *Store {
+	t.Helper()
+	s, err := OpenMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func newDir(t testing.TB) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "a b?c%d#") // characters that a DSN would trip over
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func openAt(t testing.TB, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func mustApply(t testing.TB, s *Store, records ...chat.Record) {
+	t.Helper()
+	if err := s.Apply(records); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func mustLoad(t testing.TB, s *Store) chat.State {
+	t.Helper()
+	st, err := s.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return st
+}
+
+func mustHistory(t testing.TB, s *Store, in chat.ChatID, before chat.MessageID, limit int) []chat.SaveMessage {
+	t.Helper()
+	m, err := s.History(in, before, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func want(t testing.TB, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %+v, want %+v", what, got, want)
+	}
+}
+
+func wantErr(t testing.TB, got, want error) {
+	t.Helper()
+	if !errors.Is(got, want) {
+		t.Errorf("got error %v, want %v", got, want)
+	}
+}
+
+// message returns message n of a device, written n milliseconds after t0.
+func message(in chat.ChatID, device byte, n uint64) chat.SaveMessage {
+	m := chat.SaveMessage{Chat: in, Account: wire.AccountID{device}, Device: wire.DeviceID{device}, From: "alice", Number: n,
+		Clock: wire.ClockAt(t0.Add(time.Duration(n) * time.Millisecond)), At: t0, Text: fmt.Sprintf("%d of %d", n, device)}
+	binary.BigEndian.PutUint64(m.ID[:], n)
+	m.ID[0] ^= device
+	m.ID[1] ^= in.Room[0]
+	return m
+}
+
+// texts returns what the messages say, in their order.
+func texts(messages []chat.SaveMessage) []string {
+	all := []string{}
+	for _, m := range messages {
+		all = append(all, m.Text)
+	}
+	return all
+}
+
+// someRecords returns a record of each kind that Load returns, with every
+// field set, some to the extremes of what a number can be.
+func someRecords() (chat.State, []chat.Record) {
+	room, other := wire.RoomID{1}, wire.RoomID{31: 2}
+	st := chat.State{
+		People: []chat.SavePerson{
+			{Device: wire.DeviceID{1}, Key: wire.DeviceKey{31: 1}, Account: wire.AccountID{2}, Name: "alice", NameSeq: math.MaxUint64, Seen: t0},
+			{Device: wire.DeviceID{2}, Account: wire.AccountID{2}, Name: "alice", NameSeq: 1 << 63},
+		},
+		Settings: []chat.SaveSettings{ // direct messages of an account whose bytes a room's could begin with
+			{Chat: chat.ChatID{Account: wire.AccountID{1}}, Notify: chat.NotifyNone},
+			{Chat: chat.ChatID{Room: room}, Mode: chat.Fast, Notify: chat.NotifyMentions, MutedUntil: t0},
+		},
+		Outbox: []chat.SaveOutbox{
+			{Account: wire.AccountID{2}, Number: 255, ID: chat.MessageID{1}, Body: []byte("one")},
+			{Account: wire.AccountID{2}, Number: 256, ID: chat.MessageID{2}, Body: []byte{0}},
+			{Account: wire.AccountID{2}, Number: 1 << 63, ID: chat.MessageID{3}, Body: bytes.Repeat([]byte{0xff}, 65536)},
+			{Account: wire.AccountID{3}, Number: 1, ID: chat.MessageID{4}, Body: []byte("four")},
+		},
+		Direct:   []chat.SaveDirect{{Account: wire.AccountID{2}, Sent: math.MaxUint64}, {Account: wire.AccountID{3}}},
+		Received: []chat.SaveReceived{{Device: wire.DeviceID{1}, Number: math.MaxUint64}, {Device: wire.DeviceID{2}, Number: 1}},
+		Rooms:    []chat.SaveRoom{{Room: other, Joined: t0}, {Room: room}},
+		Numbers:  []chat.SaveNumber{{Room: other, Number: 1 << 63}, {Room: room}, {Room: wire.RoomID{9}, Number: 3}}, // the last was left
+		Entries: []chat.SaveEntry{ // not in the order of their hashes, nor of their rooms
+			{Room: room, Hash: wire.Hash{9}, Entry: []byte("genesis")},
+			{Room: other, Hash: wire.Hash{9}, Entry: []byte("another genesis")},
+			{Room: room, Hash: wire.Hash{1}, Entry: []byte("second")},
+		},
+		Secrets: []chat.SaveSecret{{Room: room, Epoch: wire.Hash{8}, Secret: [32]byte{31: 7}}},
+		Authors: []chat.SaveAuthor{
+			{Room: other, Device: wire.DeviceID{1}, Replay: []byte{1, 2, 3}, Received: math.MaxUint64, Since: 1 << 63},
+			{Room: room, Device: wire.DeviceID{2}, Replay: []byte{0}},
+		},
+	}
+	var all []chat.Record
+	for _, r := range st.Rooms {
+		all = append(all, r)
+	}
+	v := reflect.ValueOf(st)
+	for i := range v.NumField() {
+		if v.Type().Field(i).Name == "Rooms" {
+			continue
+		}
+		for j := range v.Field(i).Len() {
+			all = append(all, v.Field(i).Index(j).Interface().(chat.Record))
+		}
+	}
+	return st, all
+}
+
+// wantAllSet fails unless each field of a slice of records is set in one: so
+// that none is forgotten that chat adds.
+func wantAllSet(t testing.TB, records reflect.Value) {
+	t.Helper()
+	typ := records.Type().Elem()
+	for f := range typ.NumField() {
+		set := false
+		for i := range records.Len() {
+			set = set || !records.Index(i).Field(f).IsZero()
+		}
+		if !set {
+			t.Errorf("no %v here has its field %s set", typ, typ.Field(f).Name)
+		}
+	}
+}
+
+func TestStateRoundTrip(t *testing.T) {
+	wanted, records := someRecords()
+	v := reflect.ValueOf(wanted)
+	for i := range v.NumField() {
+		wantAllSet(t, v.Field(i))
+	}
+	s := newMemory(t)
+	want(t, "empty", mustLoad(t, s), chat.State{})
+	mustApply(t, s, records...)
+	want(t, "loaded", mustLoad(t, s), wanted)
+	// Twice is the same.
+	mustApply(t, s, records...)
+	want(t, "applied again", mustLoad(t, s), wanted)
+
+	dir := newDir(t)
+	file := openAt(t, dir)
+	mustApply(t, file, records...)
+	want(t, "from the file", mustLoad(t, file), wanted)
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "reopened", mustLoad(t, openAt(t, dir)), wanted)
+}
+
+// "It replaces what was known": the last record of a key counts.
+func TestSaveReplaces(t *testing.T) {
+	s := newMemory(t)
+	_, records := someRecords()
+	mustApply(t, s, records...)
+	room := wire.RoomID{1}
+	person := chat.SavePerson{Device: wire.DeviceID{1}, Key: wire.DeviceKey{5}, Account: wire.AccountID{6}, Name: "bob", NameSeq: 2, Seen: t0.Add(time.Hour)}
+	settings := chat.SaveSettings{Chat: chat.ChatID{Room: room}}
+	direct := chat.SaveDirect{Account: wire.AccountID{2}, Sent: 5}
+	received := chat.SaveReceived{Device: wire.DeviceID{1}, Number: 6}
+	rejoined := chat.SaveRoom{Room: room, Joined: t0.Add(time.Hour)}
+	numbered := chat.SaveNumber{Room: room, Number: 7}
+	author := chat.SaveAuthor{Room: room, Device: wire.DeviceID{2}, Replay: []byte{9}, Received: 8, Since: 10}
+	before := mustLoad(t, s)
+	mustApply(t, s, person, settings, direct, received, rejoined, numbered, author)
+	st := mustLoad(t, s)
+	want(t, "person", st.People[0], person)
+	want(t, "settings", st.Settings[1], settings)
+	want(t, "direct", st.Direct[0], direct)
+	want(t, "received", st.Received[0], received)
+	want(t, "room", st.Rooms[1], rejoined)
+	want(t, "number", st.Numbers[1], numbered)
+	want(t, "author", st.Authors[1], author)
+	want(t, "what else is kept of the room", []any{st.Entries, st.Secrets}, []any{before.Entries, before.Secrets})
+}
+
+func TestDrop(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		drop chat.Record
+		want func(st *chat.State)
+	}{
+		{"outbox, the first", chat.DropOutbox{Account: wire.AccountID{2}, Number: 255}, func(st *chat.State) { st.Outbox = st.Outbox[1:] }},
+		{"outbox, numbers beyond 2^63", chat.DropOutbox{Account: wire.AccountID{2}, Number: 1<<63 - 1}, func(st *chat.State) { st.Outbox = st.Outbox[2:] }},
+		{"outbox, all of one", chat.DropOutbox{Account: wire.AccountID{2}, Number: math.MaxUint64}, func(st *chat.State) { st.Outbox = st.Outbox[3:] }},
+		{"outbox, none", chat.DropOutbox{Account: wire.AccountID{2}, Number: 254}, func(st *chat.State) {}},
+		{"secret", chat.DropSecret{Room: wire.RoomID{1}, Epoch: wire.Hash{8}}, func(st *chat.State) { st.Secrets = nil }},
+		{"secret of another room", chat.DropSecret{Room: wire.RoomID{31: 2}, Epoch: wire.Hash{8}}, func(st *chat.State) {}},
+		{"room", chat.DropRoom{Room: wire.RoomID{1}}, func(st *chat.State) {
+			st.Rooms, st.Entries, st.Secrets, st.Authors = st.Rooms[:1], st.Entries[1:2], nil, st.Authors[:1]
+		}},
+		{"room one is not in", chat.DropRoom{Room: wire.RoomID{7}}, func(st *chat.State) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newMemory(t)
+			wanted, records := someRecords()
+			mustApply(t, s, records...)
+			tt.want(&wanted)
+			mustApply(t, s, tt.drop)
+			want(t, "state", mustLoad(t, s), wanted)
+		})
+	}
+}
+
+// "Its messages stay."
+func TestDropRoomKeepsMessages(t *testing.T) {
+	s := newMemory(t)
+	mustApply(t, s, chat.SaveRoom{Room: lab.Room}, message(lab, 1, 1), chat.DropRoom{Room: lab.Room})
+	want(t, "history", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1"})
+	want(t, "rooms", mustLoad(t, s).Rooms, []chat.SaveRoom(nil))
+}
+
+// Records apply in order: a room left and entered again in one turn is there.
+func TestApplyInOrder(t *testing.T) {
+	s := newMemory(t)
+	a, b := chat.SaveEntry{Room: lab.Room, Hash: wire.Hash{1}, Entry: []byte("a")}, chat.SaveEntry{Room: lab.Room, Hash: wire.Hash{2}, Entry: []byte("b")}
+	room := chat.SaveRoom{Room: lab.Room, Joined: t0}
+	mustApply(t, s, room, a, chat.DropRoom{Room: lab.Room}, room, b)
+	want(t, "entries", mustLoad(t, s).Entries, []chat.SaveEntry{b})
+}
+
+type strangeRecord struct{ chat.DropRoom }
+
+// "One transaction": a record that fails takes those before it along.
+func TestApplyIsAtomic(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		bad  chat.Record
+	}{
+		{"entry of an unknown room", chat.SaveEntry{Room: wire.RoomID{77}, Hash: wire.Hash{1}, Entry: []byte("x")}},
+		{"secret of an unknown room", chat.SaveSecret{Room: wire.RoomID{77}}},
+		{"author in an unknown room", chat.SaveAuthor{Room: wire.RoomID{77}, Replay: []byte{1}}},
+		{"message of no chat", chat.SaveMessage{ID: chat.MessageID{9}}},
+		{"message of two chats", chat.SaveMessage{ID: chat.MessageID{9}, Chat: chat.ChatID{Room: lab.Room, Account: alice.Account}}},
+		{"outbox without a body", chat.SaveOutbox{}},
+		{"a kind that the store does not know", strangeRecord{}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newMemory(t)
+			wanted, records := someRecords()
+			mustApply(t, s, records...)
+			mustApply(t, s, message(lab, 1, 1))
+			err := s.Apply([]chat.Record{chat.DropRoom{Room: wire.RoomID{1}}, message(lab, 1, 3), chat.DropOutbox{Account: wire.AccountID{2}, Number: 9999},
+				tt.bad, message(lab, 1, 4)})
+			if err == nil || !strings.Contains(err.Error(), "record 4 of 5") {
+				t.Errorf("got error %v, want one that names record 4 of 5", err)
+			}
+			want(t, "state", mustLoad(t, s), wanted)
+			want(t, "messages", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1"})
+			// What was rolled back has left no trace in the order of what follows.
+			late := message(lab, 1, 2)
+			late.Clock = 0
+			mustApply(t, s, late, message(lab, 2, 1))
+			want(t, "messages", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1", "2 of 1", "1 of 2"})
+		})
+	}
+	if err := newMemory(t).Apply(nil); err != nil {
+		t.Errorf("nothing to apply: %v", err)
+	}
+}
+
+func TestMessageRoundTrip(t *testing.T) {
+	s := newMemory(t)
+	messages := []chat.SaveMessage{
+		{ID: chat.MessageID{1}, Chat: lab, Account: wire.AccountID{15: 2}, Device: wire.DeviceID{7: 3}, From: "alice", Mode: chat.Fast, Number: math.MaxUint64,
+			Clock: math.MaxUint64, At: t0, Text: "ü \n 🙂 'quoted'", Action: true, ReplyTo: chat.MessageID{7: 4}, Own: true, Raw: []byte{0, 1, 2}, Epoch: wire.Hash{31: 5}, Read: true},
+		{ID: chat.MessageID{2}, Chat: alice},
+		{ID: chat.MessageID{3}, Chat: chat.ChatID{Room: wire.RoomID{31: 1}}, Clock: 1 << 63, At: t0, Number: 1 << 63},
+	}
+	wantAllSet(t, reflect.ValueOf(messages))
+	for _, m := range messages {
+		mustApply(t, s, m)
+		want(t, "history", mustHistory(t, s, m.Chat, chat.MessageID{}, 10), []chat.SaveMessage{m})
+	}
+}
+
+// "A second one with the same ID changes nothing."
+func TestDuplicatesChangeNothing(t *testing.T) {
+	s := newMemory(t)
+	one, two := message(lab, 1, 1), message(lab, 1, 2)
+	mustApply(t, s, one, two)
+	for _, m := range []chat.SaveMessage{one, two} {
+		again := m
+		again.Text, again.Read, again.Clock, again.From = "changed", true, m.Clock+wire.Clock(5)<<16, "mallory"
+		mustApply(t, s, again, again)
+		again.Number = 99
+		mustApply(t, s, again)
+	}
+	want(t, "history", mustHistory(t, s, lab, chat.MessageID{}, 10), []chat.SaveMessage{one, two})
+	unread, err := s.Unread()
+	want(t, "unread", []any{unread, err}, []any{map[chat.ChatID]int{lab: 2}, nil})
+	three := message(lab, 1, 3)
+	mustApply(t, s, three)
+	want(t, "with the next", mustHistory(t, s, lab, chat.MessageID{}, 10), []chat.SaveMessage{one, two, three})
+}
+
+// "By clock, then device, then number."
+func TestDisplayOrder(t *testing.T) {
+	s := newMemory(t)
+	same := message(lab, 2, 1) // as late as 1 of 1, by another device
+	fast := message(lab, 1, 1)
+	fast.Mode, fast.ID, fast.Text, fast.Clock = chat.Fast, chat.MessageID{0xff}, "fast", fast.Clock+1
+	mustApply(t, s, same, message(lab, 1, 3), message(lab, 2, 2), message(lab, 1, 1), fast, message(alice, 1, 2), message(lab, 1, 2))
+	want(t, "history", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1", "1 of 2", "fast", "2 of 1", "2 of 2", "3 of 1"})
+	want(t, "another chat", texts(mustHistory(t, s, alice, chat.MessageID{}, 10)), []string{"2 of 1"})
+}
+
+// "Per sender by number always", whatever its clocks say and in whatever
+// order they come; and messages are stored once, unchanged.
+func TestSendersStayInOrder(t *testing.T) {
+	for seed := range uint64(200) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		var messages []chat.SaveMessage
+		for device := range byte(3) {
+			for n := range uint64(8) {
+				m := message(lab, device, n*(1<<61)) // of the whole range of numbers
+				switch random.IntN(3) {
+				case 0:
+					m.Clock += wire.Clock(random.IntN(20)) << 16
+				case 1:
+					m.Clock = wire.Clock(random.Uint64())
+				}
+				messages = append(messages, m)
+			}
+		}
+		random.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+		s := newMemory(t)
+		for len(messages) > 0 {
+			n := 1 + random.IntN(len(messages))
+			var turn []chat.Record
+			for _, m := range messages[:n] {
+				turn = append(turn, m)
+			}
+			mustApply(t, s, turn...)
+			messages = messages[n:]
+		}
+		got := mustHistory(t, s, lab, chat.MessageID{}, 100)
+		if len(got) != 24 {
+			t.Fatalf("seed %d: got %d messages, want 24", seed, len(got))
+		}
+		last := map[wire.DeviceID]chat.SaveMessage{}
+		for _, m := range got {
+			if l, ok := last[m.Device]; ok && l.Number >= m.Number {
+				t.Fatalf("seed %d: number %d of %v stands behind %d", seed, m.Number, m.Device, l.Number)
+			}
+			last[m.Device] = m
+		}
+		// The order does not depend on what is remembered between turns.
+		clear(s.tails)
+		next := message(lab, 1, math.MaxUint64)
+		mustApply(t, s, next)
+		got = mustHistory(t, s, lab, chat.MessageID{}, 100)
+		for i, m := range got {
+			behind := func(m chat.SaveMessage) bool { return m.Device == next.Device }
+			if m.ID == next.ID && slices.ContainsFunc(got[i+1:], behind) {
+				t.Fatalf("seed %d: a message of the sender stands behind its last", seed)
+			}
+		}
+		s.Close()
+	}
+}
+
+// Of what came in order, the places are the running maximum of the clocks;
+// what comes late is put where it would have stood.
+func TestLateMessagesFindTheirPlace(t *testing.T) {
+	clocks := []uint64{5, 3, 9, 4, 4, 20, 1} // of numbers 1 to 7: hours
+	places := []uint64{5, 5, 9, 9, 9, 20, 20}
+	for seed := range uint64(50) {
+		s := newMemory(t)
+		for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(clocks)) {
+			m := message(lab, 1, uint64(i+1))
+			m.At = t0.Add(100 * time.Hour)
+			m.Clock = wire.ClockAt(t0.Add(time.Duration(clocks[i]) * time.Hour))
+			mustApply(t, s, m)
+		}
+		rows, err := collect(s.db, func(scan func(...any) error, n *number) error { return scan(n) }, "SELECT place FROM message ORDER BY number")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []uint64
+		for _, p := range rows {
+			got = append(got, uint64(wire.Clock(p).Time().Sub(t0)/time.Hour))
+		}
+		want(t, fmt.Sprintf("seed %d", seed), got, places)
+		s.Close()
+	}
+}
+
+// "A wrong or lying clock does not drag the others along."
+func TestLyingClock(t *testing.T) {
+	s := newMemory(t)
+	liar := message(lab, 1, 1)
+	liar.Clock = math.MaxUint64
+	honest := message(lab, 2, 1)
+	honest.At = t0.Add(wire.MaxClockAhead + time.Second)
+	honest.Clock = wire.ClockAt(honest.At)
+	mustApply(t, s, liar, honest)
+	want(t, "history", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1", "1 of 2"})
+}
+
+func TestHistoryPages(t *testing.T) {
+	s := newMemory(t)
+	var all []string
+	for n := range uint64(10) {
+		m := message(lab, byte(n%2), n)
+		m.Clock = 7 // so that device and number decide
+		mustApply(t, s, m)
+	}
+	for device := range uint64(2) {
+		for n := device; n < 10; n += 2 {
+			all = append(all, fmt.Sprintf("%d of %d", n, device))
+		}
+	}
+	for _, size := range []int{1, 3, 10, 11} {
+		var got []string
+		var before chat.MessageID
+		for {
+			page := mustHistory(t, s, lab, before, size)
+			if len(page) == 0 {
+				break
+			}
+			got = append(texts(page), got...)
+			before = page[0].ID
+		}
+		want(t, fmt.Sprintf("pages of %d", size), got, all)
+	}
+	for _, limit := range []int{0, -1} {
+		want(t, "limit", len(mustHistory(t, s, lab, chat.MessageID{}, limit)), 0)
+	}
+	_, err := s.History(lab, chat.MessageID{0xee}, 10)
+	wantErr(t, err, ErrNoMessage)
+	_, err = s.History(alice, message(lab, 1, 1).ID, 10)
+	wantErr(t, err, ErrNoMessage)
+	if _, err = s.History(chat.ChatID{}, chat.MessageID{}, 10); err == nil {
+		t.Error("the history of no chat was read")
+	}
+}
+
+func TestSearch(t *testing.T) {
+	s := newMemory(t)
+	for i, text := range []string{"Hello world", "hello again", "100% sure", "a_b", `back\slash`, "[x] done", "what? *that*", "ÜBER alles", "über",
+		"ЖУК ползёт", "hello", "it's; DROP TABLE message", "κόσμος ΚΌΣΜΟΣ", "世界", "a]b^c-d"} {
+		m := message(lab, 1, uint64(i+1))
+		if i%2 == 1 {
+			m.Chat = alice
+		}
+		m.Text = text
+		mustApply(t, s, m)
+	}
+	for _, tt := range []struct {
+		text  string
+		limit int
+		want  []string
+	}{
+		{"hello", 10, []string{"hello", "hello again", "Hello world"}},
+		{"HELLO", 2, []string{"hello", "hello again"}},
+		{"hello", 0, []string{}},
+		{"hello", -1, []string{}},
+		{"", 10, []string{}},
+		{"nowhere", 10, []string{}},
+		{"%", 10, []string{"100% sure"}},
+		{"_", 10, []string{"a_b"}},
+		{"a_b", 10, []string{"a_b"}},
+		{`\`, 10, []string{`back\slash`}},
+		{"[x]", 10, []string{"[x] done"}},
+		{"[", 10, []string{"[x] done"}},
+		{"?", 10, []string{"what? *that*"}},
+		{"*", 10, []string{"what? *that*"}},
+		{"]b^c-", 10, []string{"a]b^c-d"}},
+		{"über", 10, []string{"über", "ÜBER alles"}},
+		{"жук", 10, []string{"ЖУК ползёт"}},
+		{"ПОЛЗЁТ", 10, []string{"ЖУК ползёт"}},
+		{"κόσμος κόσμοσ", 10, []string{"κόσμος ΚΌΣΜΟΣ"}},
+		{"界", 10, []string{"世界"}},
+		{"'; drop table message", 10, []string{}},
+		{"it's; drop table message", 10, []string{"it's; DROP TABLE message"}},
+		{"\xff", 10, []string{}},
+	} {
+		got, err := s.Search(tt.text, tt.limit)
+		if err != nil {
+			t.Fatalf("%q: %v", tt.text, err)
+		}
+		want(t, fmt.Sprintf("%q, %d", tt.text, tt.limit), texts(got), tt.want)
+	}
+	if _, err := s.Search(strings.Repeat("ß", maxSearch/2), 1); err != nil {
+		t.Errorf("the longest text: %v", err)
+	}
+	if _, err := s.Search(strings.Repeat("x", maxSearch+1), 1); err == nil {
+		t.Error("a text that is too long was searched for")
+	}
+}
+
+// What Search finds is what a plain comparison of folded text finds.
+func FuzzSearch(f *testing.F) {
+	for _, seed := range [][2]string{{"Hello", "hello"}, {"a*b?[c]", "*B?["}, {"[]^-", "]"}, {"ẞß", "ß"}, {"Kelvin", "kel"}, {"x", "\xff"}, {"ſ", "S"}} {
+		f.Add(seed[0], seed[1])
+	}
+	fold := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			for _, c := range cases(r) {
+				r = min(r, c)
+			}
+			return r
+		}, s)
+	}
+	s, err := OpenMemory()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { s.Close() })
+	f.Fuzz(func(t *testing.T, text, find string) {
+		text, find = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), ""), strings.ToValidUTF8(strings.ReplaceAll(find, "\x00", ""), "")
+		if find == "" || len(find) > maxSearch {
+			return
+		}
+		if _, err := s.db.Exec("DELETE FROM message"); err != nil {
+			t.Fatal(err)
+		}
+		clear(s.tails)
+		m := message(lab, 1, 1)
+		m.Text = text
+		mustApply(t, s, m)
+		found, err := s.Search(find, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := len(found) == 1, strings.Contains(fold(text), fold(find)); got != want {
+			t.Errorf("%q in %q: got %v, want %v", find, text, got, want)
+		}
+	})
+}
+
+func TestUnread(t *testing.T) {
+	s := newMemory(t)
+	unread := func(wanted map[chat.ChatID]int) {
+		t.Helper()
+		got, err := s.Unread()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "unread", got, wanted)
+	}
+	unread(map[chat.ChatID]int{})
+	own := message(lab, 3, 1)
+	own.Own, own.Read = true, true
+	mustApply(t, s, own, message(lab, 1, 1), message(lab, 1, 2), message(lab, 2, 2), message(lab, 1, 3), message(alice, 1, 1), message(alice, 1, 2))
+	unread(map[chat.ChatID]int{lab: 4, alice: 2})
+
+	mark := func(in chat.ChatID, upTo chat.MessageID) {
+		t.Helper()
+		if err := s.MarkRead(in, upTo); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mark(lab, message(lab, 1, 2).ID)
+	unread(map[chat.ChatID]int{lab: 2, alice: 2})
+	mark(lab, message(lab, 1, 1).ID) // not back
+	unread(map[chat.ChatID]int{lab: 2, alice: 2})
+	mark(lab, message(lab, 2, 2).ID)
+	unread(map[chat.ChatID]int{lab: 1, alice: 2})
+	mark(alice, chat.MessageID{})
+	unread(map[chat.ChatID]int{lab: 1})
+	mark(lab, chat.MessageID{})
+	unread(map[chat.ChatID]int{})
+	for _, m := range mustHistory(t, s, lab, chat.MessageID{}, 10) {
+		if !m.Read {
+			t.Errorf("%q is unread in the history", m.Text)
+		}
+	}
+	wantErr(t, s.MarkRead(lab, chat.MessageID{0xee}), ErrNoMessage)
+	wantErr(t, s.MarkRead(alice, message(lab, 1, 1).ID), ErrNoMessage)
+}
+
+// "Strictly rising per start, never less than before."
+func TestNextBootRises(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // where the clock stands still
+		dir := newDir(t)
+		now := uint64(time.Now().Unix())
+		var got []uint64
+		for range 3 {
+			s, err := Open(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				boot, err := s.NextBoot()
+				if err != nil {
+					t.Fatal(err)
+				}
+				got = append(got, boot)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Hour)
+		s, err := Open(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		boot, err := s.NextBoot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "boot numbers", append(got, boot), []uint64{now, now + 1, now + 2, now + 3, now + 4, now + 5, now + 3600})
+
+		// A clock that is wrong by ages leaves room to count on.
+		time.Sleep(150 * 365 * 24 * time.Hour)
+		for i := range uint64(2) {
+			if boot, err = s.NextBoot(); err != nil || boot != uint64(maxStart)+i {
+				t.Errorf("got %d, %v, want %d", boot, err, uint64(maxStart)+i)
+			}
+		}
+		if _, err := s.db.Exec("UPDATE node SET boot = 4294967294"); err != nil {
+			t.Fatal(err)
+		}
+		if boot, err = s.NextBoot(); err != nil || boot != math.MaxUint32 {
+			t.Errorf("got %d, %v, want %d", boot, err, uint32(math.MaxUint32))
+		}
+		if boot, err = s.NextBoot(); err == nil {
+			t.Errorf("got %d, which does not fit 32 bits", boot)
+		}
+	})
+}
+
+// A store that is never closed stands for a process that was killed: what was
+// acknowledged is there.
+func TestApplySurvivesWithoutClose(t *testing.T) {
+	dir := newDir(t)
+	killed := openAt(t, dir)
+	boot, err := killed.NextBoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted, records := someRecords()
+	mustApply(t, killed, records...)
+	mustApply(t, killed, message(lab, 1, 1))
+	copied := newDir(t)
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(filepath.Join(dir, file+suffix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(copied, file+suffix), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := openAt(t, copied)
+	want(t, "state", mustLoad(t, s), wanted)
+	want(t, "messages", len(mustHistory(t, s, lab, chat.MessageID{}, 10)), 1)
+	if next, err := s.NextBoot(); err != nil || next <= boot {
+		t.Errorf("boot number: got %d, %v, want more than %d", next, err, boot)
+	}
+}
+
+// "Old epoch secrets are deleted": not a trace is left in the files.
+func TestDroppedSecretsAreGone(t *testing.T) {
+	dir := newDir(t)
+	s := openAt(t, dir)
+	random := rand.New(rand.NewPCG(1, 2))
+	secret := func(i int) (b [32]byte) {
+		binary.BigEndian.PutUint64(b[:], 0x5ec4e75ec4e70000)
+		binary.BigEndian.PutUint64(b[8:], uint64(i))
+		return b
+	}
+	found := func() (n int) {
+		t.Helper()
+		for _, suffix := range []string{"", "-wal"} {
+			b, err := os.ReadFile(filepath.Join(dir, file+suffix))
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += bytes.Count(b, []byte{0x5e, 0xc4, 0xe7, 0x5e, 0xc4, 0xe7})
+		}
+		return n
+	}
+	mustApply(t, s, chat.SaveRoom{Room: lab.Room}, chat.SaveRoom{Room: wire.RoomID{2}})
+	const n = 400
+	for i := range n {
+		room := wire.RoomID{byte(1 + i%2)}
+		mustApply(t, s, chat.SaveSecret{Room: room, Epoch: wire.Hash{byte(random.Uint32()), byte(i), byte(i >> 8)}, Secret: secret(i)})
+	}
+	if found() == 0 {
+		t.Fatal("no secret in the files: this test would see none")
+	}
+	for i, r := range mustLoad(t, s).Secrets {
+		if r.Room == lab.Room && i%3 == 0 {
+			mustApply(t, s, chat.DropSecret{Room: r.Room, Epoch: r.Epoch})
+		}
+	}
+	mustApply(t, s, message(lab, 1, 1))
+	left := map[[32]byte]bool{}
+	for _, r := range mustLoad(t, s).Secrets {
+		left[r.Secret] = true
+	}
+	for _, suffix := range []string{"", "-wal"} {
+		b, err := os.ReadFile(filepath.Join(dir, file+suffix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			if sec := secret(i); !left[sec] && bytes.Contains(b, sec[:]) {
+				t.Errorf("secret %d was dropped and stands in %s%s", i, file, suffix)
+			}
+		}
+	}
+	mustApply(t, s, chat.DropRoom{Room: lab.Room}, chat.DropRoom{Room: wire.RoomID{2}})
+	if got := found(); got != 0 {
+		t.Errorf("%d secrets are in the files after their rooms were dropped", got)
+	}
+
+	// A look-up that is under way keeps the log as it is; the next Apply
+	// empties it. (Waiting for such a look-up is cut short here.)
+	mustApply(t, s, chat.SaveRoom{Room: lab.Room}, chat.SaveSecret{Room: lab.Room, Secret: secret(1)})
+	if _, err := s.db.Exec("PRAGMA busy_timeout = 0"); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := s.read.Query("SELECT id FROM message UNION ALL SELECT id FROM room")
+	if err != nil || !rows.Next() {
+		t.Fatalf("nothing to look up: %v", err)
+	}
+	mustApply(t, s, chat.DropSecret{Room: lab.Room})
+	rows.Close()
+	mustApply(t, s, message(lab, 1, 2))
+	if got := found(); got != 0 {
+		t.Errorf("%d secrets are in the files after a look-up was in the way", got)
+	}
+}
+
+func TestFilesArePrivate(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("windows has access control lists instead of modes")
+	}
+	dir := newDir(t)
+	s := openAt(t, dir)
+	mustApply(t, s, message(lab, 1, 1))
+	mustHistory(t, s, lab, chat.MessageID{}, 1)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, e.Name())
+		if info.Mode().Perm() != 0o600 {
+			t.Errorf("%q has mode %v, want 0600", e.Name(), info.Mode())
+		}
+	}
+	want(t, "files", names, []string{"node.db", "node.db-shm", "node.db-wal"})
+	s.Close()
+
+	for _, tt := range []struct {
+		path string
+		mode os.FileMode
+		cure string
+	}{
+		{filepath.Join(dir, file), 0o640, "chmod 600"},
+		{filepath.Join(dir, file), 0o604, "chmod 600"},
+		{dir, 0o750, "chmod 700"},
+		{dir, 0o701, "chmod 700"},
+	} {
+		info, err := os.Stat(tt.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(tt.path, tt.mode); err != nil {
+			t.Fatal(err)
+		}
+		_, err = Open(dir)
+		wantErr(t, err, ErrTooOpen)
+		if cure := fmt.Sprintf("%s %q", tt.cure, tt.path); err == nil || !strings.Contains(err.Error(), cure) {
+			t.Errorf("mode %o: got %v, want the cure: %s", tt.mode, err, cure)
+		}
+		if err := os.Chmod(tt.path, info.Mode()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	openAt(t, dir)
+	if _, err := Open(filepath.Join(dir, "missing")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory that is not there: got %v", err)
+	}
+}
+
+//go:embed testdata/v1.sql
+var v1 string
+
+// writeDatabase makes a database by hand.
+func writeDatabase(t *testing.T, statements string) (dir string) {
+	t.Helper()
+	dir = newDir(t)
+	if err := create(dir); err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector{dsn(dir)})
+	defer db.Close()
+	if _, err := db.Exec(statements); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestOpensVersion1(t *testing.T) {
+	s := openAt(t, writeDatabase(t, v1))
+	version, err := s.version()
+	want(t, "version", []any{version, err}, []any{len(migrations), nil})
+	at := time.UnixMilli(1_800_000_000_000)
+	room, account, device := wire.RoomID{1}, wire.AccountID{2}, wire.DeviceID{3}
+	want(t, "state", mustLoad(t, s), chat.State{
+		People:   []chat.SavePerson{{Device: device, Key: wire.DeviceKey{4}, Account: account, Name: "alice", NameSeq: 7, Seen: at}},
+		Settings: []chat.SaveSettings{{Chat: chat.ChatID{Room: room}, Mode: chat.Fast, Notify: chat.NotifyNone, MutedUntil: at}},
+		Outbox:   []chat.SaveOutbox{{Account: account, Number: 3, ID: chat.MessageID{3}, Body: []byte{0xff}}},
+		Direct:   []chat.SaveDirect{{Account: account, Sent: 3}},
+		Received: []chat.SaveReceived{{Device: device, Number: 9}},
+		Rooms:    []chat.SaveRoom{{Room: room, Joined: at}},
+		Numbers:  []chat.SaveNumber{{Room: room, Number: 5}},
+		Entries:  []chat.SaveEntry{{Room: room, Hash: wire.Hash{6}, Entry: []byte{10, 11}}},
+		Secrets:  []chat.SaveSecret{{Room: room, Epoch: wire.Hash{5}, Secret: [32]byte{0x5e}}},
+		Authors:  []chat.SaveAuthor{{Room: room, Device: device, Replay: []byte{12}, Received: 4, Since: 1}},
+	})
+	want(t, "room", mustHistory(t, s, chat.ChatID{Room: room}, chat.MessageID{}, 10), []chat.SaveMessage{{
+		ID: chat.MessageID{1}, Chat: chat.ChatID{Room: room}, Account: account, Device: device, From: "alice", Number: 1,
+		Clock: wire.ClockAt(at), At: at.Add(123 * time.Millisecond), Text: "waves", Action: true, Epoch: wire.Hash{5}, Raw: []byte{1, 2}}})
+	want(t, "direct", mustHistory(t, s, chat.ChatID{Account: account}, chat.MessageID{}, 10), []chat.SaveMessage{{
+		ID: chat.MessageID{2}, Chat: chat.ChatID{Account: account}, Account: account, Device: device, From: "alice", Mode: chat.Fast, Number: math.MaxUint64,
+		Clock: wire.ClockAt(at) + 1, At: at.Add(456 * time.Millisecond), Text: "psst", ReplyTo: chat.MessageID{1}, Read: true}})
+	boot, err := s.NextBoot()
+	want(t, "boot", []any{boot, err}, []any{uint64(4_200_000_001), nil})
+}
+
+func TestMigration(t *testing.T) {
+	dir := writeDatabase(t, v1)
+	good := append(migrations[:1:1], "ALTER TABLE person ADD COLUMN colour TEXT; UPDATE person SET colour = 'red';")
+	bad := append(good[:2:2], "ALTER TABLE person ADD COLUMN size TEXT; UPDATE nothing SET size = 1;")
+
+	if s, err := open(dir, bad); err == nil {
+		s.Close()
+		t.Fatal("a failing migration passed")
+	}
+	s, err := open(dir, good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var version, columns int
+	var colour string
+	err = s.db.QueryRow("SELECT (SELECT user_version FROM pragma_user_version), colour, (SELECT count(*) FROM pragma_table_info('person') WHERE name = 'size') FROM person").
+		Scan(&version, &colour, &columns)
+	want(t, "version, colour, columns of the step that failed", []any{version, colour, columns, err}, []any{2, "red", 0, nil})
+	want(t, "people", len(mustLoad(t, s).People), 1)
+	s.Close()
+
+	_, err = open(dir, migrations[:1])
+	wantErr(t, err, ErrNewer)
+	if err == nil || !strings.Contains(err.Error(), "version 2, this one knows 1") {
+		t.Errorf("got %v, want both versions in it", err)
+	}
+}
+
+func TestRefusesForeignFiles(t *testing.T) {
+	_, err := Open(writeDatabase(t, "CREATE TABLE t (a)"))
+	wantErr(t, err, ErrNotOurs)
+	_, err = Open(writeDatabase(t, "PRAGMA application_id = 0x6c636164")) // authd's
+	wantErr(t, err, ErrNotOurs)
+
+	dir := newDir(t)
+	if err := os.WriteFile(filepath.Join(dir, file), bytes.Repeat([]byte("not a database\n"), 100), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(dir)
+	wantErr(t, err, ErrNotOurs)
+}
+
+// "quick_check at start": of all but history always, of history too unless
+// the last run ended with Close.
+func TestRefusesDamage(t *testing.T) {
+	root := func(s *Store, table string) (page int64) {
+		if err := s.db.QueryRow("SELECT rootpage FROM sqlite_schema WHERE name = ?", table).Scan(&page); err != nil {
+			t.Fatal(err)
+		}
+		return page
+	}
+	for _, tt := range []struct {
+		name, table string
+		closed      bool
+		want        error
+	}{
+		{"entries", "entry", true, ErrCorrupt},
+		{"entries, not closed", "entry", false, ErrCorrupt},
+		{"history, not closed", "message", false, ErrCorrupt},
+		{"history", "message", true, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := newDir(t)
+			s := openAt(t, dir)
+			_, records := someRecords()
+			mustApply(t, s, records...)
+			mustApply(t, s, message(lab, 1, 1))
+			page := root(s, tt.table)
+			if !tt.closed {
+				s.shut()
+			} else if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, file)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range b[(page-1)*4096 : page*4096] {
+				b[(page-1)*4096+int64(i)] ^= 0x55
+			}
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err = Open(dir)
+			wantErr(t, err, tt.want)
+			if err != nil {
+				return
+			}
+			defer s.Close()
+			_, err = s.History(lab, chat.MessageID{}, 1)
+			wantErr(t, err, ErrCorrupt)
+		})
+	}
+}
+
+// "The driver ignores unknown parameters silently: read the pragmas back."
+func TestSettingsAreReadBack(t *testing.T) {
+	s := openAt(t, newDir(t))
+	for _, db := range []*sql.DB{s.db, s.read} {
+		if err := readBack(db, []setting{{"cell_size_check", "1"}}); err == nil {
+			t.Error("a setting that was not made passed")
+		}
+	}
+	if _, err := s.read.Exec("DELETE FROM node"); err == nil {
+		t.Error("a reader wrote")
+	}
+	var version string
+	if err := s.db.QueryRow("SELECT sqlite_version()").Scan(&version); err != nil || version == "" {
+		t.Errorf("got %q, %v", version, err)
+	}
+}
+
+// Look-ups go on beside the writer, and see whole turns.
+func TestReadsBesideWrites(t *testing.T) {
+	s := openAt(t, newDir(t))
+	const turns = 50
+	done := make(chan struct{})
+	var running sync.WaitGroup
+	for range 2 * readers {
+		running.Go(func() {
+			for {
+				found, err := s.History(lab, chat.MessageID{}, 10*turns)
+				if err != nil || len(found)%2 != 0 {
+					t.Errorf("got %d messages, %v, want whole turns of 2", len(found), err)
+					return
+				}
+				select {
+				case <-done:
+					return
+				default:
+				}
+			}
+		})
+	}
+	for n := range uint64(turns) {
+		mustApply(t, s, message(lab, 1, 2*n), message(lab, 1, 2*n+1))
+	}
+	close(done)
+	running.Wait()
+	want(t, "messages", len(mustHistory(t, s, lab, chat.MessageID{}, 10*turns)), 2*turns)
+}
+
+// "Disk full → typed error that says what happened and what to do; after space
+// is freed the same Store works."
+func TestFull(t *testing.T) {
+	s := openAt(t, newDir(t))
+	fillsUp(t, s, func() {
+		var pages int
+		if err := s.db.QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.db.Exec(fmt.Sprintf("PRAGMA max_page_count = %d", pages+10)); err != nil {
+			t.Fatal(err)
+		}
+	}, func() {
+		if _, err := s.db.Exec("PRAGMA max_page_count = 1000000"); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// fillsUp stores messages until the disk is full, which it must be before long,
+// and again after it was freed.
+func fillsUp(t *testing.T, s *Store, fill, free func()) {
+	t.Helper()
+	fill()
+	turn := func(n uint64) []chat.Record {
+		var all []chat.Record
+		for i := range uint64(10) {
+			m := message(lab, 1, 10*n+i)
+			m.Raw = make([]byte, 1000)
+			all = append(all, m)
+		}
+		return append(all, chat.SaveNumber{Room: lab.Room, Number: n})
+	}
+	var err error
+	n := uint64(1)
+	for ; n < 1000; n++ {
+		if err = s.Apply(turn(n)); err != nil {
+			break
+		}
+	}
+	wantErr(t, err, ErrFull)
+	d, ok := errors.AsType[*DiskError](err)
+	if !ok || d.Code != "disk_full" || !strings.Contains(err.Error(), "the disk is full: free some space on the disk of ") || !strings.Contains(err.Error(), fmt.Sprintf("%q", s.dir)) {
+		t.Errorf("got %v, want what happened, and what to do where", err)
+	}
+	// All of the turn is missing, nothing else is, and look-ups go on.
+	stored := int(10 * (n - 1))
+	want(t, "messages", len(mustHistory(t, s, lab, chat.MessageID{}, 100000)), stored)
+	want(t, "number", mustLoad(t, s).Numbers[0].Number, n-1)
+	free()
+	mustApply(t, s, turn(n)...)
+	want(t, "messages after space was freed", len(mustHistory(t, s, lab, chat.MessageID{}, 100000)), stored+10)
+	want(t, "number after space was freed", mustLoad(t, s).Numbers[0].Number, n)
+	var line string
+	if err := s.db.QueryRow("PRAGMA integrity_check").Scan(&line); err != nil || line != "ok" {
+		t.Errorf("integrity: got %q, %v", line, err)
+	}
+}
+
+func TestMappedErrors(t *testing.T) {
+	s := &Store{dir: "/there"}
+	for _, tt := range []struct {
+		err  sqlite3.Error
+		code string
+	}{
+		{sqlite3.Error{Code: sqlite3.ErrFull}, "disk_full"},
+		{sqlite3.Error{Code: sqlite3.ErrIoErr, SystemErrno: syscall.EDQUOT}, "disk_full"},
+		{sqlite3.Error{Code: sqlite3.ErrIoErr, SystemErrno: syscall.EIO}, "disk_failed"},
+		{sqlite3.Error{Code: sqlite3.ErrCantOpen}, "disk_failed"},
+		{sqlite3.Error{Code: sqlite3.ErrNomem}, "disk_failed"},
+		{sqlite3.Error{Code: sqlite3.ErrReadonly}, "disk_read_only"},
+		{sqlite3.Error{Code: sqlite3.ErrPerm}, "disk_read_only"},
+		{sqlite3.Error{Code: sqlite3.ErrBusy}, "disk_busy"},
+		{sqlite3.Error{Code: sqlite3.ErrLocked}, "disk_busy"},
+	} {
+		got := s.mapped(fmt.Errorf("doing it: %w", tt.err))
+		d, ok := errors.AsType[*DiskError](got)
+		if inner, _ := errors.AsType[sqlite3.Error](got); !ok || d.Code != tt.code || inner != tt.err {
+			t.Errorf("%v: got %v, want a DiskError with code %q", tt.err.Code, got, tt.code)
+		}
+		want(t, "is full", errors.Is(got, ErrFull), tt.code == "disk_full")
+		if !strings.Contains(fmt.Sprint(got), `"/there"`) {
+			t.Errorf("got %v, want where in it", got)
+		}
+	}
+	wantErr(t, s.mapped(sqlite3.Error{Code: sqlite3.ErrCorrupt}), ErrCorrupt)
+	wantErr(t, s.mapped(sqlite3.Error{Code: sqlite3.ErrNotADB}), ErrNotOurs)
+	if err := s.mapped(nil); err != nil {
+		t.Errorf("nil became %v", err)
+	}
+	plain := errors.New("plain")
+	if err := s.mapped(plain); err != plain {
+		t.Errorf("got %v, want it unchanged", err)
+	}
+}
+
+func TestReadOnlyDisk(t *testing.T) {
+	s := openAt(t, newDir(t))
+	if _, err := s.db.Exec("PRAGMA query_only = 1"); err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, s.Apply([]chat.Record{message(lab, 1, 1)}), &DiskError{Code: "disk_read_only"})
+	_, err := s.NextBoot()
+	wantErr(t, err, &DiskError{Code: "disk_read_only"})
+	wantErr(t, s.MarkRead(lab, chat.MessageID{}), &DiskError{Code: "disk_read_only"})
+}
+
+func BenchmarkApply(b *testing.B) {
+	for _, n := range []int{1, 100} {
+		b.Run(fmt.Sprintf("messages=%d", n), func(b *testing.B) {
+			s := openAt(b, newDir(b))
+			turn := make([]chat.Record, n)
+			raw, text := make([]byte, 330), strings.Repeat("a message ", 20)
+			number := uint64(0)
+			for b.Loop() {
+				for i := range turn {
+					number++
+					m := message(lab, byte(number%8), number)
+					m.Raw, m.Text = raw, text
+					turn[i] = m
+				}
+				mustApply(b, s, turn...)
+			}
+			b.ReportMetric(float64(b.N*n)/b.Elapsed().Seconds(), "messages/s")
+		})
+	}
+}
