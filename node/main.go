@@ -120,5 +120,6 @@ func command() *cobra.Command {
 	root.Flags().BoolVar(&o.plain, "plain", false, "line mode: no cursor movement; fit for screen readers and pipes")
 	root.AddCommand(o.oneShots()...)
 	root.AddCommand(o.accountCommands()...)
+	root.AddCommand(o.demoCommand())
 	return root
 }

@@ -236,14 +236,18 @@ func network(ifaces []string, log *slog.Logger) host.Network {
 				log.Warn("looking for authd", "err", err)
 			}
 		},
-		Discover: func(self host.Self, event func(presence.Event), packet func([]byte)) host.Discovery {
-			return discovery.New(discovery.Config{
-				Realm: self.Realm, Key: self.Key, Boot: self.Boot, Role: wire.RoleNode, Port: self.Port, TokenHash: self.Token,
-				Ifaces: ifaces, MDNS: true, Handle: event,
-				Packet: func(b []byte, _ netip.AddrPort, _ int) { packet(b) },
-				Logger: log,
-			})
-		},
+		Discover: discover(discovery.Config{Ifaces: ifaces, MDNS: true, Logger: log}),
+	}
+}
+
+// discover makes a node's discovery with the settings of c.
+func discover(c discovery.Config) func(host.Self, func(presence.Event), func([]byte)) host.Discovery {
+	return func(self host.Self, event func(presence.Event), packet func([]byte)) host.Discovery {
+		c.Realm, c.Key, c.Boot, c.Port, c.TokenHash = self.Realm, self.Key, self.Boot, self.Port, self.Token
+		c.Role = wire.RoleNode
+		c.Handle = event
+		c.Packet = func(b []byte, _ netip.AddrPort, _ int) { packet(b) }
+		return discovery.New(c)
 	}
 }
 

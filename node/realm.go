@@ -19,7 +19,11 @@ import (
 // hostAuthd starts an authd of one's own inside this process; its realm lives
 // in the data directory.
 func (n *node) hostAuthd() (netip.AddrPort, realm.Fingerprint, error) {
-	a, err := startAuthd(filepath.Join(n.opts.data, "authd"), n.opts.ifaces, discovery.AuthdPort)
+	name := "lanchat"
+	if host := deviceName(); realm.CheckRealmName(host) == nil {
+		name = host
+	}
+	a, err := startAuthd(filepath.Join(n.opts.data, "authd"), authdConfig{ifaces: n.opts.ifaces, name: name, port: discovery.AuthdPort, mdns: true})
 	if err != nil {
 		return netip.AddrPort{}, realm.Fingerprint{}, err
 	}
@@ -44,14 +48,17 @@ func (a *innerAuthd) close() error {
 	return <-a.done
 }
 
-// startAuthd does what authd's own main does, for a data directory, on the
-// interfaces named, at the port or, if that is taken, any other.
-func startAuthd(data string, ifaces []string, port int) (*innerAuthd, error) {
-	name := "lanchat"
-	if host := deviceName(); realm.CheckRealmName(host) == nil {
-		name = host
-	}
-	keys, err := server.OpenKeys(data, name, time.Now())
+// authdConfig says how an inner authd serves.
+type authdConfig struct {
+	name   string   // of the realm, for the first start
+	ifaces []string // nil: every LAN
+	port   int      // 0, or if it is taken: any
+	mdns   bool
+}
+
+// startAuthd does what authd's own main does, for a data directory.
+func startAuthd(data string, c authdConfig) (*innerAuthd, error) {
+	keys, err := server.OpenKeys(data, c.name, time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("starting an authd: %w", err)
 	}
@@ -67,7 +74,7 @@ func startAuthd(data string, ifaces []string, port int) (*innerAuthd, error) {
 		return fail(err)
 	}
 	closers = append(closers, st.Close)
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: port})
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: c.port})
 	if err != nil {
 		conn, err = net.ListenUDP("udp", nil)
 	}
@@ -84,7 +91,7 @@ func startAuthd(data string, ifaces []string, port int) (*innerAuthd, error) {
 		return fail(err)
 	}
 	bound := uint16(conn.LocalAddr().(*net.UDPAddr).Port)
-	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: bound, Ifaces: ifaces, MDNS: true})
+	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: bound, Ifaces: c.ifaces, MDNS: c.mdns})
 	srv, err := server.New(server.Config{
 		Keys: keys, Store: st, Conn: conn, Rules: account.Config{Registration: account.Open}, Discovery: svc,
 		LocalAddrs: func() (all []netip.Addr) {
