@@ -45,13 +45,14 @@ import (
 	"lanchat/authd/store"
 	"lanchat/discovery"
 	"lanchat/wire"
+	"lanchat/wire/private"
 	"lanchat/wire/realm"
 )
 
 func main() {
 	// quic-go would write to standard error that it wants larger buffers.
 	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
-	noCoreDumps() // they would hold keys
+	private.NoCoreDumps()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -24,6 +24,7 @@ import (
 
 	"lanchat/node/host"
 	"lanchat/node/login"
+	"lanchat/wire/private"
 )
 
 func main() { os.Exit(run()) }
@@ -43,6 +44,7 @@ const (
 func run() int {
 	// quic-go would write to the terminal that it wants larger buffers.
 	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
+	private.NoCoreDumps()
 	cmd := command()
 	err := cmd.Execute()
 	if err == nil {

@@ -338,7 +338,7 @@ func (n *node) credentials(ctx context.Context, r realm.Realm, problem error) (h
 
 func (n *node) askCredentials(ctx context.Context, c host.Credentials, problem error) (host.Credentials, error) {
 	var err error
-	if c.Name, err = n.ask.Ask(ctx, "Your user name: ", c.Name); err != nil {
+	if c.Name, err = n.ask.Ask(ctx, "Your user name", c.Name); err != nil {
 		return c, err
 	}
 	if !c.Register {
@@ -348,10 +348,10 @@ func (n *node) askCredentials(ctx context.Context, c host.Credentials, problem e
 		c.LogIn = !c.Register
 	}
 	if !c.Register {
-		c.Password, err = n.ask.AskPassword(ctx, "Password: ")
+		c.Password, err = n.ask.AskPassword(ctx, "Password")
 		return c, err
 	}
-	c.Password, err = n.ask.NewPassword(ctx, "New password: ", func(password string) (int, string) {
+	c.Password, err = n.ask.NewPassword(ctx, "New password", func(password string) (int, string) {
 		advice := ""
 		if err := realm.CheckPassword(password, realm.Policy{}, c.Name); err != nil {
 			advice = err.Error()

@@ -1,3 +1,261 @@
 // Package wire is the protocol: what lanchat puts on the network, byte for
-// byte. (The page on the protocol follows here.)
+// byte, as pairs of functions that append and parse. It holds no connection,
+// keeps no state and decides nothing; who sends what and when is the business
+// of authd, node and discovery.
+//
+// This comment is the protocol on one page. The layouts stand in the files it
+// names, drawn above the types; known answers by which another implementation
+// can check itself are in testdata/vectors. All is version 1.
+//
+// # Rules for all of it
+//
+// Everything is UDP. Numbers are unsigned and big endian. Texts are UTF-8 and
+// have a limit in bytes. A length stands before what it measures and is
+// checked before anything is allocated. A message has one spelling: unknown
+// types, reserved bits that are set, fields over their limit, padding that is
+// not zero and bytes left over are refused, and so is all of the packet or
+// frame. Times are Unix milliseconds. Nothing is compressed and nothing is
+// negotiated: the version is in the ALPN and in the first byte of a packet.
+// Codes, kinds, ops and frame types are only added, never used again.
+//
+// Signatures are Ed25519ctx (RFC 8032) with a context for each use, hashes
+// SHA-256, ids and names of keys as in id.go:
+//
+//	realm id    SHA-256 of the root key's SubjectPublicKeyInfo, DER (32)
+//	device id   the first 8 bytes of SHA-256 of the device key's
+//	account id  16 random bytes, chosen by authd; the user name can change
+//	room id     SHA-256 of the room's first log entry (32)
+//	message id  the first 8 bytes of SHA-256 of "lc1 id" ‖ room id, or the
+//	            receiving account's id ‖ device id of the author ‖ mode
+//	            (8; 0 reliable, 1 fast) ‖ number (64)
+//
+// # Ports, groups, names
+//
+//	authd           UDP 4747 unless told otherwise
+//	node            one UDP port of its own choice, for every QUIC connection
+//	realm's group   UDP 4748; with h = SHA-256("lanchat group v1" ‖ realm id):
+//	                239.192.0.0/14 with its 18 free bits from h[0:3], and
+//	                ff12::/16 with its 112 free bits from h[3:17], bit 31 of
+//	                the last 32 set; TTL and hop limit 1
+//	mDNS            _lanchat-auth._udp (authd) and _lanchat._udp (node), each
+//	                instance <device id>-<interface index> with
+//	                TXT txtvers=1 realm=<16 hex> id=<16 hex> port=<decimal>
+//
+// The realm in TXT and in presence packets is the first 8 bytes of its id. On
+// every link the group is sent to by IPv4 where there is an address, else by
+// IPv6, and by both while somebody on the link has no IPv4. What mDNS says is a
+// hint of an address to dial, never a fact. The loopback addresses with port
+// 4747 are tried, too.
+//
+// # Presence (presence.go)
+//
+// First byte 0x21. Signed by the device key and in clear: who is there, at
+// which port and addresses, no name, token or room. PROBE asks, HERE answers
+// and is repeated every 2 s (more slowly from 100 nodes on), BYE is said twice
+// at the end. A packet counts if its (boot, counter) is above the last of the
+// device; an address counts if it is on-link where the packet came in. Its
+// signature shows only that the same key speaks as before: who holds a token
+// is found out by QUIC. A device is lost after 6.5 s of silence, or 3.5 of the
+// periods it promised if those are longer than 2 s.
+//
+// # QUIC (wire/link)
+//
+// TLS 1.3 with a client certificate always, no resumption, no 0-RTT. There are
+// no host names: the server name is "lanchat", and both sides check the other's
+// certificates by the rules in wire/realm (Verifier). The chain is
+//
+//	realm root      Ed25519, self-signed, path length 1
+//	 ├─ authd       URI lanchat://<realm id>/authd, serverAuth
+//	 └─ issuing CA  path length 0
+//	     ├─ token   URI lanchat://<realm id>/u/<account>/d/<device>, subject the
+//	     │          account id, serverAuth and clientAuth; extension
+//	     │          2.25.971095372.1 = SEQUENCE { name UTF8String, nameSeq INTEGER }
+//	     └─ CRL     numbers strictly rising
+//
+// A token is valid for 30 days, from ten minutes before it was made; clocks
+// may differ by ten minutes. With authd a node that has no token presents a
+// self-signed certificate of its device key. With a peer the dialler checks
+// that the device is the one it wanted.
+//
+// A stream carries frames: Length (32) of what follows, Type (8), Body of at
+// most MaxFrame bytes. Application error codes of a close: 1 goodbye,
+// 2 replaced by another connection, 3 revoked, 4 protocol, 5 refused,
+// 6 expired, 7 unused.
+//
+// # With authd: ALPN lanchat-auth/1 (auth.go)
+//
+// Each request has a bidirectional stream of its own, opened by the node. To
+// register or log in:
+//
+//	START (kind, method 1, name, invite)  ──►
+//	                                      ◄──  CHALLENGE (salt, time, policy)
+//	FINISH (prehash, device name)         ──►
+//	                                      ◄──  GRANT (token, issuer, root, CRL, time)
+//
+// prehash = Argon2id(OpaqueString(password), salt = SHA-256("lc1 pw" ‖ realm
+// id ‖ salt)[:16], t 3, 64 MiB, p 4, 32 bytes). An unknown name gets a salt,
+// too, and takes as long. With a token: RENEW ► GRANT (accepted up to 90 days
+// after the end of the old one), PING ► PONG, ROSTER ► ROSTER PAGE (who else
+// is connected, their tokens and where authd sees them). Instead of any answer
+// there may be a REFUSAL with a Code. authd pushes the CRL at connect and when
+// it changes, on a unidirectional stream each.
+//
+// # Between nodes: ALPN lanchat-peer/1 (peer.go)
+//
+// Whoever hears of a device dials it, the one with the smaller device id
+// first; of two connections made at the same moment that of the smaller id
+// stays. The dialler opens the control stream and says Hello, the other answers
+// with its own: only then is the peer authenticated for the dialler, since in
+// TLS 1.3 a dialler is done before it was judged. Then, in any order:
+//
+//	control stream  Ping and Pong, Direct and DirectAck (reliable messages to
+//	                a person, in order, cumulative acknowledgement once they
+//	                are on disk), Key, Entry, Base
+//	DATAGRAM        DirectMessage, fast: one each, never repeated
+//	question        a stream of its own, one frame, the answer's frames, end:
+//
+//	Rooms      ►  RoomInfo…            of private rooms to members only
+//	Join       ►  Entry… Key Base      to the room's writer, who admits
+//	LogRange   ►  Entry…               all branches
+//	KeyRequest ►  Key                  to devices in that epoch only
+//	Part       ►  Done                 the signed leave, to the writer
+//	anything   ►  …, Refused           ends an answer that was not granted
+//
+// A frame of an unknown type on the control stream is ignored.
+//
+// # Rooms: the log (entry.go; the rules are in node/room)
+//
+// A room is a log of entries that are linked by hash and signed by the author's
+// device ("lanchat room log v1", over realm id ‖ entry). Only the writer
+// appends: the admin, or a regent while the admin is silent. Seats are admin,
+// co-admins by promotion, members by age; one acts on people behind oneself
+// only. All who hold the same entries compute the same members, admin and
+// epoch, whatever the order they came in.
+//
+// An entry that changes who may read begins an epoch. It commits to the epoch
+// secret with SHA-256("lc1 commit" ‖ room id ‖ secret), room id zero in
+// CREATE; e is its hash:
+//
+//	K_msg   = HKDF-Expand(secret, "lc1 msg"  ‖ room id ‖ e, 32)
+//	key id  = HKDF-Expand(secret, "lc1 kid"  ‖ room id ‖ e, 8)
+//	join    = HKDF-Expand(secret, "lc1 join" ‖ room id ‖ e, 32)
+//	next    = HKDF-Expand(join, "lc1 next" ‖ SHA-256(op ‖ arguments), 32)
+//
+// next is the secret after an ADMIT, or a DEVICE that adds one: members compute
+// it, the newcomer is given it (Key) and cannot go back. After anybody left or
+// was removed the secret is random and is handed to each remaining device by
+// QUIC. After an entry that begins an epoch nobody sends in an older one; one
+// is read for 10 s more, from those who are still members, and wiped after
+// 2 minutes.
+//
+// # Rooms: packets (packet.go)
+//
+// First byte 0x11, at most 1,200 bytes, one of four sizes, by multicast. Inside
+// XChaCha20-Poly1305 (K_msg, random nonce, header as additional data) are the
+// sender's slot in the epoch's device table, a sequence number, a clock, the
+// kind, the body and the device's signature ("lanchat room packet v1", over
+// realm id ‖ room id ‖ e ‖ plaintext). A receiver judges a packet in this
+// order, cheapest and hardest to forge first, and drops it at the first no:
+//
+//	size, version, reserved bits
+//	key id: an epoch that may be read
+//	decryption, form, slot
+//	sender still a member
+//	sequence number not seen before: a window of 2,048 for each device
+//	signature; then the number counts as seen
+//	body
+//
+// The kinds: message; log entry; beacon (head of the log, last numbers used);
+// leave; acknowledgements; notice of a long message; repair request; pack of
+// messages. Reliable messages of a device in a room are numbered from 1
+// without gaps. Base says to who was let in where the numbers of its sender
+// begin. A receiver that misses some asks with a repair request, 1.5 ms after
+// it noticed and then after 5 ms, growing by half to 200 ms, for 10 s; the
+// author sends the same sealed bytes again. What came is acknowledged for all
+// authors at once, 50 to 200 ms later. A beacon tells the last number again
+// 250 ms and 750 ms after it was used, and twice more, unless everybody online
+// has acknowledged it; and about every 5 s in any case.
+//
+// Sequence numbers, and numbers of fast messages, are boot (32) ‖ count (32):
+// boot rises at each start of the device and is on disk before anything is
+// sent, so that no packet costs a write.
+//
+// The clock is a hybrid logical clock (Clock): 48 bits of milliseconds above a
+// counter of 16; later than all one has seen, and one that is more than ten
+// minutes ahead is not followed. It orders what is shown; the time in it is
+// advisory. The id of a message that another answers, edits or deletes is in
+// its Ref.
+//
+// # The seven conversations
+//
+// What people ask for, and what goes over the network for it. Codes are those
+// of REFUSAL and Refused; events those of node --json.
+//
+//	log in              START(login), FINISH
+//	  success           GRANT; event ready
+//	  failure           REFUSAL bad_credentials, rate_limited, account_locked,
+//	                    too_many_devices, device_of_other_account, …
+//	register            START(register), FINISH
+//	  success           GRANT; event ready
+//	  failure           REFUSAL name_taken, bad_name, registration_closed,
+//	                    invite_needed, …; weak_password is judged by the node,
+//	                    authd never sees the password
+//	chat room create    nothing to ask for: a CREATE entry, made by the creator
+//	  success           event room, cause created
+//	  failure           error name_taken, bad_argument
+//	chat room join      question Join to the admin's node
+//	  success           Entry…, Key, Base; an ADMIT for all others; event room,
+//	                    cause joined
+//	  failure           Refused banned, not_admin, no_such_room, room_full, …;
+//	                    error admin_away where there is nobody to ask
+//	chat room see       question Rooms to every peer
+//	  success           RoomInfo…; notice rooms (/rooms, node rooms)
+//	  failure           an empty list: there is no one who could refuse
+//	chat room quit      member: Leave packet and question Part to the writer;
+//	                    admin: a LEAVE entry
+//	  success           Done, a LEFT entry and a new key; event room, cause left,
+//	                    and succeeded when the admin left
+//	  failure           error not_member, no_such_room. Leaving itself can't be
+//	                    refused, and who leaves does not wait for the answer
+//	private chat        Direct on the control stream, or a DATAGRAM
+//	  success           DirectAck; event message there, receipt here
+//	  failure           error no_such_user, too_long, unconfirmed (fast, and
+//	                    nobody there). A reliable one waits until it can be
+//	                    delivered
+//
+// # Where this differs from the first design, and why
+//
+//   - Presence says the sender's role and its period, so that silence is
+//     measured by what was promised and authd's presence can be told from a
+//     node's.
+//   - The replay window is 2,048 numbers instead of 1,024: a repair sends the
+//     same sealed bytes again, at full speed more than 1,024 packets later. It
+//     takes the same 264 bytes, the highest number and a bit for each.
+//   - Sequence numbers and numbers of fast messages begin with the boot
+//     number; else each packet would have to be stored before it is sent.
+//   - REKEY lists devices it leaves out (suspended people's and revoked
+//     ones), so that every sender sees in the log to whom an epoch is closed.
+//   - RESOLVE names the person beside the hash of the removal, so that an
+//     entry can be judged by its own branch alone.
+//   - A DEVICE that adds a device steps the secret like ADMIT: nobody left.
+//   - Repair is asked for and answered by multicast rather than unicast.
+//   - An address that mDNS hints at is found by a question from a socket of
+//     discovery's own; the reasons stand at its askOnce.
+//
+// Reserved and not used yet: frames RENAME to MAILBOX with authd, Packet
+// between nodes (a room packet for who does not hear multicast), notice (text
+// fetched by QUIC) and pack (understood, never sent), edit and delete (dropped),
+// Hello's CRL number (told, not compared), Features, the ops VACATE and notary.
+//
+// # How to add a message
+//
+// Take the next free number of its conversation and say in the conversation's
+// comment who sends it when. Write the struct with the unit and limit of each
+// field, then append and parse so that both read like the layout, and name it
+// in the switch that parses. Check values in both directions: append panics on
+// what parse would refuse. Then its row in the test's table (value and hex,
+// every prefix refused, one byte more refused), its bad cases, its seed in the
+// fuzz target, and go test ./wire -update for the known answers. Older programs
+// refuse a kind, op or code they do not know, so one that they must understand
+// needs a new version in the ALPN and the first byte.
 package wire

@@ -99,8 +99,8 @@ type Entry struct {
 	hash Hash
 }
 
-// SignEntry completes e: it sets Author and signs. It panics on arguments
-// that could not be parsed again.
+// SignEntry completes e: it sets Author and signs. It panics on an entry that
+// could not be parsed again: nobody would accept it.
 func SignEntry(realm RealmID, key ed25519.PrivateKey, e Entry) *Entry {
 	e.Author = KeyOf(key.Public().(ed25519.PublicKey))
 	b := e.appendUnsigned(nil)
@@ -109,6 +109,9 @@ func SignEntry(realm RealmID, key ed25519.PrivateKey, e Entry) *Entry {
 		panic(fmt.Sprintf("wire: signing an entry: %v", err)) // cannot fail with a good key
 	}
 	e.seal(append(b, sig...))
+	if _, err := ParseEntry(e.raw); err != nil {
+		panic(fmt.Sprintf("wire: signing %v: %v", e.Op(), err))
+	}
 	return &e
 }
 

@@ -258,6 +258,24 @@ func TestEntriesAppendPanics(t *testing.T) {
 	}
 }
 
+func TestSignEntryPanics(t *testing.T) {
+	in := Entry{Room: RoomID(hash(1)), Seq: 1, Prev: hash(2), AuthorN: 1}
+	for name, change := range map[string]func(e *Entry){
+		"no room":          func(e *Entry) { e.Room = RoomID{} },
+		"seq 0":            func(e *Entry) { e.Seq = 0 },
+		"author_n 0":       func(e *Entry) { e.AuthorN = 0 },
+		"reason not UTF-8": func(e *Entry) { e.Args = &LogKick{Reason: "\xff"} },
+		"CREATE in a room": func(e *Entry) { e.Args = &LogCreate{Keys: []DeviceKey{deviceKey(1)}, Name: "a"} },
+	} {
+		e := in
+		e.Args = &LogClaim{}
+		change(&e)
+		if !panics(func() { SignEntry(entryRealm, entryKey, e) }) {
+			t.Errorf("%s: signed, want a panic", name)
+		}
+	}
+}
+
 func TestLargestEntryFitsAPacket(t *testing.T) {
 	if MaxEntry > MaxBody {
 		t.Errorf("an entry has up to %d bytes, a body %d", MaxEntry, MaxBody)

@@ -63,6 +63,8 @@ type Core struct {
 
 	received map[wire.DeviceID]uint64 // highest reliable direct message stored, by device
 	numbers  map[wire.RoomID]uint64   // last of my reliable messages in every room I was ever in
+	packets  map[wire.RoomID]uint64   // packets sealed since the start, in every room I was in
+	fast     map[wire.RoomID]uint64   // fast messages sent since the start, likewise
 	early    map[earlyBase]uint64
 	offers   map[wire.RoomID]offer // rooms heard of and not a member of
 	current  string                // the chat that text without a chat goes to
@@ -123,6 +125,8 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		received:  map[wire.DeviceID]uint64{},
 		offers:    map[wire.RoomID]offer{},
 		numbers:   map[wire.RoomID]uint64{},
+		packets:   map[wire.RoomID]uint64{},
+		fast:      map[wire.RoomID]uint64{},
 		early:     map[earlyBase]uint64{},
 		questions: map[uint64]func(time.Time, []Frame, error){},
 		started:   now,

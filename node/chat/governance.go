@@ -90,7 +90,10 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	}
 	for _, e := range change.Applied {
 		c.letIn(m, e.Args)
-		by, _ := m.log.State().Owner(e.Author)
+		by, ok := m.log.State().Owner(e.Author)
+		if d := c.people.devices[e.Author.Device()]; !ok && d != nil {
+			by = d.person.account // who left is a member no longer
+		}
 		about := whom(e.Args)
 		if e.Op() == wire.OpLeave || e.Op() == wire.OpLeft {
 			about = cmp.Or(about, by)

@@ -33,8 +33,6 @@ type membership struct {
 	log     *room.Log
 	keys    *room.Keyring
 	out     *delivery.Outgoing
-	packets uint64 // sent since the start
-	fast    uint64 // fast messages sent since the start
 	authors map[wire.DeviceID]*author
 	waiting []saying // until the room's key is there
 	patient time.Time
@@ -140,6 +138,9 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 		c.show(c.roomEvent(m, "restored", wire.AccountID{}, wire.AccountID{}, ""))
 		c.checkKey(now, m)
 	}
+	if len(c.rooms) == 1 {
+		c.open(c.sortedRooms()[0].chat(), "")
+	}
 	return nil
 }
 
@@ -234,8 +235,8 @@ func (c *Core) say(now time.Time, m *membership, s saying) {
 		c.save(SaveNumber{Room: m.id, Number: n})
 		c.numbers[m.id] = n
 	} else {
-		m.fast++
-		n = c.cfg.Boot<<32 | m.fast
+		c.fast[m.id]++
+		n = c.cfg.Boot<<32 | c.fast[m.id]
 	}
 	msg := s.message(n)
 	packet, raw := c.seal(m, wire.KindMessage, s.mode == Reliable, wire.AppendBody(nil, &msg))
@@ -270,10 +271,11 @@ func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable
 	if !ok {
 		panic("chat: sealing in an epoch this device has no slot in") // keys.Current returns none of those
 	}
-	m.packets++
+	c.packets[m.id]++
+	m.keys.Packet()
 	var nonce [wire.NonceSize]byte
 	c.random(nonce[:])
-	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | m.packets, Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
+	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | c.packets[m.id], Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
 }
 
 // onlineIn returns how many members other than oneself are online.
@@ -353,6 +355,7 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 	}
 	a.replay.Mark(o.Seq)
 	c.touch(m, a)
+	m.keys.Packet()
 	body, err := o.Parse()
 	if err != nil {
 		c.stats.Malformed++
@@ -381,6 +384,10 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 }
 
 func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message) {
+	if m.log.State().MaySpeak(now, o.From.Account) != nil {
+		c.stats.Forbidden++ // silenced; the number still counts, so no gap stays open
+		msg.Verb = silent
+	}
 	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry}
 	if !o.Reliable {
 		x.mode = Fast
@@ -400,10 +407,13 @@ func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Op
 	c.owe(now, m, a)
 }
 
+// silent marks a message that is counted and not shown.
+const silent = wire.Verb(0xff)
+
 // deliver stores and shows a message whose turn it is.
 func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
 	if x.message.Verb != wire.Say && x.message.Verb != wire.Action {
-		return // edits and deletions are a later version's
+		return // silenced; edits and deletions are a later version's
 	}
 	text := clean.Text(x.message.Text, wire.MaxPacketText)
 	from := c.people.nameOf(x.from.Account)
@@ -641,10 +651,13 @@ func (c *Core) beacon(now time.Time, m *membership) {
 	s := m.log.State()
 	every := max(beaconEvery, time.Duration(len(s.Members))*time.Second/beaconRate)
 	m.beaconAt = now.Add(every - every/4 + c.jitter(every/2))
+	if s.Writer() == c.self.account && m.keys.RekeyDue(now) {
+		c.checkKey(now, m) // R6: the writer rotates
+	}
 	if m.keys.Current() == nil || len(s.Members) < 2 {
 		return
 	}
-	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Last(), Fast: m.fast}
+	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Last(), Fast: c.cfg.Boot<<32 | c.fast[m.id]}
 	packet, _ := c.seal(m, wire.KindBeacon, false, wire.AppendBody(nil, &b))
 	c.send(Multicast{Packet: packet})
 }

@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"lanchat/wire"
@@ -23,6 +25,8 @@ const (
 	maxHeld = 4096
 	// maxRanges bounds one request.
 	maxRanges = 32
+	// maxNumber bounds what a sender can claim; nobody counts that far.
+	maxNumber = 1 << 62
 )
 
 // An Inbox puts one device's reliable messages of one room in order: each is
@@ -54,6 +58,9 @@ func NewInbox[M any](received uint64) *Inbox[M] {
 // Skip says that the messages up to n are not for this receiver: they were
 // sent before it was let in. It returns what can be handed over now, in order.
 func (in *Inbox[M]) Skip(now time.Time, n uint64) (ready []M) {
+	if n > maxNumber {
+		return nil
+	}
 	for m := range in.given {
 		if m <= n {
 			delete(in.given, m)
@@ -91,7 +98,7 @@ func (in *Inbox[M]) Handle(now time.Time, n uint64, m M) (ready []M, fresh, late
 		delete(in.given, n)
 		return []M{m}, true, true
 	}
-	if _, dup := in.held[n]; dup || n < in.next || n == 0 {
+	if _, dup := in.held[n]; dup || n < in.next || n == 0 || n > maxNumber {
 		return nil, false, false
 	}
 	if n > in.next && len(in.held) >= maxHeld {
@@ -99,14 +106,16 @@ func (in *Inbox[M]) Handle(now time.Time, n uint64, m M) (ready []M, fresh, late
 	}
 	in.held[n] = m
 	in.known = max(in.known, n)
-	ready = in.drain()
+	if ready = in.drain(); len(ready) > 0 && !in.since.IsZero() {
+		in.since = now // another gap is at next now
+	}
 	in.watch(now)
 	return ready, true, false
 }
 
 // Exists says that the device has sent messages up to n.
 func (in *Inbox[M]) Exists(now time.Time, n uint64) {
-	in.known = max(in.known, n)
+	in.known = max(in.known, min(n, maxNumber))
 	in.watch(now)
 }
 
@@ -180,15 +189,16 @@ func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
 		return nil, nil
 	}
 	if !now.Before(in.since.Add(holdMax)) {
-		for in.known >= in.next {
-			if m, ok := in.held[in.next]; ok {
-				delete(in.held, in.next)
-				ready = append(ready, m)
-			} else if len(in.given) < maxHeld {
-				in.given[in.next] = true
+		for _, g := range in.gaps() {
+			for n := g.First; n <= g.Last && len(in.given) < maxHeld; n++ {
+				in.given[n] = true
 			}
-			in.next++
 		}
+		for _, n := range slices.Sorted(maps.Keys(in.held)) {
+			ready = append(ready, in.held[n])
+		}
+		clear(in.held)
+		in.next = in.known + 1
 		in.watch(now)
 		return nil, ready
 	}
@@ -197,21 +207,22 @@ func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
 	}
 	in.ask = now.Add(in.pause)
 	in.pause = min(in.pause+in.pause/2, repairMax)
-	return in.gaps(), nil
+	ask = in.gaps()
+	return ask[:min(len(ask), maxRanges)], nil
 }
 
-// gaps returns the missing numbers at next and above, lowest first, at most
-// maxRanges ranges.
+// gaps returns the missing numbers at next and above, lowest first. However
+// far a sender claims to have counted, it costs no more than what is held.
 func (in *Inbox[M]) gaps() (gaps []wire.Range) {
-	for n := in.next; n <= in.known && len(gaps) < maxRanges; n++ {
-		if _, ok := in.held[n]; ok {
-			continue
+	n := in.next
+	for _, h := range slices.Sorted(maps.Keys(in.held)) {
+		if n < h {
+			gaps = append(gaps, wire.Range{First: n, Last: h - 1})
 		}
-		if k := len(gaps); k > 0 && gaps[k-1].Last == n-1 {
-			gaps[k-1].Last = n
-		} else {
-			gaps = append(gaps, wire.Range{First: n, Last: n})
-		}
+		n = h + 1
+	}
+	if n <= in.known {
+		gaps = append(gaps, wire.Range{First: n, Last: in.known})
 	}
 	return gaps
 }

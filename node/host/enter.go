@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lanchat/node/chat"
@@ -125,6 +126,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 
 	last := map[netip.AddrPort]time.Time{}
 	open := 0
+	var answered atomic.Bool // an authd is there, and the person is asked about it
 	missing := time.NewTimer(lookFor)
 	defer missing.Stop()
 	var patience <-chan time.Time
@@ -141,6 +143,12 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 			last[a] = time.Now()
 			open++
 			t := h.cfg.Enter.Trust
+			if ask := t.Ask; ask != nil {
+				t.Ask = func(r realm.Realm) bool {
+					answered.Store(true)
+					return ask(r)
+				}
+			}
 			tries.Go(func() {
 				dctx, cancel := context.WithTimeout(ctx, tryWait)
 				if t.Ask != nil {
@@ -171,6 +179,9 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 		case <-missing.C:
 			if refused != nil && open == 0 {
 				return nil, refused
+			}
+			if answered.Load() {
+				continue
 			}
 			switch own, err := h.hostAuthd(ctx); {
 			case err != nil:

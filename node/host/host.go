@@ -264,6 +264,7 @@ func (h *Host) loop(ctx context.Context) error {
 	})
 	h.showReady()
 	running.Go(func() { h.keepAuthd(ctx) })
+	h.dialPeers(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- h.cfg.Face.Run(ctx, h.do) }() // reads the terminal, which nothing can interrupt
 	if h.cfg.Control != nil {

@@ -22,6 +22,7 @@ const (
 	redialFirst = 500 * time.Millisecond
 	redialMost  = 15 * time.Second
 	sameMoment  = 5 * time.Second // two links younger than that were dialled together
+	peerEvery   = 5 * time.Second // between dials to an address that the person gave
 	maxLinks    = 512
 )
 
@@ -73,6 +74,10 @@ func (h *Host) establish(ctx context.Context, conn *quic.Conn, token *realm.Toke
 // unless one of the two devices has started anew.
 func (h *Host) linkUp(now time.Time, l *peerLink) {
 	device := l.token.Device
+	if device == h.self {
+		l.close(link.CloseRefused, "that is you")
+		return
+	}
 	c := h.contact(device)
 	if old := c.link; old != nil {
 		together := now.Sub(old.since) < sameMoment && l.hello.Boot == old.hello.Boot
@@ -236,6 +241,31 @@ func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
 		}()
 	}
 	return again
+}
+
+// dialPeers dials the addresses the person gave, of devices that are not known
+// yet, until each has led to a link.
+func (h *Host) dialPeers(ctx context.Context) {
+	for _, addr := range h.cfg.Peers {
+		go func() {
+			for {
+				dctx, cancel := context.WithTimeout(ctx, dialWait)
+				conn, token, err := link.DialAny(dctx, h.transport, addr, h.cfg.Profile.Identity, h.cfg.Profile.Verifier(), h.now)
+				cancel()
+				if err == nil {
+					h.establish(ctx, conn, token, true)
+					<-conn.Context().Done()
+				} else {
+					h.log.Debug("dialling a peer", "addr", addr, "err", err)
+				}
+				select {
+				case <-time.After(peerEvery):
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+	}
 }
 
 // dial connects to the device at whichever of its addresses answers first,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"lanchat/wire"
 )
@@ -22,9 +23,9 @@ type Identity struct {
 }
 
 // Device returns the public half of the device key.
-func (i *Identity) Device() wire.DeviceKey { return wire.KeyOf(i.Key.Public().(ed25519.PublicKey)) }
+func (i Identity) Device() wire.DeviceKey { return wire.KeyOf(i.Key.Public().(ed25519.PublicKey)) }
 
-func (i *Identity) secret() Secret {
+func (i Identity) secret() Secret {
 	r := i.Rand
 	if r == nil {
 		r = rand.Reader
@@ -103,7 +104,7 @@ func (l *Log) act(self Identity, now time.Time, args wire.Args, secret func() (s
 		a.Secret, a.Stepped = secret()
 		e.Commit = Commit(s.Room, a.Secret)
 	}
-	if l.Len() >= MaxEntries && len(l.tips) == 1 {
+	if l.Len() >= l.max && len(l.tips) == 1 {
 		return Act{}, ErrFull
 	}
 	a.Entry = wire.SignEntry(self.Realm, self.Key, e)
@@ -114,11 +115,11 @@ func (l *Log) act(self Identity, now time.Time, args wire.Args, secret func() (s
 }
 
 // fresh is a secret for an epoch that somebody leaves: R1, random.
-func (i *Identity) fresh() (Secret, bool) { return i.secret(), false }
+func (i Identity) fresh() (Secret, bool) { return i.secret(), false }
 
 // stepped is a secret for an epoch that somebody enters: stepped from the
 // current one, or random if that is not held.
-func (i *Identity) stepped(l *Log, k *Keyring, args wire.Args) func() (Secret, bool) {
+func (i Identity) stepped(l *Log, k *Keyring, args wire.Args) func() (Secret, bool) {
 	return func() (Secret, bool) {
 		if e := k.Current(); e != nil {
 			return Step(l.Room(), e.Entry(), e.secret, args), true
@@ -265,7 +266,10 @@ func (m Marks) of(device wire.DeviceKey) uint64 {
 	return m(device)
 }
 
-func fitsText(s string, min, max int) bool { return len(s) >= min && len(s) <= max }
+// fitsText reports whether an entry can hold the text.
+func fitsText(s string, min, max int) bool {
+	return len(s) >= min && len(s) <= max && utf8.ValidString(s)
+}
 
 func uniqueKeys(devices []wire.Device) bool {
 	for i, d := range devices {

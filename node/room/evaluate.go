@@ -15,11 +15,16 @@ type verdict struct {
 	twice     []Equivocation
 	suspended []Suspension
 
-	path map[*node]bool // the branch to head; nil if the log is one branch
+	// What extend needs. In a log of one branch all of it is zero.
+	branches bool                    // onPath has to look
+	run      int                     // nodes on the branch to head carry it
+	tied     bool                    // at some fork the front-most author did not decide
+	bound    map[wire.AccountID]bool // resigned on a losing branch, not void
+	lost     []Suspension            // removals on losing branches that may suspend
 }
 
 // onPath reports whether a node counts.
-func (v *verdict) onPath(n *node) bool { return v.path == nil || v.path[n] }
+func (v *verdict) onPath(n *node) bool { return !v.branches || n.run == v.run }
 
 // evaluate finds what counts among the entries of the tree, which are valid,
 // each on its branch. Beside them only l.applied goes in, the entries that
@@ -45,13 +50,37 @@ func (l *Log) evaluate() verdict {
 	ev.span()
 	ev.findVoid()
 	v := ev.descend()
-	v.path = map[*node]bool{}
+	l.runs++
+	v.branches, v.run = true, l.runs
 	for n := v.head; n != nil; n = n.parent {
-		v.path[n] = true
+		n.run = v.run
+	}
+	v.bound = map[wire.AccountID]bool{}
+	for _, n := range ev.region {
+		if resigns(n) && !v.onPath(n) && !ev.void[n] {
+			v.bound[n.author] = true
+		}
 	}
 	v.twice = ev.findTwice()
-	v.suspended = ev.findSuspended(&v)
+	v.lost = ev.findLost(&v)
+	v.suspend(l.stateAt(v.head))
 	return v
+}
+
+// extend is evaluate for the case of every day: n is new, alone behind the
+// head, and can change nothing but that it counts. That holds if no fork was
+// decided by a tie, n is no resignation and not bound by one, and its device
+// has used its number once.
+func (l *Log) extend(n *node) (v verdict, ok bool) {
+	v = l.now
+	if n.parent != v.head || v.held || v.tied || resigns(n) || v.bound[n.author] || len(l.numbers[numberOf(n)]) > 1 {
+		return v, false
+	}
+	v.head, n.run = n, v.run
+	if len(v.lost) > 0 {
+		v.suspend(l.stateAt(n))
+	}
+	return v, true
 }
 
 // An evaluation is one run of evaluate over a tree with several branches.
@@ -256,7 +285,9 @@ func (ev *evaluation) descend() (v verdict) {
 		case 1:
 			next = children[0]
 		default:
-			next = ev.choose(cur, children)
+			var tied bool
+			next, tied = ev.choose(cur, children)
+			v.tied = v.tied || tied
 			v.held = next == nil
 		}
 		if next == nil {
@@ -269,8 +300,9 @@ func (ev *evaluation) descend() (v verdict) {
 
 // choose is rule 6: "Between branches, the one that contains an entry by the
 // person with the front-most seat (seat order at the fork point) wins."
-// It returns nil if only somebody's decision can tell.
-func (ev *evaluation) choose(fork *node, children []*node) *node {
+// It returns nil if only somebody's decision can tell; tied says that the
+// same person is in front on several sides.
+func (ev *evaluation) choose(fork *node, children []*node) (winner *node, tied bool) {
 	best := MaxMembers
 	var winners []*node
 	for _, c := range children {
@@ -287,7 +319,7 @@ func (ev *evaluation) choose(fork *node, children []*node) *node {
 		}
 	}
 	if len(winners) == 1 {
-		return winners[0]
+		return winners[0], false
 	}
 	// The same person in front on several sides. With different devices that
 	// is an honest race; the one device went on after the other is no
@@ -320,26 +352,24 @@ func (ev *evaluation) choose(fork *node, children []*node) *node {
 	twice = twice || resigned > 1
 	lower := func(a, b *node) int { return slices.Compare(a.hash[:], b.hash[:]) }
 	if !twice {
-		return slices.MinFunc(winners, lower)
+		return slices.MinFunc(winners, lower), true
 	}
 	first := slices.MinFunc(winners, func(a, b *node) int { return cmp.Compare(ev.rank(a), ev.rank(b)) })
 	if _, applied := ev.applied[first.hash]; !applied {
-		return nil
+		return nil, true
 	}
-	return first
+	return first, true
 }
 
 // findTwice returns the equivocations among all entries, void ones too: of
 // each device, at each fork, the first entry on either side, and of each
 // person the resignations on two branches (see Equivocation).
 func (ev *evaluation) findTwice() (twice []Equivocation) {
-	type number struct {
-		device wire.DeviceKey
-		n      uint64
-	}
-	byNumber := map[number][]*node{}
-	resigned := map[wire.AccountID][]*node{}
-	found := func(fork, a, b *node) {
+	found := func(a, b *node, first bool) {
+		fork := ancestor(a, b)
+		if !ev.clean(fork, a, first) || !ev.clean(fork, b, first) {
+			return
+		}
 		if slices.Compare(a.hash[:], b.hash[:]) > 0 {
 			a, b = b, a
 		}
@@ -348,22 +378,22 @@ func (ev *evaluation) findTwice() (twice []Equivocation) {
 			twice = append(twice, q)
 		}
 	}
-	for _, n := range ev.region {
-		k := number{n.entry.Author, n.entry.AuthorN}
-		for _, m := range byNumber[k] {
-			fork := ancestor(m, n)
-			if ev.clean(fork, m, true) && ev.clean(fork, n, true) {
-				found(fork, m, n)
+	for k := range ev.repeated {
+		nodes := ev.numbers[k]
+		for i, n := range nodes {
+			for _, m := range nodes[:i] {
+				found(m, n, true)
 			}
 		}
-		byNumber[k] = append(byNumber[k], n)
+	}
+	resigned := map[wire.AccountID][]*node{}
+	for _, n := range ev.region {
 		if !resigns(n) {
 			continue
 		}
 		for _, m := range resigned[n.author] {
-			fork := ancestor(m, n)
-			if !ev.comparable(m, n) && ev.clean(fork, m, false) && ev.clean(fork, n, false) {
-				found(fork, m, n)
+			if !ev.comparable(m, n) {
+				found(m, n, false)
 			}
 		}
 		resigned[n.author] = append(resigned[n.author], n)
@@ -388,23 +418,33 @@ func (ev *evaluation) clean(fork, x *node, first bool) bool {
 	return true
 }
 
-// findSuspended: "removal of t on a losing, non-void branch by someone in
-// front of t at the fork ⇒ t gets no keys until a RESOLVE".
-func (ev *evaluation) findSuspended(v *verdict) (suspended []Suspension) {
-	state := ev.stateAt(v.head)
+// findLost: "removal of t on a losing, non-void branch by someone in front of
+// t at the fork".
+func (ev *evaluation) findLost(v *verdict) (lost []Suspension) {
 	for _, n := range ev.region {
 		who, _, ok := removes(n.entry.Args)
-		if !ok || v.path[n] || ev.void[n] || state.Member(who) == nil || state.resolved[n.hash] {
+		if !ok || v.onPath(n) || ev.void[n] {
 			continue
 		}
 		fork := ancestor(n, v.head)
 		if ev.seat(fork, n.author) < ev.seat(fork, who) {
-			suspended = append(suspended, Suspension{Account: who, Removal: n.entry})
+			lost = append(lost, Suspension{Account: who, Removal: n.entry})
 		}
 	}
-	slices.SortFunc(suspended, func(p, q Suspension) int {
+	slices.SortFunc(lost, func(p, q Suspension) int {
 		a, b := p.Removal.Hash(), q.Removal.Hash()
 		return slices.Compare(a[:], b[:])
 	})
-	return suspended
+	return lost
+}
+
+// suspend: "t gets no keys until a RESOLVE by the writer". s is the state at
+// the head.
+func (v *verdict) suspend(s *State) {
+	v.suspended = nil
+	for _, q := range v.lost {
+		if s.Member(q.Account) != nil && !s.resolved[q.Removal.Hash()] {
+			v.suspended = append(v.suspended, q)
+		}
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"slices"
 	"testing"
-	"time"
 
 	"lanchat/wire"
 )
@@ -282,7 +281,7 @@ func TestSuspension(t *testing.T) {
 				t.Errorf("a key for cat: %v, want %v", err, ErrNoSecret)
 			}
 		}
-		if _, err := ann.keys.Serve(who("dan").Device2(), ann.log.State().Epoch.Entry); err != nil {
+		if _, err := ann.keys.Serve(who("dan").Device(), ann.log.State().Epoch.Entry); err != nil {
 			t.Errorf("no key for dan: %v", err)
 		}
 		// Who enters meanwhile does not let cat in again.
@@ -308,14 +307,67 @@ func TestSuspension(t *testing.T) {
 	}
 }
 
+// "by someone in front of t at the fork": who got in front of t only on the
+// losing branch suspends nobody.
+func TestNoSuspensionFromBehind(t *testing.T) {
+	base := found(t, "ann", "bob", "dan")
+	base.do(base.log.AddDevice(base.self, base.now, base.keys, base.self.Account, personOf("ann2").Devices[0]))
+	losing := base.peer("ann")
+	promoted := losing.promote("dan")
+	dan := losing.peer("dan")
+	dan.claimAndKick("bob")
+	// The other device of ann wins the race with a lower hash.
+	winning := base.peer("ann2")
+	for i := 1; ; i++ {
+		winning.now = at(float64(i))
+		a, err := winning.log.Claim(winning.self, winning.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		low, high := a.Entry.Hash(), promoted.Hash()
+		if slices.Compare(low[:], high[:]) < 0 {
+			winning.do(a, nil)
+			break
+		}
+	}
+	winning.add(dan.log.Since(1)...)
+	winning.wantSeats("ann* bob dan")
+	if len(winning.log.Suspended()) > 0 {
+		t.Errorf("suspended %v by dan, who sat behind", winning.log.Suspended())
+	}
+}
+
+// Every entry finds its place in a moment, however long the log and however
+// early it forked.
+func BenchmarkAddToForkedLog(b *testing.B) {
+	ann := found(b, "ann", "bob")
+	fork := ann.log.State()
+	ann.topic("x")
+	ann.add(sign(who("bob"), fork, &wire.LogClaim{}))
+	for ann.log.Len() < MaxEntries/2 {
+		ann.add(sign(ann.self, ann.log.State(), &wire.LogClaim{}))
+	}
+	from := ann.log.state
+	entries := make([]*wire.Entry, 0, 1000)
+	for range cap(entries) {
+		e := sign(ann.self, from, &wire.LogClaim{})
+		from = ann.log.after(from, e)
+		entries = append(entries, e)
+	}
+	b.ResetTimer()
+	for i := range b.N {
+		if i == len(entries) {
+			b.Skip("more entries than a log holds")
+		}
+		ann.add(entries[i])
+	}
+}
+
 func (d *desk) claimAndKick(name string) *wire.Entry {
 	d.t.Helper()
 	d.claim()
 	return d.kick(name)
 }
-
-// Device2 returns the device key of an identity that is no variable.
-func (i Identity) Device2() wire.DeviceKey { return i.Device() }
 
 // "at most 4 live branches per room … are kept", the weakest go.
 func TestTooManyBranches(t *testing.T) {
@@ -349,12 +401,13 @@ func TestTooManyBranches(t *testing.T) {
 }
 
 func TestFullLog(t *testing.T) {
-	if testing.Short() {
-		t.Skip("signs 10,000 entries")
-	}
 	ann := found(t, "ann", "bob")
+	if ann.log.max != MaxEntries {
+		t.Errorf("a log holds %d entries, want %d", ann.log.max, MaxEntries)
+	}
+	ann.log.max = 3 * stateEvery // states are made from others behind here
 	fork := ann.log.State()
-	for ann.log.Len() < MaxEntries-1 {
+	for ann.log.Len() < ann.log.max-1 {
 		e := sign(ann.self, ann.log.State(), &wire.LogClaim{})
 		if _, err := ann.log.Add(e); err != nil {
 			t.Fatal(err)
@@ -370,15 +423,18 @@ func TestFullLog(t *testing.T) {
 		t.Errorf("%v, evicted %d; want room made", err, len(c.Evicted))
 	}
 	if _, err := ann.log.Add(sign(ann.self, ann.log.State(), &wire.LogClaim{})); !errors.Is(err, ErrFull) {
-		t.Errorf("entry %d: %v, want %v", MaxEntries+1, err, ErrFull)
+		t.Errorf("one entry more: %v, want %v", err, ErrFull)
 	}
 	refused(t, "acts", ErrFull)(ann.log.Claim(ann.self, ann.now))
-	begun := time.Now()
 	l, err := Load(testRealm, ann.log.Since(0), nil)
 	if err != nil || dump(l) != dump(ann.log) {
 		t.Errorf("loaded: %v, differs %v", err, dump(l) != dump(ann.log))
 	}
-	t.Logf("loaded %d entries in %v", l.Len(), time.Since(begun))
+	for _, e := range l.Since(0) {
+		if s := l.stateAt(l.nodes[e.Hash()]); s.Head != e.Hash() || s.Seq != e.Seq {
+			t.Fatalf("state %d after entry %d", s.Seq, e.Seq)
+		}
+	}
 }
 
 func TestLoadRefuses(t *testing.T) {

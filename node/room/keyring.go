@@ -49,7 +49,7 @@ type Keyring struct {
 	merged  bool      // branches met since it began
 	blocked bool      // it has readers it should not have, or not this device
 
-	leaving map[wire.AccountID]bool
+	leaving map[wire.AccountID]uint64 // and which stay of theirs: Member.Admitted
 	revoked map[wire.DeviceID]bool
 
 	keys Keys // collected for the return of the method that runs
@@ -80,7 +80,7 @@ func NewKeyring(now time.Time, log *Log, self wire.DeviceKey, stored []EpochSecr
 	k := &Keyring{
 		self: self, log: log,
 		held: map[wire.Hash]*heldEpoch{}, byID: map[wire.KeyID]*heldEpoch{}, early: map[wire.Hash]Secret{},
-		leaving: map[wire.AccountID]bool{}, revoked: map[wire.DeviceID]bool{},
+		leaving: map[wire.AccountID]uint64{}, revoked: map[wire.DeviceID]bool{},
 	}
 	for _, s := range stored {
 		info := log.EpochInfo(s.Entry)
@@ -189,7 +189,7 @@ func (k *Keyring) update(now time.Time) {
 		k.current, k.packets = entry, 0
 	}
 	for a := range k.leaving {
-		if s.Member(a) == nil {
+		if !k.isLeaving(a) {
 			delete(k.leaving, a)
 		}
 	}
@@ -309,7 +309,7 @@ func (k *Keyring) Serve(to wire.DeviceKey, entry wire.Hash) (Secret, error) {
 	switch {
 	case !ok || owner != who.Account:
 		return Secret{}, ErrNoSecret // removed since
-	case k.log.State().Without(who.Device), k.log.IsSuspended(owner), k.leaving[owner], k.revoked[who.Device]:
+	case k.log.State().Without(who.Device), k.log.IsSuspended(owner), k.isLeaving(owner), k.revoked[who.Device]:
 		return Secret{}, ErrNoSecret
 	}
 	return h.secret, nil
@@ -318,9 +318,17 @@ func (k *Keyring) Serve(to wire.DeviceKey, entry wire.Hash) (Secret, error) {
 // Leaving notes that a plain member's signed leave was seen: "takes effect
 // for key serving at once; the writer records it and rekeys".
 func (k *Keyring) Leaving(a wire.AccountID) {
-	if k.log.State().Member(a) != nil {
-		k.leaving[a] = true
+	if m := k.log.State().Member(a); m != nil {
+		k.leaving[a] = m.Admitted
 	}
+}
+
+// isLeaving reports whether a leave was seen that the log does not have yet;
+// who was let in again since is not leaving.
+func (k *Keyring) isLeaving(a wire.AccountID) bool {
+	stay, ok := k.leaving[a]
+	m := k.log.State().Member(a)
+	return ok && m != nil && m.Admitted == stay
 }
 
 // Revoke notes that a device's token was revoked: it gets no secret, and

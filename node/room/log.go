@@ -30,12 +30,19 @@ type Log struct {
 	order []*node        // parents first, in the order they came
 	tips  map[*node]bool // those without children
 
+	max int // MaxEntries; tests fill smaller logs
+
 	waiting []*wire.Entry // orphans, oldest first
+
+	// Entries by device and number, and where that is more than one.
+	numbers  map[number][]*node
+	repeated map[number]bool
 
 	applied map[wire.Hash]int // entries that were ever on the chosen branch: their rank
 	ranks   int
 
 	now   verdict
+	runs  int    // of evaluate
 	state *State // after now.head
 }
 
@@ -51,7 +58,16 @@ type node struct {
 	// two comparisons tell whether one is behind another. Only evaluate sets
 	// and uses them.
 	in, out int
+	run     int // of the last evaluate that had the node on the way to its head
 }
+
+// A number is an entry's place among those of one device.
+type number struct {
+	device wire.DeviceKey
+	n      uint64
+}
+
+func numberOf(n *node) number { return number{n.entry.Author, n.entry.AuthorN} }
 
 func (n *node) seq() uint64 { return n.entry.Seq }
 
@@ -112,10 +128,11 @@ func newLog(realm wire.RealmID, first *wire.Entry) (*Log, error) {
 	}
 	root := &node{entry: first, hash: first.Hash(), author: s.Admin(), state: s}
 	l := &Log{
-		realm: realm, root: root,
+		realm: realm, root: root, max: MaxEntries,
 		nodes:   map[wire.Hash]*node{root.hash: root},
 		order:   []*node{root},
 		tips:    map[*node]bool{root: true},
+		numbers: map[number][]*node{numberOf(root): {root}}, repeated: map[number]bool{},
 		applied: map[wire.Hash]int{root.hash: 0}, ranks: 1,
 		state: s,
 	}
@@ -152,10 +169,10 @@ func Load(realm wire.RealmID, entries []*wire.Entry, applied []wire.Hash) (*Log,
 			return nil, fmt.Errorf("entry %v: %w", e.Hash(), err)
 		}
 		if applied == nil {
-			l.settle(nil)
+			l.settle(l.nodes[e.Hash()], nil)
 		}
 	}
-	l.settle(nil)
+	l.settle(nil, nil)
 	return l, nil
 }
 
@@ -214,16 +231,16 @@ func (l *Log) add(e *wire.Entry, c *Change) error {
 
 // enter attaches a verified entry and settles what counts.
 func (l *Log) enter(parent *node, e *wire.Entry, c *Change) error {
-	if len(l.order) >= MaxEntries && len(l.tips) == 1 {
+	if l.Len() >= l.max && len(l.tips) == 1 {
 		return ErrFull
 	}
 	if err := l.attach(parent, e); err != nil {
 		return err
 	}
 	c.Added = append(c.Added, e)
-	l.settle(c)
+	l.settle(l.nodes[e.Hash()], c)
 	if evicted := l.trim(); len(evicted) > 0 {
-		l.settle(c)
+		l.settle(nil, c)
 		for _, e := range evicted {
 			if i := slices.Index(c.Added, e); i >= 0 {
 				c.Added = slices.Delete(c.Added, i, i+1)
@@ -254,6 +271,11 @@ func (l *Log) attach(parent *node, e *wire.Entry) error {
 	}
 	delete(l.tips, parent)
 	l.tips[n] = true
+	k := numberOf(n)
+	l.numbers[k] = append(l.numbers[k], n)
+	if len(l.numbers[k]) > 1 {
+		l.repeated[k] = true
+	}
 	l.nodes[n.hash] = n
 	l.order = append(l.order, n)
 	if e.Seq%stateEvery == 0 {
@@ -297,10 +319,18 @@ func (l *Log) stateAt(n *node) *State {
 	return s
 }
 
-// settle evaluates the log and notes what changed.
-func (l *Log) settle(c *Change) {
+// settle evaluates the log, in which added is the one new node if not nil,
+// and notes what changed.
+func (l *Log) settle(added *node, c *Change) {
 	before := l.now
-	now := l.evaluate()
+	var now verdict
+	var quick bool
+	if added != nil {
+		now, quick = l.extend(added)
+	}
+	if !quick {
+		now = l.evaluate()
+	}
 	if now.head != before.head {
 		state := l.stateAt(now.head)
 		if c != nil {
@@ -402,7 +432,7 @@ func (l *Log) wait(e *wire.Entry) {
 // branches or entries, and returns what went.
 func (l *Log) trim() (evicted []*wire.Entry) {
 	for {
-		if len(l.tips) <= MaxBranches && len(l.order) <= MaxEntries {
+		if len(l.tips) <= MaxBranches && l.Len() <= l.max {
 			return evicted
 		}
 		n := l.weakest()
@@ -446,6 +476,14 @@ func (l *Log) detach(n *node) {
 	delete(l.tips, n)
 	if len(n.parent.children) == 0 {
 		l.tips[n.parent] = true
+	}
+	k := numberOf(n)
+	l.numbers[k] = slices.DeleteFunc(l.numbers[k], func(m *node) bool { return m == n })
+	switch len(l.numbers[k]) {
+	case 0:
+		delete(l.numbers, k)
+	case 1:
+		delete(l.repeated, k)
 	}
 }
 
@@ -514,8 +552,7 @@ func (l *Log) Audit() (entries []*wire.Entry) {
 	return entries
 }
 
-// Missing returns the hashes that entries wait for, each once, and the lowest
-// number they are needed from.
+// Missing returns the hashes that entries wait for, each once.
 func (l *Log) Missing() (missing []wire.Hash) {
 	for _, w := range l.waiting {
 		waits := slices.ContainsFunc(l.waiting, func(v *wire.Entry) bool { return v.Hash() == w.Prev })
@@ -562,7 +599,7 @@ func (l *Log) Decide(h wire.Hash) (Change, error) {
 		return c, ErrUnknown
 	}
 	l.apply(n)
-	l.settle(&c)
+	l.settle(nil, &c)
 	return c, nil
 }
 

@@ -12,9 +12,8 @@ import (
 // A forest grows logs at random: anybody signs anything that is valid, behind
 // any entry.
 type forest struct {
-	t      *rapid.T
-	log    *Log // everything
-	people []string
+	t   *rapid.T
+	log *Log // everything
 	// honest keeps entries out by which a device signs twice.
 	honest bool
 }
@@ -26,7 +25,7 @@ func newForest(t *rapid.T, base *desk, honest bool) *forest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &forest{t: t, log: log, people: testPeople, honest: honest}
+	return &forest{t: t, log: log, honest: honest}
 }
 
 // args draws what an entry could do.
@@ -294,7 +293,8 @@ func TestOldAdminCannotChangeAnything(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		add(sign(who("ann"), see.State(), &wire.LogTransfer{Account: who("bob").Account}))
+		transfer := sign(who("ann"), see.State(), &wire.LogTransfer{Account: who("bob").Account})
+		add(transfer)
 		add(sign(who("bob"), see.State(), &wire.LogSettings{Name: "lab", Topic: "bob's"}))
 		head, members := see.State().Head, seats(see.State())
 
@@ -308,8 +308,9 @@ func TestOldAdminCannotChangeAnything(t *testing.T) {
 			t.Fatalf("%s, held %v; want %s", seats(see.State()), see.Held(), members)
 		}
 		for _, e := range see.Since(1) {
-			if see.Counts(e.Hash()) || e.Author != ptr(who("ann")).Device() {
-				continue
+			behind := slices.ContainsFunc(see.Chain(e.Hash(), MaxEntries), func(x *wire.Entry) bool { return x == transfer })
+			if behind || see.Counts(e.Hash()) || e.Author != who("ann").Device() {
+				continue // the same transfer was drawn again, and ann goes on behind it
 			}
 			if len(see.Equivocations()) == 0 {
 				t.Fatalf("ann signed %v on another branch, and there is no proof", e.Op())
@@ -317,8 +318,6 @@ func TestOldAdminCannotChangeAnything(t *testing.T) {
 		}
 	})
 }
-
-func ptr[T any](v T) *T { return &v }
 
 // P6: a KEY is served ⇔ R5.
 func TestKeysAreServedByTheRule(t *testing.T) {
@@ -359,7 +358,8 @@ func TestKeysAreServedByTheRule(t *testing.T) {
 			}
 		}
 		s := holder.log.State()
-		if rapid.Bool().Draw(t, "dan leaves") {
+		leaves := rapid.Bool().Draw(t, "dan leaves")
+		if leaves {
 			holder.keys.Leaving(who("dan").Account)
 		}
 		if rapid.Bool().Draw(t, "bob2 is revoked") {
@@ -368,12 +368,12 @@ func TestKeysAreServedByTheRule(t *testing.T) {
 		for entry := range holder.keys.held {
 			info := holder.log.EpochInfo(entry)
 			for _, n := range []string{"ann", "bob", "bob2", "cat", "dan", "eve"} {
-				key := ptr(who(n)).Device()
+				key := who(n).Device()
 				member := s.Member(who(n).Account)
 				has := member != nil && slices.ContainsFunc(member.Devices, func(d Device) bool { return d.Key == key })
 				inEpoch := slices.ContainsFunc(info.Slots, func(x Slot) bool { return x.Key == key && x.Account == who(n).Account })
 				want := has && inEpoch && holder.log.Counts(entry) && !holder.log.IsSuspended(who(n).Account) &&
-					!holder.keys.leaving[who(n).Account] && !holder.keys.revoked[device(n)] && !s.Without(device(n))
+					!(n == "dan" && leaves && member != nil) && !holder.keys.revoked[device(n)] && !s.Without(device(n))
 				secret, err := holder.keys.Serve(key, entry)
 				if got := err == nil; got != want {
 					t.Fatalf("%s is served %v, want %v", n, got, want)

@@ -41,7 +41,7 @@ var (
 	ErrDevice       = &Refusal{Code: "bad_argument", Rule: "the device does not fit"}
 	ErrRekeyFirst   = &Refusal{Code: "room_rekey", Rule: "the room needs a new key first"}
 	ErrResolved     = &Refusal{Code: "bad_argument", Rule: "the removal does not stand open"}
-	ErrTooLong      = &Refusal{Code: "too_long", Rule: "the text is too long or empty"}
+	ErrTooLong      = &Refusal{Code: "too_long", Rule: "the text is too long, empty or not UTF-8"}
 	ErrFull         = &Refusal{Code: "room_full", Rule: "the room is full"}
 	ErrHeld         = &Refusal{Code: "room_held", Rule: "the room waits for a decision between two signatures"}
 	ErrNoSecret     = &Refusal{Code: "room_key", Rule: "the key is not for this device"}

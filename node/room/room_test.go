@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -284,11 +283,4 @@ func hashes(entries []*wire.Entry) (h []wire.Hash) {
 		h = append(h, e.Hash())
 	}
 	return h
-}
-
-func wantEqual[T any](t testing.TB, what string, got, want []T, equal func(a, b T) bool) {
-	t.Helper()
-	if !slices.EqualFunc(got, want, equal) {
-		t.Errorf("%s: got %v, want %v", what, got, want)
-	}
 }

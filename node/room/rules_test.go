@@ -99,6 +99,7 @@ func TestWhoMayAppend(t *testing.T) {
 	refused(t, "unsilences who is not silenced", ErrNotSilenced)(d.log.Unsilence(d.self, d.now, acct("cat")))
 	refused(t, "resolves nothing", ErrResolved)(d.log.Resolve(d.self, d.now, wire.Hash{1}, true, nil))
 	refused(t, "a room without a name", ErrTooLong)(d.log.Settings(d.self, d.now, "", "", 0))
+	refused(t, "a reason that is not UTF-8", ErrTooLong)(d.log.Kick(d.self, d.now, acct("cat"), "\xff", nil))
 	refused(t, "a room without a name", ErrTooLong)(Create(d.self, d.now, "", 0))
 }
 
@@ -142,7 +143,7 @@ func TestRegency(t *testing.T) {
 	refused(t, "bob goes on", ErrNotAdmin)(ann.peer("bob").log.Rekey(who("bob"), start, nil))
 }
 
-func device(name string) wire.DeviceID { id := who(name); return id.Device().Device() }
+func device(name string) wire.DeviceID { return who(name).Device().Device() }
 
 // "not banned on ADMIT"; the time never decides what is valid.
 func TestBans(t *testing.T) {

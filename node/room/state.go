@@ -1,7 +1,6 @@
 package room
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -755,8 +754,4 @@ func (s *State) ClaimAfter(self wire.AccountID, present func(wire.AccountID) boo
 		}
 	}
 	return 0, false
-}
-
-func (s *State) String() string {
-	return fmt.Sprintf("room %s seq %d head %s members %d", s.Room, s.Seq, s.Head, len(s.Members))
 }

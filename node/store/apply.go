@@ -102,32 +102,38 @@ type sender struct {
 	mode   chat.Mode
 }
 
-// A tail is the last message of a sender: nothing of it stands behind.
+// A tail is number and place of the last message of a sender.
 type tail struct{ number, place number }
 
 // maxTails bounds Store.tails; beyond, it begins anew.
 const maxTails = 4096
 
-// saveMessage stores a message at its place; see schema.sql.
+// saveMessage stores a message at its place: where its clock says, but between
+// its neighbours of the same sender, and not further ahead than others would
+// follow a clock. So a sender stays in order whatever its clocks say, a wrong or
+// lying one holds no place at the end for ever, and what was stored stays put.
 //
 // Nearly all come in order, and for those the tail is all there is to know. It
 // is kept in memory: SQLite prepares a query with ORDER BY and parameters anew
 // whenever they change, which was measured to cost as much as the insertion.
 func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 	from, n := sender{m.Chat, m.Device, m.Mode}, number(m.Number)
-	end, err := s.tail(tx, from)
-	if err != nil {
-		return err
-	}
-	place := number(min(m.Clock, wire.ClockAt(m.At.Add(wire.MaxClockAhead))))
-	behind := end.place
-	inOrder := n > end.number
-	if !inOrder {
-		if _, behind, err = neighbour(tx, from, "number < ? ORDER BY number DESC", n); err != nil {
+	last, ok := s.tails[from]
+	if !ok {
+		var err error
+		if last, err = first(tx, from, "TRUE ORDER BY number DESC"); err != nil {
 			return err
 		}
 	}
-	place = max(place, behind)
+	place := number(min(m.Clock, wire.ClockAt(m.At.Add(wire.MaxClockAhead))))
+	if n > last.number {
+		place = max(place, last.place)
+	} else {
+		var err error
+		if place, err = between(tx, from, n, place); err != nil {
+			return err
+		}
+	}
 	res, err := tx.Exec("INSERT INTO message ("+messageColumns+`, place)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 		m.ID[:], chatID(m.Chat), m.Device[:], m.Mode, n, number(m.Clock), moment(m.At), m.Own, m.Read, m.Action,
@@ -135,52 +141,40 @@ func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 	if err != nil {
 		return err
 	}
-	if added, err := res.RowsAffected(); err != nil || added == 0 {
-		return err // we had it
-	}
-	if inOrder {
+	added, err := res.RowsAffected()
+	if err == nil && added > 0 && n >= last.number {
+		if len(s.tails) >= maxTails {
+			clear(s.tails)
+		}
 		s.tails[from] = tail{n, place}
-		return nil
 	}
-	// It came after later ones of its sender. Those that would stand before it
-	// are pushed on: the run behind it whose places are lower.
-	if _, next, err := neighbour(tx, from, "number > ? ORDER BY number", n); err != nil || next >= place {
-		return err
-	}
-	past, _, err := neighbour(tx, from, "number > ? AND place >= ? ORDER BY number", n, place)
-	if err != nil {
-		return err
-	}
-	delete(s.tails, from)
-	_, err = tx.Exec(`UPDATE message SET place = ?4
-		WHERE chat = ?1 AND device = ?2 AND mode = ?3 AND number > ?5 AND place < ?4 AND (number < ?6 OR ?7)`,
-		chatID(m.Chat), m.Device[:], m.Mode, place, n, past, past == 0)
 	return err
 }
 
-// tail returns the tail of a sender; zeros if it has sent nothing.
-func (s *Store) tail(tx *sql.Tx, from sender) (tail, error) {
-	if t, ok := s.tails[from]; ok {
-		return t, nil
-	}
-	n, place, err := neighbour(tx, from, "TRUE ORDER BY number DESC")
+// between returns the place nearest to the one wanted that keeps message n of a
+// sender between its neighbours.
+func between(tx *sql.Tx, from sender, n, wanted number) (number, error) {
+	before, err := first(tx, from, "number < ? ORDER BY number DESC", n)
 	if err != nil {
-		return tail{}, err
+		return 0, err
 	}
-	if len(s.tails) >= maxTails {
-		clear(s.tails)
+	after, err := first(tx, from, "number > ? ORDER BY number", n)
+	if err != nil {
+		return 0, err
 	}
-	s.tails[from] = tail{n, place}
-	return s.tails[from], nil
+	if after.number > 0 {
+		wanted = min(wanted, after.place)
+	}
+	return max(wanted, before.place), nil
 }
 
-// neighbour returns number and place of the first message of a sender that
-// the rest of the query, with its parameters, is about; zeros if there is none.
-func neighbour(tx *sql.Tx, of sender, rest string, args ...any) (n, place number, err error) {
+// first returns number and place of the first message of a sender that the rest
+// of the query, with its parameters, finds; zeros if there is none.
+func first(tx *sql.Tx, of sender, rest string, args ...any) (t tail, err error) {
 	err = tx.QueryRow("SELECT number, place FROM message WHERE chat = ? AND device = ? AND mode = ? AND "+rest+" LIMIT 1",
-		append([]any{chatID(of.chat), of.device[:], of.mode}, args...)...).Scan(&n, &place)
+		append([]any{chatID(of.chat), of.device[:], of.mode}, args...)...).Scan(&t.number, &t.place)
 	if errors.Is(err, sql.ErrNoRows) {
-		err = nil
+		return tail{}, nil
 	}
-	return n, place, err
+	return t, err
 }

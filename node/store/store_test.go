@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"database/sql"
 	_ "embed"
 	"encoding/binary"
@@ -305,7 +306,9 @@ func TestApplyIsAtomic(t *testing.T) {
 			wanted, records := someRecords()
 			mustApply(t, s, records...)
 			mustApply(t, s, message(lab, 1, 1))
-			err := s.Apply([]chat.Record{chat.DropRoom{Room: wire.RoomID{1}}, message(lab, 1, 3), chat.DropOutbox{Account: wire.AccountID{2}, Number: 9999},
+			ahead := message(lab, 1, 3)
+			ahead.Clock += wire.ClockAt(time.UnixMilli(time.Minute.Milliseconds()))
+			err := s.Apply([]chat.Record{chat.DropRoom{Room: wire.RoomID{1}}, ahead, chat.DropOutbox{Account: wire.AccountID{2}, Number: 9999},
 				tt.bad, message(lab, 1, 4)})
 			if err == nil || !strings.Contains(err.Error(), "record 4 of 5") {
 				t.Errorf("got error %v, want one that names record 4 of 5", err)
@@ -313,10 +316,8 @@ func TestApplyIsAtomic(t *testing.T) {
 			want(t, "state", mustLoad(t, s), wanted)
 			want(t, "messages", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1"})
 			// What was rolled back has left no trace in the order of what follows.
-			late := message(lab, 1, 2)
-			late.Clock = 0
-			mustApply(t, s, late, message(lab, 2, 1))
-			want(t, "messages", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1", "2 of 1", "1 of 2"})
+			mustApply(t, s, message(lab, 1, 4), message(lab, 2, 5))
+			want(t, "messages", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1", "4 of 1", "5 of 2"})
 		})
 	}
 	if err := newMemory(t).Apply(nil); err != nil {
@@ -344,6 +345,10 @@ func TestDuplicatesChangeNothing(t *testing.T) {
 	s := newMemory(t)
 	one, two := message(lab, 1, 1), message(lab, 1, 2)
 	mustApply(t, s, one, two)
+	again := two
+	again.Clock = 0
+	mustApply(t, s, again)
+	want(t, "tail", s.tails[sender{lab, two.Device, two.Mode}], tail{2, number(two.Clock)})
 	for _, m := range []chat.SaveMessage{one, two} {
 		again := m
 		again.Text, again.Read, again.Clock, again.From = "changed", true, m.Clock+wire.Clock(5)<<16, "mallory"
@@ -355,6 +360,7 @@ func TestDuplicatesChangeNothing(t *testing.T) {
 	unread, err := s.Unread()
 	want(t, "unread", []any{unread, err}, []any{map[chat.ChatID]int{lab: 2}, nil})
 	three := message(lab, 1, 3)
+	three.Clock = one.Clock // kept behind two by the place of that alone
 	mustApply(t, s, three)
 	want(t, "with the next", mustHistory(t, s, lab, chat.MessageID{}, 10), []chat.SaveMessage{one, two, three})
 }
@@ -425,30 +431,59 @@ func TestSendersStayInOrder(t *testing.T) {
 	}
 }
 
-// Of what came in order, the places are the running maximum of the clocks;
-// what comes late is put where it would have stood.
+// In whatever order messages come: where clocks rise with the numbers, as they
+// should, the clocks are the order.
 func TestLateMessagesFindTheirPlace(t *testing.T) {
-	clocks := []uint64{5, 3, 9, 4, 4, 20, 1} // of numbers 1 to 7: hours
-	places := []uint64{5, 5, 9, 9, 9, 20, 20}
 	for seed := range uint64(50) {
+		random := rand.New(rand.NewPCG(seed, 0))
+		var messages []chat.SaveMessage
+		for device := range byte(2) {
+			for n := range uint64(8) {
+				m := message(lab, device, n)
+				m.Clock = wire.ClockAt(t0) + wire.Clock(2*n+uint64(device))<<20
+				messages = append(messages, m)
+			}
+		}
+		wanted := slices.Clone(messages)
+		slices.SortFunc(wanted, func(a, b chat.SaveMessage) int { return cmp.Compare(a.Clock, b.Clock) })
+		random.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
 		s := newMemory(t)
-		for _, i := range rand.New(rand.NewPCG(seed, 0)).Perm(len(clocks)) {
-			m := message(lab, 1, uint64(i+1))
-			m.At = t0.Add(100 * time.Hour)
-			m.Clock = wire.ClockAt(t0.Add(time.Duration(clocks[i]) * time.Hour))
+		for _, m := range messages {
 			mustApply(t, s, m)
 		}
-		rows, err := collect(s.db, func(scan func(...any) error, n *number) error { return scan(n) }, "SELECT place FROM message ORDER BY number")
-		if err != nil {
-			t.Fatal(err)
-		}
-		var got []uint64
-		for _, p := range rows {
-			got = append(got, uint64(wire.Clock(p).Time().Sub(t0)/time.Hour))
-		}
-		want(t, fmt.Sprintf("seed %d", seed), got, places)
+		want(t, fmt.Sprintf("seed %d", seed), texts(mustHistory(t, s, lab, chat.MessageID{}, 100)), texts(wanted))
 		s.Close()
 	}
+}
+
+// What is remembered of senders is bounded, and forgetting it changes nothing.
+func TestTailsAreBounded(t *testing.T) {
+	s := newMemory(t)
+	var turn []chat.Record
+	for i := range maxTails + 10 {
+		m := message(lab, 0, 1)
+		m.Device = wire.DeviceID{byte(i), byte(i >> 8)}
+		m.ID = chat.MessageID{byte(i), byte(i >> 8)}
+		turn = append(turn, m)
+	}
+	next := message(lab, 0, 2)
+	next.Clock = 0
+	mustApply(t, s, append(turn, next)...)
+	if n := len(s.tails); n > maxTails {
+		t.Errorf("%d senders are remembered, want at most %d", n, maxTails)
+	}
+	got := mustHistory(t, s, lab, chat.MessageID{}, maxTails+11)
+	want(t, "the first", got[0].Device, wire.DeviceID{})
+	want(t, "the second", got[1].Text, "2 of 0")
+}
+
+// A place is given once: what is shown does not move when something comes late.
+func TestPlacesStay(t *testing.T) {
+	s := newMemory(t)
+	early, late := message(lab, 1, 5), message(lab, 1, 3)
+	late.Clock = early.Clock + 100<<16
+	mustApply(t, s, early, message(lab, 2, 6), late)
+	want(t, "history", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"3 of 1", "5 of 1", "6 of 2"})
 }
 
 // "A wrong or lying clock does not drag the others along."

@@ -136,7 +136,19 @@ func ListenPeers(t *quic.Transport, id Identity, v *realm.Verifier, now func() t
 // returns.
 func DialPeer(ctx context.Context, t *quic.Transport, addr netip.AddrPort, id Identity, v *realm.Verifier,
 	now func() time.Time, want wire.DeviceID) (*quic.Conn, *realm.Token, error) {
-	conn, err := t.Dial(ctx, net.UDPAddrFromAddrPort(addr), PeerTLS(id, v, now, &want), PeerConfig())
+	return dialPeer(ctx, t, addr, PeerTLS(id, v, now, &want), v, now)
+}
+
+// DialAny is DialPeer for an address that a person gave: whichever device of
+// the realm answers there.
+func DialAny(ctx context.Context, t *quic.Transport, addr netip.AddrPort, id Identity, v *realm.Verifier,
+	now func() time.Time) (*quic.Conn, *realm.Token, error) {
+	return dialPeer(ctx, t, addr, PeerTLS(id, v, now, nil), v, now)
+}
+
+func dialPeer(ctx context.Context, t *quic.Transport, addr netip.AddrPort, rules *tls.Config, v *realm.Verifier,
+	now func() time.Time) (*quic.Conn, *realm.Token, error) {
+	conn, err := t.Dial(ctx, net.UDPAddrFromAddrPort(addr), rules, PeerConfig())
 	if err != nil {
 		return nil, nil, err
 	}

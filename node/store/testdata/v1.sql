@@ -14,9 +14,10 @@ INSERT INTO node (one, boot, closed) VALUES (1, 0, 1);
 
 -- History. Messages outlive the room they were written in.
 --
--- place is where a message stands among those of its chat. It is the author's
--- clock, but never behind an earlier number of the same sender (device and
--- mode), and never further ahead than a clock may be of the time of arrival.
+-- place is where a message stands among those of its chat: the author's clock,
+-- but never before an earlier number of the same sender (device and mode) nor
+-- behind a later one, and never further ahead of the time it came than a clock
+-- may be.
 CREATE TABLE message (
     key      INTEGER PRIMARY KEY,
     id       BLOB    NOT NULL UNIQUE CHECK (length(id) = 8),

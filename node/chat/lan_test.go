@@ -1,0 +1,385 @@
+package chat_test
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"lanchat/node/chat"
+	"lanchat/node/store"
+	"lanchat/wire"
+	"lanchat/wire/realm"
+)
+
+// TestMain keeps the properties short unless -rapid.checks asks for more.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		if err := flag.Set("rapid.checks", "30"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+var (
+	testRealm = wire.RealmID(sha256.Sum256([]byte("realm")))
+	start     = time.UnixMilli(1_700_000_000_000)
+)
+
+// tb is what the helpers need of a test, a fuzz target or a property.
+type tb interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// A lan is cores wired to each other in memory, with a time of its own. It
+// does what the host does: store, send, show.
+type lan struct {
+	t     tb
+	now   time.Time
+	nodes []*node
+	// fate says when the copies of a packet arrive, from now on; nil: one, at
+	// once.
+	fate   func(from, to *node, packet []byte) []time.Duration
+	flying []flying
+	order  int
+	pushed func(from, to *node, p chat.Push) bool // false: it is lost
+}
+
+// A node is one person's core and what surrounds it.
+type node struct {
+	l     *lan
+	name  string
+	core  *chat.Core
+	token *realm.Token
+	key   ed25519.PrivateKey
+	boot  uint64
+	store *store.Store // nil: none
+
+	links    map[*node]bool
+	events   []chat.Event
+	saved    int      // records
+	packets  [][]byte // room packets that came
+	asked    map[uint64]question
+	question uint64
+}
+
+type question struct {
+	by *node
+	id uint64
+}
+
+// flying is a packet on its way.
+type flying struct {
+	at     time.Time
+	order  int
+	to     *node
+	packet []byte
+}
+
+// newLAN returns people who are linked with each other.
+func newLAN(t tb, names ...string) *lan {
+	t.Helper()
+	l := &lan{t: t, now: start}
+	for _, name := range names {
+		l.add(name)
+	}
+	for i, a := range l.nodes {
+		for _, b := range l.nodes[:i] {
+			l.link(a, b)
+		}
+	}
+	return l
+}
+
+// stored gives every node a store, for tests that restart one.
+func (l *lan) stored(t *testing.T) *lan {
+	for _, n := range l.nodes {
+		st, err := store.OpenMemory()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { st.Close() })
+		n.store = st
+		n.start()
+	}
+	for i, a := range l.nodes {
+		for _, b := range l.nodes[:i] {
+			l.link(a, b)
+		}
+	}
+	return l
+}
+
+func (l *lan) add(name string) *node {
+	l.t.Helper()
+	seed := sha256.Sum256([]byte("device " + name))
+	n := &node{l: l, name: name, key: ed25519.NewKeyFromSeed(seed[:])}
+	account := sha256.Sum256([]byte("account " + name))
+	key := wire.KeyOf(n.key.Public().(ed25519.PublicKey))
+	n.token = &realm.Token{Account: wire.AccountID(account[:16]), Device: key.Device(), Key: key, Name: name, NameSeq: 1, Leaf: []byte("token of " + name)}
+	l.nodes = append(l.nodes, n)
+	n.start()
+	return n
+}
+
+// start makes the core anew, from what is stored.
+func (n *node) start() {
+	n.l.t.Helper()
+	var state chat.State
+	if n.store != nil {
+		var err error
+		if state, err = n.store.Load(); err != nil {
+			n.l.t.Fatalf("%v", err)
+		}
+	}
+	n.boot++
+	var err error
+	n.core, err = chat.New(n.l.now, chat.Config{Realm: testRealm, Key: n.key, Token: n.token, Boot: n.boot, State: state,
+		Rand: rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, n.name, n.boot)))})
+	if err != nil {
+		n.l.t.Fatalf("%v", err)
+	}
+	n.links, n.asked = map[*node]bool{}, map[uint64]question{}
+	for _, other := range n.l.nodes {
+		if other.links[n] {
+			delete(other.links, n)
+			other.core.LinkDown(n.l.now, n.token.Device)
+			other.core.HandlePresence(n.l.now, n.token.Device, "left", "goodbye", nil)
+		}
+	}
+	n.l.settle()
+}
+
+func (l *lan) link(a, b *node) {
+	a.links[b], b.links[a] = true, true
+	a.core.LinkUp(l.now, b.token, nil)
+	b.core.LinkUp(l.now, a.token, nil)
+	l.settle()
+}
+
+func (l *lan) unlink(a, b *node) {
+	delete(a.links, b)
+	delete(b.links, a)
+	a.core.LinkDown(l.now, b.token.Device)
+	b.core.LinkDown(l.now, a.token.Device)
+	a.core.HandlePresence(l.now, b.token.Device, "lost", "silent", nil)
+	b.core.HandlePresence(l.now, a.token.Device, "lost", "silent", nil)
+	l.settle()
+}
+
+func (l *lan) node(name string) *node {
+	return l.nodes[slices.IndexFunc(l.nodes, func(n *node) bool { return n.name == name })]
+}
+
+func (l *lan) of(device wire.DeviceID) *node {
+	if i := slices.IndexFunc(l.nodes, func(n *node) bool { return n.token.Device == device }); i >= 0 {
+		return l.nodes[i]
+	}
+	return nil
+}
+
+// settle does all work there is, and delivers what arrives by now.
+func (l *lan) settle() {
+	l.t.Helper()
+	for turn := 0; ; turn++ {
+		if turn > 100_000 {
+			l.t.Fatalf("the cores never come to rest")
+		}
+		busy := false
+		for _, n := range l.nodes {
+			w := n.core.Take()
+			busy = busy || !w.Empty()
+			n.perform(w)
+		}
+		if f, ok := l.land(); ok {
+			busy = true
+			f.to.packets = append(f.to.packets, slices.Clone(f.packet))
+			f.to.core.HandlePacket(l.now, f.packet)
+		}
+		if !busy {
+			return
+		}
+	}
+}
+
+// land returns the next packet that has arrived.
+func (l *lan) land() (flying, bool) {
+	best := -1
+	for i, f := range l.flying {
+		if !f.at.After(l.now) && (best < 0 || f.at.Before(l.flying[best].at) || f.at.Equal(l.flying[best].at) && f.order < l.flying[best].order) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return flying{}, false
+	}
+	f := l.flying[best]
+	l.flying = slices.Delete(l.flying, best, best+1)
+	return f, true
+}
+
+// perform stores, sends and shows.
+func (n *node) perform(w chat.Work) {
+	l := n.l
+	l.t.Helper()
+	n.saved += len(w.Save)
+	if n.store != nil {
+		if err := n.store.Apply(w.Save); err != nil {
+			l.t.Fatalf("storing: %v", err)
+		}
+	}
+	for _, s := range w.Sends {
+		switch s := s.(type) {
+		case chat.Multicast:
+			for _, to := range l.nodes {
+				delays := []time.Duration{0}
+				if l.fate != nil && to != n {
+					delays = l.fate(n, to, s.Packet)
+				}
+				for _, d := range delays {
+					l.order++
+					l.flying = append(l.flying, flying{l.now.Add(d), l.order, to, slices.Clone(s.Packet)})
+				}
+			}
+		case chat.Push:
+			if to := l.of(s.To); to != nil && n.links[to] && (l.pushed == nil || l.pushed(n, to, s)) {
+				to.core.HandleFrame(l.now, n.token.Device, s.Type, slices.Clone(s.Body))
+			}
+		case chat.Datagram:
+			if to := l.of(s.To); to != nil && n.links[to] {
+				to.core.HandleDatagram(l.now, n.token.Device, slices.Clone(s.Body))
+			}
+		case chat.Ask:
+			to := l.of(s.To)
+			if to == nil || !n.links[to] {
+				n.core.HandleAnswer(l.now, s.Question, nil, fmt.Errorf("no link"))
+				continue
+			}
+			to.question++
+			to.asked[to.question] = question{n, s.Question}
+			to.core.HandleQuestion(l.now, n.token.Device, to.question, s.Type, slices.Clone(s.Body))
+		case chat.Answer:
+			if q, ok := n.asked[s.Question]; ok {
+				delete(n.asked, s.Question)
+				q.by.core.HandleAnswer(l.now, q.id, s.Frames, nil)
+			}
+		}
+	}
+	n.events = append(n.events, w.Events...)
+}
+
+// pass lets time pass: everything happens at its moment.
+func (l *lan) pass(d time.Duration) {
+	l.t.Helper()
+	end := l.now.Add(d)
+	for {
+		l.settle()
+		next := end
+		for _, n := range l.nodes {
+			if d := n.core.Deadline(); !d.IsZero() && d.Before(next) {
+				next = d
+			}
+		}
+		for _, f := range l.flying {
+			if f.at.Before(next) {
+				next = f.at
+			}
+		}
+		if !next.Before(end) {
+			l.now = end
+			l.settle()
+			return
+		}
+		if next.After(l.now) {
+			l.now = next
+		}
+		for _, n := range l.nodes {
+			if d := n.core.Deadline(); !d.IsZero() && !l.now.Before(d) {
+				n.core.Advance(l.now)
+				if again := n.core.Deadline(); again.Equal(d) {
+					l.t.Fatalf("%s: Advance leaves the deadline at %v", n.name, d)
+				}
+			}
+		}
+	}
+}
+
+// do has the person type lines.
+func (n *node) do(lines ...string) {
+	n.l.t.Helper()
+	for _, line := range lines {
+		n.core.Do(n.l.now, chat.Command{Line: line})
+		n.l.settle()
+	}
+}
+
+func (n *node) say(to, mode, text string) {
+	n.l.t.Helper()
+	n.core.Do(n.l.now, chat.Command{Say: true, Text: text, Chat: to, Mode: mode})
+	n.l.settle()
+}
+
+// shown returns the events of a type since the last clear.
+func shown[E chat.Event](n *node) (events []E) {
+	for _, e := range n.events {
+		if e, ok := e.(E); ok {
+			events = append(events, e)
+		}
+	}
+	return events
+}
+
+func (l *lan) clear() {
+	for _, n := range l.nodes {
+		n.events, n.packets = nil, nil
+	}
+}
+
+// texts returns what was shown of a person in a chat, in order.
+func (n *node) texts(inChat, from string) (texts []string) {
+	for _, m := range shown[chat.Message](n) {
+		if m.Chat == inChat && m.From == from {
+			texts = append(texts, m.Text)
+		}
+	}
+	return texts
+}
+
+// room has the first node make a room and the others join it.
+func (l *lan) room(name string) *lan {
+	l.t.Helper()
+	var who []string
+	for i, n := range l.nodes {
+		who = append(who, n.name)
+		if i == 0 {
+			n.do("/create " + name)
+		} else {
+			n.do("/join " + name)
+		}
+	}
+	for _, n := range l.nodes {
+		rooms := shown[chat.Room](n)
+		if len(rooms) == 0 || !slices.Equal(rooms[len(rooms)-1].Members, who) {
+			l.t.Fatalf("%s sees %+v, want a room with %v; all: %+v", n.name, rooms, who, n.events)
+		}
+	}
+	return l
+}
+
+func checkTexts(t tb, what string, got, want []string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}

@@ -1,0 +1,355 @@
+package delivery
+
+import (
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"lanchat/wire"
+)
+
+// TestMain keeps the properties short unless -rapid.checks asks for more.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		if err := flag.Set("rapid.checks", "200"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+var start = time.UnixMilli(1_700_000_000_000)
+
+// at returns a time some milliseconds after the start.
+func at(ms float64) time.Time { return start.Add(time.Duration(ms * float64(time.Millisecond))) }
+
+func check[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func checkList[T comparable](t *testing.T, what string, got, want []T) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}
+
+func ranges(n ...uint64) (r []wire.Range) {
+	for i := 0; i < len(n); i += 2 {
+		r = append(r, wire.Range{First: n[i], Last: n[i+1]})
+	}
+	return r
+}
+
+// What arrives, and what is handed over, in order.
+func TestInboxOrder(t *testing.T) {
+	type arrival struct {
+		n     uint64
+		ready []uint64
+		fresh bool
+	}
+	for _, tt := range []struct {
+		name     string
+		received uint64
+		arrivals []arrival
+		want     uint64 // Received
+		missing  uint64
+	}{
+		{"in order", 0, []arrival{{1, []uint64{1}, true}, {2, []uint64{2}, true}, {3, []uint64{3}, true}}, 3, 0},
+		{"overtaken", 0, []arrival{{2, nil, true}, {1, []uint64{1, 2}, true}}, 2, 0},
+		{"backwards", 0, []arrival{{3, nil, true}, {2, nil, true}, {1, []uint64{1, 2, 3}, true}}, 3, 0},
+		{"twice", 0, []arrival{{1, []uint64{1}, true}, {1, nil, false}}, 1, 0},
+		{"held twice", 0, []arrival{{2, nil, true}, {2, nil, false}}, 0, 1},
+		{"two gaps", 0, []arrival{{2, nil, true}, {4, nil, true}, {1, []uint64{1, 2}, true}}, 2, 1},
+		{"restored", 5, []arrival{{5, nil, false}, {6, []uint64{6}, true}}, 6, 0},
+		{"restored with a gap", 5, []arrival{{7, nil, true}}, 5, 1},
+		{"number zero", 0, []arrival{{0, nil, false}}, 0, 0},
+		{"no number", 0, []arrival{{math.MaxUint64, nil, false}, {1, []uint64{1}, true}}, 1, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in := NewInbox[uint64](tt.received)
+			for _, a := range tt.arrivals {
+				ready, fresh, late := in.Handle(at(0), a.n, a.n)
+				checkList(t, fmt.Sprint("ready after ", a.n), ready, a.ready)
+				check(t, fmt.Sprint("fresh ", a.n), fresh, a.fresh)
+				check(t, fmt.Sprint("late ", a.n), late, false)
+			}
+			check(t, "received", in.Received(), tt.want)
+			check(t, "missing", in.Missing(), tt.missing)
+			check(t, "a deadline", !in.Deadline().IsZero(), tt.missing > 0)
+		})
+	}
+}
+
+// A gap is asked for after reorderWait, then again and again at growing
+// pauses, until it is closed.
+func TestInboxAsks(t *testing.T) {
+	in := NewInbox[uint64](0)
+	in.Handle(at(0), 1, 1)
+	check(t, "deadline without a gap", in.Deadline(), time.Time{})
+	in.Handle(at(0), 3, 3)
+	in.Handle(at(0), 6, 6)
+	ask, _ := in.Advance(at(1))
+	checkList(t, "asked at once", ask, nil)
+	now := in.Deadline()
+	check(t, "first request", now, at(1.5))
+	var pauses []time.Duration
+	for range 15 {
+		ask, ready := in.Advance(now)
+		in.Told(now)
+		if now.Equal(start.Add(gapTold)) && len(ask) == 0 {
+			now = in.Deadline()
+			continue
+		}
+		checkList(t, "asked", ask, ranges(2, 2, 4, 5))
+		checkList(t, "ready", ready, nil)
+		next := in.Deadline()
+		if len(pauses) > 0 && next.Sub(now) < pauses[len(pauses)-1] && now.Before(start.Add(gapTold)) && next.Before(start.Add(gapTold)) {
+			t.Errorf("a pause of %v after %v", next.Sub(now), pauses[len(pauses)-1])
+		}
+		if p := next.Sub(now); p <= 0 || p > repairMax {
+			t.Fatalf("a pause of %v", p)
+		} else {
+			pauses = append(pauses, p)
+		}
+		now = next
+	}
+	check(t, "first pause", pauses[0], repairMin)
+	check(t, "last pause", pauses[len(pauses)-1], repairMax)
+	ready, _, _ := in.Handle(now, 2, 2)
+	checkList(t, "ready", ready, []uint64{2, 3})
+	in.Handle(now, 4, 4)
+	ready, _, _ = in.Handle(now, 5, 5)
+	checkList(t, "ready", ready, []uint64{5, 6})
+	check(t, "deadline after the gap", in.Deadline(), time.Time{})
+	ask, _ = in.Advance(now.Add(time.Hour))
+	checkList(t, "asked after the gap", ask, nil)
+}
+
+// What the sender says exists is asked for like what a later message shows.
+func TestInboxExists(t *testing.T) {
+	in := NewInbox[uint64](0)
+	in.Exists(at(0), 0)
+	check(t, "deadline", in.Deadline(), time.Time{})
+	in.Exists(at(0), 2)
+	in.Exists(at(0), 1) // an older word
+	check(t, "missing", in.Missing(), 2)
+	ask, _ := in.Advance(at(1.5))
+	checkList(t, "asked", ask, ranges(1, 2))
+	in.Handle(at(2), 1, 1)
+	in.Handle(at(2), 2, 2)
+	check(t, "deadline", in.Deadline(), time.Time{})
+}
+
+// However far a sender claims to have counted, it costs nothing.
+func TestInboxAbsurdClaim(t *testing.T) {
+	in := NewInbox[uint64](0)
+	in.Exists(at(0), math.MaxUint64)
+	in.Handle(at(0), 1, 1)
+	in.Handle(at(0), 3, 3)
+	ask, _ := in.Advance(at(1.5))
+	checkList(t, "asked", ask, ranges(2, 2, 4, maxNumber))
+	_, ready := in.Advance(at(60_000))
+	checkList(t, "ready", ready, []uint64{3})
+	in.Skip(at(60_000), math.MaxUint64)
+	check(t, "received", in.Received(), 1)
+	ask, _ = in.Advance(at(120_000))
+	if len(ask) > maxRanges {
+		t.Errorf("%d ranges", len(ask))
+	}
+}
+
+// One request is bounded however many gaps there are, and so is what is held.
+func TestInboxBounds(t *testing.T) {
+	in := NewInbox[uint64](0)
+	for n := uint64(2); n <= 4*maxHeld; n += 2 {
+		in.Handle(at(0), n, n)
+	}
+	check(t, "held", len(in.held), maxHeld)
+	ask, _ := in.Advance(at(1.5))
+	check(t, "ranges", len(ask), maxRanges)
+	check(t, "the first", ask[0], wire.Range{First: 1, Last: 1})
+	if _, fresh, _ := in.Handle(at(2), 4*maxHeld, 0); fresh {
+		t.Error("more is held than may be")
+	}
+	if ready, fresh, _ := in.Handle(at(2), 1, 1); !fresh || !slices.Equal(ready, []uint64{1, 2}) {
+		t.Errorf("what closes the gap is refused: %v, %v", ready, fresh)
+	}
+}
+
+// What waits behind a gap is shown after holdMax all the same; what was
+// missing is handed over late when it comes.
+func TestInboxGivesUp(t *testing.T) {
+	in := NewInbox[uint64](0)
+	for _, n := range []uint64{1, 3, 4, 6} {
+		in.Handle(at(0), n, n)
+	}
+	_, ready := in.Advance(at(9_999))
+	checkList(t, "ready before", ready, nil)
+	_, ready = in.Advance(at(10_000))
+	checkList(t, "ready", ready, []uint64{3, 4, 6})
+	check(t, "missing", in.Missing(), 2)
+	check(t, "received", in.Received(), 1)
+	ready, fresh, late := in.Handle(at(10_001), 7, 7)
+	checkList(t, "the next", ready, []uint64{7})
+	check(t, "late", late, false)
+	check(t, "fresh", fresh, true)
+	ready, fresh, late = in.Handle(at(11_000), 5, 5)
+	checkList(t, "what was missing", ready, []uint64{5})
+	check(t, "fresh", fresh, true)
+	check(t, "late", late, true)
+	check(t, "received", in.Received(), 1)
+	if _, fresh, _ := in.Handle(at(11_000), 5, 5); fresh {
+		t.Error("handed over twice")
+	}
+	in.Handle(at(12_000), 2, 2)
+	check(t, "received", in.Received(), 7)
+	check(t, "missing", in.Missing(), 0)
+}
+
+// Gaps that follow each other closely are as old as each of them, not as the
+// first.
+func TestInboxOverlappingGaps(t *testing.T) {
+	in := NewInbox[uint64](0)
+	in.Handle(at(0), 2, 2) // 1 is missing
+	for n := uint64(3); n < 300; n += 2 {
+		// The next gap opens before the last one is closed.
+		now := at(float64(n) * 50)
+		in.Handle(now, n+1, n+1)
+		if _, ready := in.Advance(now); len(ready) > 0 {
+			t.Fatalf("given up at %v, when %d is a moment old", now.Sub(start), n-2)
+		}
+		if ready, _, late := in.Handle(now, n-2, n-2); late || len(ready) != 2 {
+			t.Fatalf("%d: ready %v, late %v", n-2, ready, late)
+		}
+	}
+}
+
+// A gap is told when it lasts, and its end; one that heals at once is not.
+func TestInboxTold(t *testing.T) {
+	in := NewInbox[uint64](0)
+	told := func(ms float64, want uint64, changed bool) {
+		t.Helper()
+		n, c := in.Told(at(ms))
+		if n != want || c != changed {
+			t.Errorf("at %v ms told %d, %v, want %d, %v", ms, n, c, want, changed)
+		}
+	}
+	in.Handle(at(0), 2, 2)
+	told(0, 0, false)
+	in.Handle(at(1), 1, 1)
+	told(1, 0, false) // healed before anybody heard of it
+	in.Handle(at(1000), 5, 5)
+	told(1299, 0, false)
+	told(1300, 2, true)
+	told(1301, 0, false) // once
+	in.Handle(at(1400), 3, 3)
+	told(1400, 0, false) // it is healing
+	in.Handle(at(1500), 4, 4)
+	told(1500, 0, true)
+	told(1501, 0, false)
+}
+
+// "Those up to Number were sent before" this receiver was let in.
+func TestInboxSkip(t *testing.T) {
+	in := NewInbox[uint64](0)
+	for _, n := range []uint64{4, 5, 7} {
+		in.Handle(at(0), n, n)
+	}
+	ready := in.Skip(at(1), 3)
+	checkList(t, "ready", ready, []uint64{4, 5})
+	check(t, "received", in.Received(), 5)
+	check(t, "missing", in.Missing(), 1)
+	checkList(t, "skipped again", in.Skip(at(1), 2), nil)
+	check(t, "received", in.Received(), 5)
+	checkList(t, "with what is held", in.Skip(at(2), 7), nil)
+	check(t, "received", in.Received(), 7)
+	check(t, "deadline", in.Deadline(), time.Time{})
+	in.Skip(at(3), 100) // more than is known
+	check(t, "received", in.Received(), 100)
+
+	in = NewInbox[uint64](0)
+	in.Handle(at(0), 3, 3)
+	in.Advance(at(10_000)) // gives up 1 and 2
+	in.Skip(at(10_001), 1)
+	check(t, "missing", in.Missing(), 1)
+	in.Skip(at(10_001), 2)
+	check(t, "missing", in.Missing(), 0)
+	check(t, "received", in.Received(), 3)
+}
+
+// In whatever order and however often messages come, each is handed over
+// once, in order; and when all have come nothing is left to do.
+func TestInboxProperty(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		first := rapid.Uint64Range(0, 1<<40).Draw(t, "received")
+		count := rapid.IntRange(1, 40).Draw(t, "count")
+		in := NewInbox[uint64](first)
+		var numbers []uint64
+		for i := range count {
+			for range rapid.IntRange(1, 3).Draw(t, "copies") {
+				numbers = append(numbers, first+1+uint64(i))
+			}
+		}
+		now := start
+		var got []uint64
+		for _, n := range rapid.Permutation(numbers).Draw(t, "order") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "ms")) * time.Millisecond)
+			if rapid.Bool().Draw(t, "beacon") {
+				in.Exists(now, first+uint64(rapid.IntRange(0, count).Draw(t, "exists")))
+			}
+			if d := in.Deadline(); !d.IsZero() && !now.Before(d) {
+				ask, ready := in.Advance(now)
+				got = append(got, ready...)
+				for i, r := range ask {
+					if r.First > r.Last || r.First <= first || r.Last > first+uint64(count) || i > 0 && r.First <= ask[i-1].Last+1 {
+						t.Fatalf("asks for %v", ask)
+					}
+					for n := r.First; n <= r.Last; n++ {
+						if slices.Contains(got, n) {
+							t.Fatalf("asks for %d, which was handed over", n)
+						}
+					}
+				}
+			}
+			before := len(got)
+			ready, fresh, late := in.Handle(now, n, n)
+			got = append(got, ready...)
+			if len(ready) > 0 && !fresh {
+				t.Fatalf("%d is no news and %v is ready", n, ready)
+			}
+			if !late && before > 0 && len(ready) > 0 && ready[0] != slices.Max(got[:before])+1 && in.Missing() == 0 {
+				t.Fatalf("%v handed over after %v", ready, got[:before])
+			}
+		}
+		// Nothing stayed away for holdMax in a row here unless it did.
+		seen := map[uint64]bool{}
+		for _, n := range got {
+			if seen[n] {
+				t.Fatalf("%d was handed over twice: %v", n, got)
+			}
+			seen[n] = true
+		}
+		if len(got) != count {
+			t.Fatalf("%d of %d handed over: %v", len(got), count, got)
+		}
+		if now.Sub(start) < holdMax && !slices.IsSorted(got) {
+			t.Fatalf("out of order: %v", got)
+		}
+		if in.Missing() != 0 || in.Received() != first+uint64(count) || !in.Deadline().IsZero() {
+			t.Fatalf("missing %d, received %d, deadline %v", in.Missing(), in.Received(), in.Deadline())
+		}
+	})
+}

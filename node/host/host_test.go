@@ -1,0 +1,530 @@
+package host_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lanchat/node/chat"
+	"lanchat/node/login"
+	"lanchat/wire/realm"
+)
+
+func receipt(inChat, by string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		r, ok := e.(chat.Receipt)
+		return ok && r.Chat == inChat && r.By == by
+	}
+}
+
+func isError(e chat.Event) bool { return e.Name() == "error" }
+
+// once checks that a node was shown a text exactly once.
+func (n *node) once(inChat, text string) {
+	n.l.t.Helper()
+	if k := n.count(message(inChat, text)); k != 1 {
+		n.l.t.Errorf("%s was shown %q in %s %d times", n.name, text, inChat, k)
+	}
+}
+
+// Rooms and direct messages in both modes, with receipts.
+func TestConversation(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		l.inRoom("#lab", nodes)
+		ann, bob, cat := nodes[0], nodes[1], nodes[2]
+		for _, mode := range []string{"reliable", "fast"} {
+			text := "hello, " + mode
+			ann.say("#lab", mode, text)
+			bob.say("@ann", mode, text)
+			for _, n := range []*node{bob, cat} {
+				n.wait(text, time.Second, message("#lab", text))
+			}
+			ann.wait(text, time.Second, message("@bob", text))
+		}
+		ann.wait("receipts of both", time.Second, func(e chat.Event) bool {
+			r, ok := e.(chat.Receipt)
+			return ok && r.Chat == "#lab" && r.Got == 2 && r.Of == 2
+		})
+		bob.wait("a receipt", time.Second, receipt("@ann", "ann"))
+		time.Sleep(time.Minute)
+		for _, text := range []string{"hello, reliable", "hello, fast"} {
+			bob.once("#lab", text)
+			cat.once("#lab", text)
+			ann.once("@bob", text)
+			if k := ann.count(message("#lab", text)) + bob.count(message("@ann", text)) + cat.count(message("@bob", text)); k != 0 {
+				t.Errorf("%q was shown %d times to people it was not for", text, k)
+			}
+		}
+		if k := ann.count(func(e chat.Event) bool { return e.Name() == "receipt" }); k != 2 {
+			t.Errorf("%d receipts for one reliable message with two readers", k)
+		}
+		for _, n := range nodes {
+			if k := n.count(isError); k != 0 {
+				t.Errorf("%s saw errors:\n%s", n.name, n.log())
+			}
+		}
+	})
+}
+
+// "authd may be switched off afterwards; the chat goes on."
+func TestAuthdAway(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		l.inRoom("#lab", nodes)
+		ann, bob := nodes[0], nodes[1]
+		for _, n := range nodes {
+			n.wait("authd", 5*time.Second, authdIs("up"))
+			n.mark()
+		}
+		l.stopAuthd()
+		for _, n := range nodes {
+			n.wait("no authd", time.Second, authdIs("down"))
+		}
+		time.Sleep(time.Minute)
+		ann.say("#lab", "reliable", "still here")
+		bob.wait("still here", time.Second, message("#lab", "still here"))
+		bob.say("@ann", "reliable", "me too")
+		ann.wait("me too", time.Second, message("@bob", "me too"))
+		// Who has a token needs no authd to come in.
+		cat := l.node("cat").start()
+		ann.wait("cat", 5*time.Second, peer("cat", "online"))
+		cat.wait("bob", 5*time.Second, peer("bob", "online"))
+		cat.type_("/join #lab")
+		cat.wait("the room", 5*time.Second, members("#lab", "ann", "bob", "cat"))
+		for _, n := range nodes {
+			if k := n.count(authdIs("down")); k != 1 {
+				t.Errorf("%s was told %d times that authd is away", n.name, k)
+			}
+			n.mark()
+		}
+		l.startAuthd()
+		for _, n := range append(nodes, cat) {
+			n.wait("authd again", 5*time.Second, authdIs("up"))
+		}
+		if cat.asked != 0 {
+			t.Error("cat was asked for a password")
+		}
+	})
+}
+
+// A token that lives two minutes is renewed by itself, and new links are made
+// with the new one.
+func TestRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, t.TempDir())
+		l.life = 2 * time.Minute
+		defer l.close()
+		l.startAuthd()
+		nodes := l.together("ann", "bob")
+		ann, bob := nodes[0], nodes[1]
+		begin := time.Now()
+		time.Sleep(3*time.Minute + realm.Tolerance) // the first token is good for nothing by now
+		for _, n := range nodes {
+			if k := n.count(isError) + n.count(peer("ann", "lost")) + n.count(peer("bob", "lost")); k != 0 {
+				t.Errorf("%s saw trouble:\n%s", n.name, n.log())
+			}
+		}
+		bob.stop()
+		ann.mark()
+		bob.mark()
+		bob.start()
+		ann.wait("bob again", 5*time.Second, peer("bob", "online"))
+		bob.wait("ann again", 5*time.Second, peer("ann", "online"))
+		ann.say("@bob", "reliable", "hi")
+		bob.wait("hi", time.Second, message("@ann", "hi"))
+		if bob.asked != 1 {
+			t.Errorf("bob was asked for his password %d times", bob.asked)
+		}
+		bob.stop()
+		p, err := login.Open(filepath.Join(l.dir, "bob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.Token().NotAfter; got.Before(begin.Add(realm.Tolerance)) {
+			t.Errorf("bob's token ends at %v, the test began at %v", got, begin)
+		}
+	})
+}
+
+// "Receiver is away: kept in the sender's outbox across restarts."
+func TestOutbox(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		l.inRoom("#lab", nodes)
+		ann, bob := nodes[0], nodes[1]
+		bob.stop()
+		ann.wait("bob's goodbye", time.Second, peer("bob", "left"))
+		texts := []string{"one", "two", "three"}
+		for _, text := range texts {
+			ann.say("@bob", "reliable", text)
+		}
+		ann.wait("the notice", time.Second, code("waiting"))
+		ann.stop()
+		time.Sleep(time.Hour)
+		ann.mark()
+		ann.start()
+		ann.wait("the room", time.Second, func(e chat.Event) bool {
+			r, ok := e.(chat.Room)
+			return ok && r.Chat == "#lab" && r.Cause == "restored" && slices.Equal(r.Members, []string{"ann", "bob"})
+		})
+		bob.mark()
+		bob.start()
+		bob.wait("the last of them", 5*time.Second, message("@ann", "three"))
+		if got := bob.texts("@ann", "ann"); !slices.Equal(got, texts) {
+			t.Errorf("bob got %q", got)
+		}
+		ann.wait("the receipt", time.Second, func(e chat.Event) bool { return e.Name() == "receipt" })
+		time.Sleep(10 * time.Second)
+		if k := ann.count(receipt("@bob", "bob")); k != 3 {
+			t.Errorf("%d receipts of three messages", k)
+		}
+		for range 2 {
+			bob.stop()
+			bob.start()
+			bob.wait("ann", 5*time.Second, peer("ann", "online"))
+			time.Sleep(10 * time.Second)
+		}
+		if got := bob.texts("@ann", "ann"); !slices.Equal(got, texts) {
+			t.Errorf("after more starts bob got %q", got)
+		}
+		if ann.asked+bob.asked != 0 {
+			t.Error("a password was asked for")
+		}
+	})
+}
+
+// "A goodbye at once", under 50 ms; "a kill -9 is seen within 7 s".
+func TestGoing(t *testing.T) {
+	run(t, func(l *lab) {
+		l.net.SetDelay(time.Millisecond)
+		nodes := l.together("ann", "bob", "cat", "dan")
+		ann, bob, cat, dan := nodes[0], nodes[1], nodes[2], nodes[3]
+		time.Sleep(10 * time.Second)
+		begin := time.Now()
+		dan.stop()
+		for _, n := range nodes[:3] {
+			if took := n.wait("dan's goodbye", time.Second, peer("dan", "left")).Sub(begin); took > 50*time.Millisecond {
+				t.Errorf("%s learned of dan's goodbye after %v", n.name, took)
+			}
+		}
+		for _, n := range append(l.nodes, nil) {
+			if n != nil && n != cat {
+				l.net.Cut(n.host, cat.host)
+			}
+		}
+		l.net.Cut(l.authd.host, cat.host)
+		begin = time.Now()
+		for _, n := range []*node{ann, bob} {
+			if took := n.wait("cat's loss", 10*time.Second, peer("cat", "lost")).Sub(begin); took > 7*time.Second {
+				t.Errorf("%s learned of cat's loss after %v", n.name, took)
+			}
+			cat.wait(n.name+" gone", 10*time.Second, peer(n.name, "lost"))
+		}
+		time.Sleep(2 * time.Minute)
+		for _, n := range []*node{ann, bob, cat} {
+			n.mark()
+		}
+		ann.say("@cat", "reliable", "are you there?")
+		for _, n := range l.nodes {
+			l.net.Mend(n.host, cat.host)
+		}
+		l.net.Mend(l.authd.host, cat.host)
+		for _, n := range []*node{ann, bob} {
+			n.wait("cat again", 10*time.Second, peer("cat", "online"))
+			cat.wait(n.name+" again", 10*time.Second, peer(n.name, "online"))
+		}
+		cat.wait("the message", 10*time.Second, message("@ann", "are you there?"))
+		cat.once("@ann", "are you there?")
+	})
+}
+
+// "Nothing lost, in order, confirmed", whatever multicast loses.
+func TestLoss(t *testing.T) {
+	const each = 300
+	for _, percent := range []float64{5, 20} {
+		t.Run(fmt.Sprintf("%v %%", percent), func(t *testing.T) {
+			run(t, func(l *lab) {
+				nodes := l.together("ann", "bob", "cat")
+				l.inRoom("#lab", nodes)
+				for _, n := range nodes {
+					n.setLoss(percent)
+				}
+				var want [2][]string
+				for i := range each {
+					for s, n := range nodes[:2] {
+						text := fmt.Sprintf("%s %d", n.name, i)
+						want[s] = append(want[s], text)
+						n.say("#lab", "reliable", text)
+					}
+					time.Sleep(5 * time.Millisecond)
+				}
+				time.Sleep(time.Minute)
+				for s, sender := range nodes[:2] {
+					for _, n := range nodes {
+						if n == sender {
+							continue
+						}
+						if got := n.texts("#lab", sender.name); !slices.Equal(got, want[s]) {
+							t.Errorf("%s got %d of %d messages of %s, or in another order: %q", n.name, len(got), each, sender.name, got)
+						}
+					}
+					if k := sender.count(func(e chat.Event) bool { r, ok := e.(chat.Receipt); return ok && r.Got == 2 && r.Of == 2 }); k != each {
+						t.Errorf("%d of %d messages of %s are known to have come to all", k, each, sender.name)
+					}
+				}
+				for _, n := range nodes {
+					open := map[string]bool{}
+					for _, s := range n.since() {
+						if g, ok := s.e.(chat.Gap); ok {
+							open[g.From] = !g.Healed
+						}
+					}
+					for from, still := range open {
+						if still {
+							t.Errorf("%s has an open gap from %s", n.name, from)
+						}
+					}
+				}
+			})
+		})
+	}
+}
+
+// The first message after a room has its members is as reliable as any other.
+func TestFirstMessageLost(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		l.inRoom("#lab", nodes)
+		bob, cat := nodes[1], nodes[2]
+		cat.setLoss(100)
+		bob.say("#lab", "reliable", "one")
+		time.Sleep(20 * time.Millisecond)
+		cat.setLoss(0)
+		bob.say("#lab", "reliable", "two")
+		cat.wait("two", 15*time.Second, message("#lab", "two"))
+		if got := cat.texts("#lab", "bob"); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("cat got %q", got)
+		}
+	})
+}
+
+// A member leaves: recorded, others rekey, the leaver reads nothing later, and
+// may come back.
+func TestPart(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		l.inRoom("#lab", nodes)
+		ann, bob, cat := nodes[0], nodes[1], nodes[2]
+		cat.say("#lab", "reliable", "before")
+		ann.wait("before", time.Second, message("#lab", "before"))
+		cat.mark()
+		cat.type_("/part #lab")
+		cat.wait("having left", time.Second, func(e chat.Event) bool { r, ok := e.(chat.Room); return ok && r.Cause == "left" })
+		for _, n := range nodes[:2] {
+			n.wait("cat's leaving", time.Second, func(e chat.Event) bool {
+				r, ok := e.(chat.Room)
+				return ok && r.Cause == "left" && r.Whom == "cat" && slices.Equal(r.Members, []string{"ann", "bob"})
+			})
+		}
+		ann.say("#lab", "reliable", "without cat")
+		bob.wait("without cat", time.Second, message("#lab", "without cat"))
+		ann.say("#lab", "fast", "without cat, fast")
+		bob.wait("without cat", time.Second, message("#lab", "without cat, fast"))
+		time.Sleep(time.Minute)
+		if k := cat.count(func(e chat.Event) bool { return e.Name() == "message" }); k != 0 {
+			t.Errorf("cat reads what was said after leaving:\n%s", cat.log())
+		}
+		cat.say("#lab", "", "let me talk")
+		cat.wait("a refusal", time.Second, isError)
+
+		for _, n := range nodes {
+			n.mark()
+		}
+		cat.type_("/join #lab")
+		for _, n := range nodes {
+			n.wait("cat's return", 5*time.Second, members("#lab", "ann", "bob", "cat"))
+		}
+		for _, mode := range []string{"reliable", "fast"} {
+			cat.say("#lab", mode, "again, "+mode)
+			ann.say("#lab", mode, "welcome, "+mode)
+			for _, n := range nodes[:2] {
+				n.wait("cat's word", time.Second, message("#lab", "again, "+mode))
+			}
+			cat.wait("ann's word", time.Second, message("#lab", "welcome, "+mode))
+		}
+		if k := cat.count(message("#lab", "without cat")); k != 0 {
+			t.Error("cat reads what was said while she was not in the room")
+		}
+	})
+}
+
+// The admin leaves: the oldest member succeeds and the room goes on.
+func TestAdminParts(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		l.inRoom("#lab", nodes)
+		ann, bob, cat := nodes[0], nodes[1], nodes[2]
+		ann.mark()
+		ann.type_("/part #lab")
+		ann.wait("having left", time.Second, func(e chat.Event) bool { r, ok := e.(chat.Room); return ok && r.Cause == "left" })
+		for _, n := range nodes[1:] {
+			n.wait("ann's leaving", time.Second, func(e chat.Event) bool {
+				r, ok := e.(chat.Room)
+				return ok && r.Cause == "left" && r.Whom == "ann" && slices.Equal(r.Members, []string{"bob", "cat"})
+			})
+			n.wait("bob's succession", time.Second, func(e chat.Event) bool {
+				r, ok := e.(chat.Room)
+				return ok && r.Cause == "succeeded" && r.Whom == "bob" && slices.Equal(r.Admins, []string{"bob"})
+			})
+		}
+		bob.say("#lab", "reliable", "mine now")
+		cat.wait("mine now", 2*time.Second, message("#lab", "mine now"))
+		cat.say("#lab", "reliable", "fine")
+		bob.wait("fine", 2*time.Second, message("#lab", "fine"))
+		time.Sleep(10 * time.Second)
+		if k := ann.count(func(e chat.Event) bool { return e.Name() == "message" }); k != 0 {
+			t.Errorf("ann reads what was said after leaving:\n%s", ann.log())
+		}
+		// bob lets people in.
+		ann.type_("/join #lab")
+		ann.wait("the room", 5*time.Second, members("#lab", "bob", "cat", "ann"))
+		ann.say("#lab", "reliable", "back")
+		cat.wait("back", 2*time.Second, message("#lab", "back"))
+	})
+}
+
+// The admin's leaving is not heard by multicast: the others learn of it all
+// the same.
+func TestAdminPartsUnheard(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		l.inRoom("#lab", nodes)
+		ann, bob, cat := nodes[0], nodes[1], nodes[2]
+		time.Sleep(10 * time.Second)
+		bob.setLoss(100)
+		cat.setLoss(100)
+		ann.mark()
+		ann.type_("/part #lab")
+		ann.wait("having left", time.Second, func(e chat.Event) bool { r, ok := e.(chat.Room); return ok && r.Cause == "left" })
+		time.Sleep(100 * time.Millisecond)
+		bob.setLoss(0)
+		cat.setLoss(0)
+		for _, n := range []*node{bob, cat} {
+			n.wait("ann's leaving", 30*time.Second, members("#lab", "bob", "cat"))
+		}
+	})
+}
+
+// Two nodes that dial each other at the same moment keep one link.
+func TestSimultaneousDials(t *testing.T) {
+	run(t, func(l *lab) {
+		l.net.SetDelay(300 * time.Millisecond) // longer than one side lets the other go first
+		nodes := l.together("ann", "bob", "cat")
+		time.Sleep(30 * time.Second)
+		twice := false
+		for _, n := range nodes {
+			n.mu.Lock()
+			for d, k := range n.links {
+				if k != 1 {
+					t.Errorf("%s has %d links with %v", n.name, k, d)
+				}
+			}
+			if len(n.links) != 2 {
+				t.Errorf("%s has links with %d devices", n.name, len(n.links))
+			}
+			twice = twice || n.linked > 2
+			n.linked = 0
+			n.mu.Unlock()
+		}
+		if !twice {
+			t.Error("no two nodes dialled each other: the test tests nothing")
+		}
+		time.Sleep(2 * time.Minute)
+		for _, n := range nodes {
+			n.mu.Lock()
+			if n.linked != 0 {
+				t.Errorf("%s made %d more links", n.name, n.linked)
+			}
+			n.mu.Unlock()
+			for _, p := range nodes {
+				if n != p {
+					n.say("@"+p.name, "reliable", "hi")
+				}
+			}
+		}
+		time.Sleep(10 * time.Second)
+		for _, n := range nodes {
+			for _, p := range nodes {
+				if n != p {
+					n.once("@"+p.name, "hi")
+				}
+			}
+		}
+	})
+}
+
+// While the disk takes nothing, nothing is sent or shown that is not stored;
+// one error says so, and everything goes on afterwards.
+func TestDiskFull(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		l.inRoom("#lab", nodes)
+		ann, bob := nodes[0], nodes[1]
+		time.Sleep(10 * time.Second)
+		ann.mark()
+		bob.mark()
+		bob.disk.fill(true)
+		ann.say("@bob", "reliable", "direct")
+		ann.say("#lab", "reliable", "in the room")
+		bob.wait("the error", time.Second, code("store_full"))
+		bob.say("#lab", "reliable", "from bob")
+		time.Sleep(20 * time.Second)
+		if got := bob.since(); len(got) != 1 {
+			t.Errorf("bob was shown more than the error:\n%s", bob.log())
+		}
+		if k := ann.count(func(e chat.Event) bool { return e.Name() == "receipt" || e.Name() == "message" }); k != 0 {
+			t.Errorf("ann heard of bob, who can't store:\n%s", ann.log())
+		}
+		bob.disk.fill(false)
+		bob.wait("the notice", time.Second, code("store_ok"))
+		bob.wait("the direct message", 5*time.Second, message("@ann", "direct"))
+		bob.wait("the room's message", 15*time.Second, message("#lab", "in the room"))
+		ann.wait("bob's message", 15*time.Second, message("#lab", "from bob"))
+		ann.wait("a receipt", 15*time.Second, receipt("@bob", "bob"))
+		ann.wait("a receipt", 15*time.Second, receipt("#lab", "bob"))
+		bob.once("@ann", "direct")
+		bob.once("#lab", "in the room")
+		ann.once("#lab", "from bob")
+	})
+}
+
+// What was said in a room while a member was away comes when it is back.
+func TestRoomWhileAway(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		l.inRoom("#lab", nodes)
+		ann, bob := nodes[0], nodes[1]
+		ann.say("#lab", "reliable", "zero")
+		bob.wait("zero", time.Second, message("#lab", "zero"))
+		time.Sleep(time.Second)
+		bob.stop()
+		var want []string
+		for i := range 20 {
+			text := fmt.Sprint("while away ", i)
+			want = append(want, text)
+			ann.say("#lab", "reliable", text)
+			time.Sleep(time.Second)
+		}
+		bob.mark()
+		bob.start()
+		bob.wait("the last", 20*time.Second, message("#lab", want[len(want)-1]))
+		if got := bob.texts("#lab", "ann"); !slices.Equal(got, want) {
+			t.Errorf("bob got %q", got)
+		}
+		ann.wait("bob's receipt", 5*time.Second, receipt("#lab", "bob"))
+	})
+}

@@ -1,0 +1,588 @@
+package host_test
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"lanchat/authd/account"
+	"lanchat/authd/server"
+	authdstore "lanchat/authd/store"
+	"lanchat/discovery"
+	"lanchat/discovery/memnet"
+	"lanchat/discovery/presence"
+	"lanchat/node/chat"
+	"lanchat/node/host"
+	"lanchat/node/login"
+	"lanchat/node/store"
+	"lanchat/wire"
+	"lanchat/wire/realm"
+)
+
+// A lab is the real authd and real nodes on a network in memory, in a bubble
+// of virtual time. Only what is below the sockets is not real.
+type lab struct {
+	t     *testing.T
+	dir   string
+	net   *memnet.Network
+	life  time.Duration // of tokens; 0: authd's default
+	authd *authd
+	nodes []*node
+}
+
+const (
+	authdPort = 4747
+	password  = "vexed-otter-plinth"
+)
+
+// names is who there is in a lab, at most; the fixture has registered them.
+var names = []string{"ann", "bob", "cat", "dan"}
+
+// run gives f a lab in a bubble, in which the people named have tokens already.
+// At the end everything is stopped; the bubble fails the test when a goroutine
+// stays behind.
+func run(t *testing.T, f func(l *lab)) {
+	t.Helper()
+	registered := fixture(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, t.TempDir())
+		if err := os.CopyFS(l.dir, registered); err != nil {
+			t.Fatal(err)
+		}
+		closeDirs(t, l.dir)
+		defer l.close()
+		l.startAuthd()
+		f(l)
+	})
+}
+
+func newLab(t *testing.T, dir string) *lab {
+	return &lab{t: t, dir: filepath.Join(dir, "lab"), net: memnet.New()}
+}
+
+// closeDirs takes what is in dir from everybody else again: the copy of a
+// directory is open to the group.
+func closeDirs(t *testing.T, dir string) {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return os.Chmod(path, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+var registered struct {
+	once sync.Once
+	dir  string
+}
+
+// fixture returns an authd's and everybody's directories after all have
+// registered: hashing a password takes a good part of a second, by design.
+// Every bubble begins at the same moment, so the tokens are good in all.
+func fixture(t *testing.T) fs.FS {
+	registered.once.Do(func() {
+		dir, err := os.MkdirTemp("", "lanchat-host-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		registered.dir = dir
+		t.Run("register", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLab(t, dir)
+				defer l.close()
+				l.startAuthd()
+				for _, name := range names {
+					l.node(name).start()
+				}
+				for _, n := range l.nodes {
+					for _, p := range names {
+						if p != n.name {
+							n.wait(p, 20*time.Second, peer(p, "online"))
+						}
+					}
+				}
+			})
+		})
+	})
+	if registered.dir == "" || t.Failed() {
+		t.Fatal("nobody could register")
+	}
+	return os.DirFS(filepath.Join(registered.dir, "lab"))
+}
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	os.RemoveAll(registered.dir)
+	os.Exit(status)
+}
+
+func (l *lab) close() {
+	for _, n := range l.nodes {
+		n.stop()
+		n.closeStore()
+	}
+	l.stopAuthd()
+}
+
+// ---- authd
+
+type authd struct {
+	host        *memnet.Host
+	fingerprint realm.Fingerprint
+	stop        func() error
+}
+
+func (l *lab) startAuthd() {
+	l.t.Helper()
+	if l.authd == nil {
+		l.authd = &authd{host: l.net.Host("authd", "10.77.0.100/24")}
+	}
+	dir := filepath.Join(l.dir, "authd")
+	must := func(err error) {
+		l.t.Helper()
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	keys, err := server.OpenKeys(dir, "test realm", time.Now())
+	must(err)
+	st, err := authdstore.Open(filepath.Join(dir, server.DatabaseFile), keys.Realm.ID)
+	must(err)
+	conn, err := l.authd.host.ListenPacket(authdPort)
+	must(err)
+	_, err = keys.Maintain(time.Now(), cmp.Or(l.life, realm.TokenLife))
+	must(err)
+	boot, err := st.Boot(time.Now())
+	must(err)
+	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: authdPort, Net: l.authd.host})
+	srv, err := server.New(server.Config{Keys: keys, Store: st, Conn: conn, Rules: account.Config{TokenLife: l.life}, Discovery: svc})
+	must(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	ran := make(chan error, 1)
+	go func() { ran <- srv.Run(ctx) }()
+	l.authd.fingerprint = keys.Realm.Fingerprint()
+	l.authd.stop = func() error {
+		cancel()
+		return errors.Join(<-ran, conn.Close(), st.Close(), keys.Close())
+	}
+}
+
+func (l *lab) stopAuthd() {
+	if l.authd == nil || l.authd.stop == nil {
+		return
+	}
+	if err := l.authd.stop(); err != nil {
+		l.t.Errorf("authd: %v", err)
+	}
+	l.authd.stop = nil
+}
+
+// ---- nodes
+
+// A node is one person's machine: what stays when the program ends, the
+// program, and the person, who is its face.
+type node struct {
+	l    *lab
+	name string
+	host *memnet.Host
+	disk *disk
+	loss float64 // of what comes by multicast
+
+	asked  int // how often for name and password
+	cancel func()
+	ended  chan error
+
+	mu     sync.Mutex
+	events []seen
+	news   chan struct{} // has a value when events grew
+	begun  chan struct{} // closed when Run was called
+	do     func(chat.Command)
+	links  map[wire.DeviceID]int // that are up
+	linked int                   // links that were ever up
+	marked int                   // wait and count look at events from here
+}
+
+type seen struct {
+	at time.Time
+	e  chat.Event
+}
+
+// disk is a store that can fail for a while.
+type disk struct {
+	*store.Store
+	mu   sync.Mutex
+	full bool
+}
+
+var errFull = errors.New("no space left on device")
+
+func (d *disk) Apply(r []chat.Record) error {
+	d.mu.Lock()
+	full := d.full
+	d.mu.Unlock()
+	if full {
+		return errFull
+	}
+	return d.Store.Apply(r)
+}
+
+func (d *disk) fill(full bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.full = full
+}
+
+// node returns a machine that is switched off.
+func (l *lab) node(name string) *node {
+	l.t.Helper()
+	st, err := store.OpenMemory()
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	i := slices.Index(names, name)
+	n := &node{l: l, name: name, host: l.net.Host(name, fmt.Sprintf("10.77.0.%d/24", i+1)), disk: &disk{Store: st}, news: make(chan struct{}, 1)}
+	l.nodes = append(l.nodes, n)
+	return n
+}
+
+// start runs the node as main does.
+func (n *node) start() *node {
+	l := n.l
+	l.t.Helper()
+	profile, err := login.Open(filepath.Join(l.dir, n.name))
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	conn, err := n.host.ListenPacket(0)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	n.begun = make(chan struct{})
+	n.mu.Lock()
+	n.links, n.linked = map[wire.DeviceID]int{}, 0
+	n.mu.Unlock()
+	fingerprint := l.authd.fingerprint
+	cfg := host.Config{
+		Profile: profile, Store: n.disk, Conn: conn, Face: n, Network: n.network(),
+		Authds: []netip.AddrPort{netip.MustParseAddrPort(fmt.Sprintf("10.77.0.100:%d", authdPort))},
+		Enter: host.Enter{
+			Trust: login.Trust{Fingerprint: &fingerprint},
+			Credentials: func(_ context.Context, _ realm.Realm, problem error) (host.Credentials, error) {
+				n.asked++ // before Run is called
+				return host.Credentials{Name: n.name, Password: password, Device: "test", Register: true}, problem
+			},
+		},
+		Logger: logger(),
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n.cancel, n.ended = cancel, make(chan error, 1)
+	go func() {
+		err := host.Run(ctx, cfg)
+		n.ended <- errors.Join(err, conn.Close())
+	}()
+	return n
+}
+
+// logger is silent unless LANCHAT_TEST_LOG is set.
+func logger() *slog.Logger {
+	if os.Getenv("LANCHAT_TEST_LOG") == "" {
+		return nil
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (n *node) network() host.Network {
+	return host.Network{
+		Browse: func(ctx context.Context, _ func(netip.AddrPort)) { <-ctx.Done() },
+		Discover: func(self host.Self, event func(presence.Event), packet func([]byte)) host.Discovery {
+			return &linkCounter{n: n, Service: discovery.New(discovery.Config{Realm: self.Realm, Key: self.Key, Boot: self.Boot, Role: wire.RoleNode, Port: self.Port, TokenHash: self.Token,
+				Net: lossy{n.host, n}, Handle: event, Packet: func(b []byte, _ netip.AddrPort, _ int) { packet(b) }})}
+		},
+	}
+}
+
+// A linkCounter is a discovery that counts the links the host speaks of.
+type linkCounter struct {
+	*discovery.Service
+	n *node
+}
+
+func (c *linkCounter) Linked(d wire.DeviceID) {
+	c.n.mu.Lock()
+	c.n.links[d]++
+	c.n.linked++
+	c.n.mu.Unlock()
+	c.Service.Linked(d)
+}
+
+func (c *linkCounter) Unlinked(d wire.DeviceID) {
+	c.n.mu.Lock()
+	c.n.links[d]--
+	c.n.mu.Unlock()
+	c.Service.Unlinked(d)
+}
+
+// stop ends the node as SIGTERM does, and waits until it has.
+func (n *node) stop() {
+	n.l.t.Helper()
+	if n.cancel == nil {
+		return
+	}
+	n.cancel()
+	n.cancel = nil
+	if err := <-n.ended; err != nil {
+		n.l.t.Errorf("%s ended with %v", n.name, err)
+	}
+}
+
+func (n *node) closeStore() {
+	if err := n.disk.Close(); err != nil {
+		n.l.t.Errorf("closing the store of %s: %v", n.name, err)
+	}
+}
+
+// lossy is a network of which a node hears only a part of what is sent to
+// groups.
+type lossy struct {
+	*memnet.Host
+	n *node
+}
+
+func (l lossy) ListenGroup(link presence.Link, group netip.AddrPort) (discovery.GroupConn, error) {
+	c, err := l.Host.ListenGroup(link, group)
+	if err != nil {
+		return nil, err
+	}
+	return &lossyGroup{GroupConn: c, n: l.n, state: uint64(len(l.n.name))*7919 + uint64(l.n.name[0])}, nil
+}
+
+type lossyGroup struct {
+	discovery.GroupConn
+	n     *node
+	state uint64
+}
+
+func (c *lossyGroup) ReadFrom(b []byte) (int, netip.AddrPort, error) {
+	for {
+		n, from, err := c.GroupConn.ReadFrom(b)
+		c.state = c.state*6364136223846793005 + 1442695040888963407 // the same losses every time
+		lucky := float64(c.state>>40)/(1<<24) >= c.n.lossNow()
+		if err != nil || lucky {
+			return n, from, err
+		}
+	}
+}
+
+func (n *node) lossNow() float64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.loss
+}
+
+func (n *node) setLoss(percent float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loss = percent / 100
+}
+
+// ---- the person
+
+func (n *node) Show(e chat.Event) {
+	n.mu.Lock()
+	n.events = append(n.events, seen{time.Now(), e})
+	n.mu.Unlock()
+	select {
+	case n.news <- struct{}{}:
+	default:
+	}
+}
+
+func (n *node) Run(ctx context.Context, do func(chat.Command)) error {
+	n.mu.Lock()
+	n.do = do
+	close(n.begun)
+	n.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (n *node) Close() error { return nil }
+
+// type_ types lines, in a chat or in none.
+func (n *node) type_(lines ...string) {
+	n.l.t.Helper()
+	<-n.begun
+	for _, line := range lines {
+		n.do(chat.Command{Line: line})
+	}
+}
+
+// say sends a message.
+func (n *node) say(to, mode, text string) {
+	<-n.begun
+	n.do(chat.Command{Say: true, Text: text, Chat: to, Mode: mode})
+}
+
+// mark has wait and count forget what was shown so far.
+func (n *node) mark() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.marked = len(n.events)
+}
+
+func (n *node) since() []seen {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.events[n.marked:])
+}
+
+// wait waits for an event and returns when it was shown; it fails the test
+// after the time given.
+func (n *node) wait(what string, within time.Duration, match func(chat.Event) bool) time.Time {
+	n.l.t.Helper()
+	timeout := time.NewTimer(within)
+	defer timeout.Stop()
+	for {
+		for _, s := range n.since() {
+			if match(s.e) {
+				return s.at
+			}
+		}
+		select {
+		case <-n.news:
+		case err := <-n.ended:
+			n.ended <- err
+			n.l.t.Fatalf("%s waits for %s and has ended: %v; it saw\n%s", n.name, what, err, n.log())
+		case <-timeout.C:
+			n.l.t.Fatalf("%s waits for %s; it saw\n%s", n.name, what, n.log())
+		}
+	}
+}
+
+// log is what was shown, for failures.
+func (n *node) log() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	events := n.events
+	if len(events) > 60 {
+		events = events[len(events)-60:]
+	}
+	var b strings.Builder
+	for _, s := range events {
+		fmt.Fprintf(&b, "  %s %T %+v\n", s.at.Format("15:04:05.000"), s.e, s.e)
+	}
+	return b.String()
+}
+
+// count returns how many events match.
+func (n *node) count(match func(chat.Event) bool) (k int) {
+	for _, s := range n.since() {
+		if match(s.e) {
+			k++
+		}
+	}
+	return k
+}
+
+// texts returns the texts of the messages shown in a chat, in order.
+func (n *node) texts(inChat, from string) (texts []string) {
+	for _, s := range n.since() {
+		if m, ok := s.e.(chat.Message); ok && m.Chat == inChat && m.From == from {
+			texts = append(texts, m.Text)
+		}
+	}
+	return texts
+}
+
+func peer(user, state string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		p, ok := e.(chat.Peer)
+		return ok && p.User == user && p.State == state
+	}
+}
+
+func message(inChat, text string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		m, ok := e.(chat.Message)
+		return ok && m.Chat == inChat && m.Text == text
+	}
+}
+
+func members(inChat string, want ...string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		r, ok := e.(chat.Room)
+		return ok && r.Chat == inChat && slices.Equal(r.Members, want)
+	}
+}
+
+func authdIs(state string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		a, ok := e.(chat.Authd)
+		return ok && a.State == state
+	}
+}
+
+func code(c string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		switch e := e.(type) {
+		case chat.Error:
+			return e.Code == c
+		case chat.Notice:
+			return e.Code == c
+		}
+		return false
+	}
+}
+
+// together starts nodes and waits until everybody sees everybody.
+func (l *lab) together(who ...string) []*node {
+	l.t.Helper()
+	nodes := make([]*node, len(who))
+	for i, name := range who {
+		nodes[i] = l.node(name).start()
+	}
+	for _, n := range nodes {
+		for _, p := range nodes {
+			if p != n {
+				n.wait(p.name, 10*time.Second, peer(p.name, "online"))
+			}
+		}
+	}
+	return nodes
+}
+
+// inRoom has the first node make a room and the others join, one after the
+// other, and waits until all know all.
+func (l *lab) inRoom(room string, nodes []*node) {
+	l.t.Helper()
+	var who []string
+	for i, n := range nodes {
+		who = append(who, n.name)
+		if i == 0 {
+			n.type_("/create " + room)
+		} else {
+			n.type_("/join " + room)
+		}
+		for _, m := range nodes[:i+1] {
+			m.wait(fmt.Sprintf("%s with %v", room, who), 20*time.Second, members(room, who...))
+		}
+	}
+}
