@@ -4,10 +4,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"lanchat/node/host"
+	"lanchat/node/login"
+	"lanchat/node/store"
 	"lanchat/node/ui"
 	"lanchat/wire/clean"
 	"lanchat/wire/realm"
@@ -20,6 +24,10 @@ func (o *options) accountCommands() []*cobra.Command {
 	trust.AddCommand(&cobra.Command{
 		Use: "list", Short: "Shows the realm this directory trusts", Args: usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return o.trustList() },
+	})
+	trust.AddCommand(&cobra.Command{
+		Use: "replace CODE", Short: "Trusts another realm from now on, by its join code", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error { return o.trustReplace(args[0]) },
 	})
 	return []*cobra.Command{
 		{Use: "login", Short: "Logs this device in to an account", Args: usage(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
@@ -91,5 +99,43 @@ func (o *options) trustList() error {
 		return err
 	}
 	_, err = fmt.Printf("%s  %s  since %s\n", pin.Fingerprint(), clean.Line(pin.Name, realm.MaxRealmName), pin.Since.Format("2006-01-02"))
+	return err
+}
+
+// trustReplace makes another realm the trusted one. The token is of no use
+// any more, nor are the rooms: the history is put aside, not deleted.
+func (o *options) trustReplace(code string) error {
+	join, err := realm.ParseJoinCode(code)
+	if err != nil {
+		return usagef("the join code: %w", err)
+	}
+	n, err := o.open(nil)
+	if err != nil {
+		return err
+	}
+	defer n.close()
+	ctx, stop := interruptible()
+	defer stop()
+	old := n.profile.Pin()
+	n.config.Enter.Trust = login.Trust{Code: &join, Replace: true}
+	n.config.Enter.Patience = findAuthd
+	n.config.Face = ui.NewLine(ui.LineConfig{})
+	defer n.config.Face.Close()
+	if err := host.Trust(ctx, n.config); err != nil {
+		return err
+	}
+	pin := n.profile.Pin()
+	if old != nil && old.ID != pin.ID {
+		aside := filepath.Join(o.data, store.File+"."+strings.ReplaceAll(old.Fingerprint().String(), "-", ""))
+		if err := n.config.Store.(*store.Store).Close(); err != nil {
+			return fmt.Errorf("closing the history: %w", err)
+		}
+		if err := os.Rename(filepath.Join(o.data, store.File), aside); err != nil {
+			return fmt.Errorf("putting the history aside: %w", err)
+		}
+		fmt.Printf("the history of the realm %s is in %s now\n", clean.Line(old.Name, realm.MaxRealmName), aside)
+	}
+	_, err = fmt.Printf("the realm %s is trusted, fingerprint %s; log in with node login or node register\n",
+		clean.Line(pin.Name, realm.MaxRealmName), pin.Fingerprint())
 	return err
 }

@@ -46,7 +46,7 @@ var layers = map[string][]string{
 	"node/host":    {"discovery/presence", "node/chat", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 
 	// mains
-	"authd": {"authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/dbfile", "wire/private", "wire/realm"},
+	"authd": {"authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
 	"node": {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "node/chat", "node/host",
 		"node/login", "node/store", "node/ui", "wire", "wire/clean", "wire/private", "wire/realm"},
 }
@@ -61,7 +61,7 @@ var ioPackages = []string{"net", "os", "os/exec", "os/signal", "database/sql", "
 var owners = map[string][]string{
 	"github.com/hashicorp/mdns":   {"discovery"},
 	"github.com/quic-go/quic-go":  {"wire/link", "authd/server", "node/login", "node/host"},
-	"github.com/mattn/go-sqlite3": {"wire/dbfile", "authd/store"},
+	"github.com/mattn/go-sqlite3": {"wire/dbfile"},
 	"github.com/gookit/color":     {"node/ui"},
 	"github.com/spf13/cobra":      {"authd", "node"},
 }

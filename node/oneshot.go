@@ -219,7 +219,15 @@ func (o *options) oneShots() []*cobra.Command {
 			RunE: func(*cobra.Command, []string) error { return o.list("/" + name) },
 		}
 	}
-	return []*cobra.Command{send, tail, list("users", "Lists who is here"), list("rooms", "Lists which rooms there are")}
+	history := &cobra.Command{
+		Use: "history CHAT", Short: "Prints the last messages of a chat", Args: usage(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error { return o.list("/history " + args[0]) },
+	}
+	search := &cobra.Command{
+		Use: "search TEXT", Short: "Prints the messages that contain a text", Args: usage(cobra.MinimumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error { return o.list("/search " + strings.Join(args, " ")) },
+	}
+	return []*cobra.Command{send, tail, history, search, list("users", "Lists who is here"), list("rooms", "Lists which rooms there are")}
 }
 
 // list prints the answer to a question.

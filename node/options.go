@@ -135,63 +135,67 @@ func (n *node) close() {
 
 // open opens the data directory and the socket. ask is nil where nobody can
 // be asked.
-func (o *options) open(ask *ui.Prompter) (n *node, err error) {
-	n = &node{opts: o, ask: ask}
-	defer func() {
-		if err != nil {
-			n.close()
-		}
-	}()
+func (o *options) open(ask *ui.Prompter) (*node, error) {
+	n := &node{opts: o, ask: ask}
+	if err := n.open(); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *node) open() error {
+	o, ask := n.opts, n.ask
 	mode, ok := chat.ParseMode(o.mode)
 	if !ok {
-		return nil, usagef("--mode %q: want reliable or fast", o.mode)
+		return usagef("--mode %q: want reliable or fast", o.mode)
 	}
 	trust, err := o.trusting(ask)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	authds, err := parseAddrs("--authd", o.authd)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	peers, err := parseAddrs("--peer", o.peers...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	log, err := n.logger()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := private.Dir(o.data); err != nil {
-		return nil, fmt.Errorf("opening the data directory: %w", err)
+		return fmt.Errorf("opening the data directory: %w", err)
 	}
 	unlock, err := private.Lock(filepath.Join(o.data, "lock"))
 	if errors.Is(err, private.ErrLocked) {
-		return nil, fmt.Errorf("another node uses %q: talk to it with node send and node tail, or give this one its own --data", o.data)
+		return fmt.Errorf("another node uses %q: talk to it with node send and node tail, or give this one its own --data", o.data)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("locking the data directory: %w", err)
+		return fmt.Errorf("locking the data directory: %w", err)
 	}
 	n.closers = append(n.closers, unlock)
 	if n.profile, err = login.Open(o.data); err != nil {
-		return nil, fmt.Errorf("opening %q: %w", o.data, err)
+		return fmt.Errorf("opening %q: %w", o.data, err)
 	}
 	st, err := store.Open(o.data)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n.closers = append(n.closers, st.Close)
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(o.port)})
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("UDP port %d is in use, perhaps by another node: choose another with --port, or none to have one chosen", o.port)
+		return fmt.Errorf("UDP port %d is in use, perhaps by another node: choose another with --port, or none to have one chosen", o.port)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the socket: %w", err)
+		return fmt.Errorf("opening the socket: %w", err)
 	}
 	n.closers = append(n.closers, conn.Close)
 	control, err := listenControl(o.data)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	n.closers = append(n.closers, control.Close)
 	n.config = host.Config{
@@ -210,7 +214,7 @@ func (o *options) open(ask *ui.Prompter) (n *node, err error) {
 			return err == nil && yes
 		}
 	}
-	return n, nil
+	return nil
 }
 
 // started is when the program started, or nearly.

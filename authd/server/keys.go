@@ -9,16 +9,15 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/quic-go/quic-go"
 
+	"lanchat/wire/private"
 	"lanchat/wire/realm"
 )
 
@@ -35,6 +34,9 @@ const (
 	resetFile    = "reset.pem"   // key of QUIC's stateless resets
 	lockFile     = "lock"        // held while an authd serves
 )
+
+// maxFile bounds what is read of a file of keys, in bytes.
+const maxFile = 64 << 10
 
 // Types of PEM blocks.
 const (
@@ -73,11 +75,11 @@ type Keys struct {
 // OpenKeys opens the data directory and makes what is missing, at first a
 // realm of the given name. It holds the directory's lock until Close.
 func OpenKeys(dir, name string, now time.Time) (*Keys, error) {
-	if err := privateDir(dir); err != nil {
-		return nil, err
+	if err := private.Dir(dir); err != nil {
+		return nil, fmt.Errorf("opening the data directory: %w", err)
 	}
-	unlock, err := lock(filepath.Join(dir, lockFile))
-	if errors.Is(err, errLocked) {
+	unlock, err := private.Lock(filepath.Join(dir, lockFile))
+	if errors.Is(err, private.ErrLocked) {
 		return nil, fmt.Errorf("%w: %q", ErrInUse, dir)
 	}
 	if err != nil {
@@ -298,7 +300,7 @@ func (k *Keys) secret(name, blockType string, n int, b *[]byte) error {
 		if _, err := rand.Read(*b); err != nil {
 			return err
 		}
-		return writeFile(k.dir, name, pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: *b}))
+		return private.Write(filepath.Join(k.dir, name), pem.EncodeToMemory(&pem.Block{Type: blockType, Bytes: *b}))
 	}
 	if err == nil && len(*b) != n {
 		return fmt.Errorf("%q: damaged", filepath.Join(k.dir, name))
@@ -307,7 +309,7 @@ func (k *Keys) secret(name, blockType string, n int, b *[]byte) error {
 }
 
 func readSecret(dir, name, blockType string, b *[]byte) error {
-	data, err := readFile(dir, name)
+	data, err := private.Read(filepath.Join(dir, name), maxFile)
 	if err != nil {
 		return err
 	}
@@ -340,7 +342,7 @@ func (k *Keys) optionalCA(name string) (*realm.CA, error) {
 // readCA reads a certificate and its key from one file, which is replaced as
 // a whole. The key may be missing.
 func readCA(dir, name string) (*realm.CA, error) {
-	data, err := readFile(dir, name)
+	data, err := private.Read(filepath.Join(dir, name), maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -382,95 +384,7 @@ func (k *Keys) writeCA(name string, ca *realm.CA) error {
 	var b bytes.Buffer
 	pem.Encode(&b, &pem.Block{Type: typeCert, Bytes: ca.Cert.Raw}) // a Buffer does not fail
 	pem.Encode(&b, &pem.Block{Type: typeKey, Bytes: der})
-	return writeFile(k.dir, name, b.Bytes())
-}
-
-// privateDir makes the directory, or refuses one that others may enter. An
-// empty one, just made by hand, is closed to them.
-func privateDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the data directory: %w", err)
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("opening the data directory: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("data directory %q: not a directory", dir)
-	}
-	if !tooOpen(info) {
-		return nil
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return fmt.Errorf("opening the data directory: %w", err)
-	}
-	if len(entries) == 0 {
-		if err := os.Chmod(dir, 0o700); err == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("others may enter the data directory %q (mode %04o): chmod 700 %s", dir, info.Mode().Perm(), quoted(dir))
-}
-
-// readFile reads a file of secrets, which nobody else may read.
-func readFile(dir, name string) ([]byte, error) {
-	path := filepath.Join(dir, name)
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > 64<<10 {
-		return nil, fmt.Errorf("%q: not a file of keys", path)
-	}
-	if tooOpen(info) {
-		return nil, fmt.Errorf("others may read the key file %q (mode %04o): chmod 600 %s", path, info.Mode().Perm(), quoted(path))
-	}
-	data := make([]byte, info.Size())
-	if _, err := io.ReadFull(f, data); err != nil {
-		return nil, fmt.Errorf("reading %q: %w", path, err)
-	}
-	return data, nil
-}
-
-// writeFile replaces a file as a whole: after a power failure it has the old
-// content or the new.
-func writeFile(dir, name string, data []byte) error {
-	f, err := os.CreateTemp(dir, "."+name+".*") // 0600
-	if err != nil {
-		return fmt.Errorf("writing %q: %w", name, err)
-	}
-	defer os.Remove(f.Name()) // in vain once it is renamed
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name))
-	}
-	if err == nil {
-		err = syncDir(dir)
-	}
-	if err != nil {
-		return fmt.Errorf("writing %q: %w", filepath.Join(dir, name), err)
-	}
-	return nil
-}
-
-// quoted returns path as a shell takes it.
-func quoted(path string) string {
-	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+") == "" {
-		return path
-	}
-	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+	return private.Write(filepath.Join(k.dir, name), b.Bytes())
 }
 
 // chain returns a token with its issuer, as a device presents them.

@@ -8,6 +8,7 @@ import (
 
 	"lanchat/authd/account"
 	"lanchat/wire"
+	"lanchat/wire/dbfile"
 	"lanchat/wire/realm"
 )
 
@@ -19,13 +20,13 @@ const accountColumns = "id, name, name_seq, salt, salt2, verifier, disabled IS N
 // A row is what *sql.Row and *sql.Rows have in common.
 type row interface{ Scan(dest ...any) error }
 
-func scanAccount(r row, more ...any) (account.Account, error) {
+func (s *Store) scanAccount(r row, more ...any) (account.Account, error) {
 	var a account.Account
 	var id, salt, salt2, verifier []byte
 	var created int64
 	dest := append([]any{&id, &a.Name, &a.NameSeq, &salt, &salt2, &verifier, &a.Disabled, &created}, more...)
 	if err := r.Scan(dest...); err != nil {
-		return account.Account{}, mapped(err)
+		return account.Account{}, s.mapped(err)
 	}
 	copy(a.ID[:], id) // the schema checks the lengths
 	copy(a.Salt[:], salt)
@@ -37,12 +38,12 @@ func scanAccount(r row, more ...any) (account.Account, error) {
 
 const deviceColumns = "key, account, name, created, expires, revoked IS NOT NULL"
 
-func scanDevice(r row) (account.Device, error) {
+func (s *Store) scanDevice(r row) (account.Device, error) {
 	var d account.Device
 	var key, id []byte
 	var created, expires int64
 	if err := r.Scan(&key, &id, &d.Name, &created, &expires, &d.Revoked); err != nil {
-		return account.Device{}, mapped(err)
+		return account.Device{}, s.mapped(err)
 	}
 	copy(d.Key[:], key)
 	copy(d.Account[:], id)
@@ -52,12 +53,12 @@ func scanDevice(r row) (account.Device, error) {
 
 // Find implements account.Store.
 func (s *Store) Find(name string) (account.Account, error) {
-	return scanAccount(s.db.QueryRow("SELECT "+accountColumns+" FROM account WHERE name = ?", name))
+	return s.scanAccount(s.db.QueryRow("SELECT "+accountColumns+" FROM account WHERE name = ?", name))
 }
 
 // Get implements account.Store.
 func (s *Store) Get(id wire.AccountID) (account.Account, error) {
-	return scanAccount(s.db.QueryRow("SELECT "+accountColumns+" FROM account WHERE id = ?", id[:]))
+	return s.scanAccount(s.db.QueryRow("SELECT "+accountColumns+" FROM account WHERE id = ?", id[:]))
 }
 
 const takenQuery = `SELECT EXISTS (SELECT 1 FROM account WHERE name = ?1)
@@ -66,30 +67,30 @@ const takenQuery = `SELECT EXISTS (SELECT 1 FROM account WHERE name = ?1)
 // Taken implements account.Store.
 func (s *Store) Taken(name string, now time.Time) (taken bool, err error) {
 	err = s.db.QueryRow(takenQuery, name, toUnix(now)).Scan(&taken)
-	return taken, mapped(err)
+	return taken, s.mapped(err)
 }
 
 // Device implements account.Store.
 func (s *Store) Device(key wire.DeviceKey) (account.Device, error) {
-	return scanDevice(s.db.QueryRow("SELECT "+deviceColumns+" FROM device WHERE key = ?", key[:]))
+	return s.scanDevice(s.db.QueryRow("SELECT "+deviceColumns+" FROM device WHERE key = ?", key[:]))
 }
 
 // Devices implements account.Store.
 func (s *Store) Devices(id wire.AccountID) ([]account.Device, error) {
 	rows, err := s.db.Query("SELECT "+deviceColumns+" FROM device WHERE account = ? ORDER BY created, key", id[:])
 	if err != nil {
-		return nil, mapped(err)
+		return nil, s.mapped(err)
 	}
 	defer rows.Close()
 	var all []account.Device
 	for rows.Next() {
-		d, err := scanDevice(rows)
+		d, err := s.scanDevice(rows)
 		if err != nil {
 			return nil, err
 		}
 		all = append(all, d)
 	}
-	return all, mapped(rows.Err())
+	return all, s.mapped(rows.Err())
 }
 
 // Create implements account.Store.
@@ -123,13 +124,22 @@ func insertAccount(tx *sql.Tx, a account.Account) error {
 	}
 	_, err := tx.Exec("INSERT INTO account (id, name, name_seq, method, salt, salt2, verifier, created) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
 		a.ID[:], a.Name, a.NameSeq, passwordMethod, a.Salt[:], a.Salt2[:], a.Verifier[:], toUnix(a.Created))
-	return unique(err, account.ErrNameTaken)
+	if dbfile.IsDuplicate(err) {
+		return account.ErrNameTaken
+	}
+	return err
 }
 
 func insertDevice(tx *sql.Tx, d account.Device) error {
 	_, err := tx.Exec("INSERT INTO device (key, account, name, created, expires) VALUES (?, ?, ?, ?, ?)",
 		d.Key[:], d.Account[:], d.Name, toUnix(d.Created), toUnix(d.Expires))
-	return missing(unique(err, account.ErrDeviceTaken))
+	switch {
+	case dbfile.IsDuplicate(err):
+		return account.ErrDeviceTaken
+	case dbfile.IsOrphan(err):
+		return account.ErrNotFound
+	}
+	return err
 }
 
 func insertCertificate(tx *sql.Tx, g realm.Grant) error {
@@ -173,20 +183,20 @@ func (s *Store) Failures(who []byte) (count int, err error) {
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
-	return count, mapped(err)
+	return count, s.mapped(err)
 }
 
 // Fail implements account.Store.
 func (s *Store) Fail(who []byte, now time.Time) error {
 	_, err := s.db.Exec(`INSERT INTO failure (who, count, last) VALUES (?, 1, ?)
 		ON CONFLICT (who) DO UPDATE SET count = count + 1, last = excluded.last`, who, toUnix(now))
-	return mapped(err)
+	return s.mapped(err)
 }
 
 // ForgetFailures implements account.Store.
 func (s *Store) ForgetFailures(who []byte) error {
 	_, err := s.db.Exec("DELETE FROM failure WHERE who = ?", who)
-	return mapped(err)
+	return s.mapped(err)
 }
 
 // SetPassword implements account.Store.
@@ -272,30 +282,30 @@ func (s *Store) List() ([]account.Summary, error) {
 		(SELECT count(*) FROM device WHERE account = account.id AND revoked IS NULL)
 		FROM account ORDER BY name`)
 	if err != nil {
-		return nil, mapped(err)
+		return nil, s.mapped(err)
 	}
 	defer rows.Close()
 	var all []account.Summary
 	for rows.Next() {
 		var sum account.Summary
-		if sum.Account, err = scanAccount(rows, &sum.Devices); err != nil {
+		if sum.Account, err = s.scanAccount(rows, &sum.Devices); err != nil {
 			return nil, err
 		}
 		all = append(all, sum)
 	}
-	return all, mapped(rows.Err())
+	return all, s.mapped(rows.Err())
 }
 
 // Count implements account.Store.
 func (s *Store) Count() (n int, err error) {
 	err = s.db.QueryRow("SELECT count(*) FROM account").Scan(&n)
-	return n, mapped(err)
+	return n, s.mapped(err)
 }
 
 // Version implements account.Store.
 func (s *Store) Version() (v int64, err error) {
 	err = s.db.QueryRow("PRAGMA data_version").Scan(&v)
-	return v, mapped(err)
+	return v, s.mapped(err)
 }
 
 // NextCRL implements account.Store. It also drops the certificates that ended

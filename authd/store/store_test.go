@@ -18,6 +18,7 @@ import (
 
 	"lanchat/authd/account"
 	"lanchat/wire"
+	"lanchat/wire/dbfile"
 	"lanchat/wire/realm"
 )
 
@@ -43,6 +44,16 @@ func openAt(t testing.TB, path string) *Store {
 	}
 	t.Cleanup(func() { s.Close() })
 	return s
+}
+
+// newDir makes a directory as a data directory is.
+func newDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func testAccount(n byte, name string) account.Account {
@@ -377,7 +388,7 @@ func TestCRLNumberRises(t *testing.T) {
 }
 
 func TestReopenKeepsAll(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "authd.db")
+	path := filepath.Join(newDir(t), "authd.db")
 	s := openAt(t, path)
 	a, _ := mustCreate(t, s, 1, "alice")
 	if err := s.Close(); err != nil {
@@ -392,10 +403,10 @@ func TestReopenKeepsAll(t *testing.T) {
 // A store that is never closed stands for a process that was killed: what was
 // acknowledged is there.
 func TestCommitSurvivesWithoutClose(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "authd.db")
+	path := filepath.Join(newDir(t), "authd.db")
 	killed := openAt(t, path)
 	a, _ := mustCreate(t, killed, 1, "alice")
-	copied := t.TempDir()
+	copied := newDir(t)
 	for _, suffix := range []string{"", "-wal"} {
 		b, err := os.ReadFile(path + suffix)
 		if err != nil {
@@ -412,7 +423,7 @@ func TestCommitSurvivesWithoutClose(t *testing.T) {
 }
 
 func TestFilesArePrivate(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	path := filepath.Join(dir, "a b?c%d.db") // characters that a DSN would trip over
 	s := openAt(t, path)
 	mustCreate(t, s, 1, "alice")
@@ -449,7 +460,7 @@ var v1 string
 // writeVersion1 makes a database as version 1 of the schema left it.
 func writeVersion1(t *testing.T) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "authd.db")
+	path := filepath.Join(newDir(t), "authd.db")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -467,8 +478,8 @@ func writeVersion1(t *testing.T) string {
 func TestOpensVersion1(t *testing.T) {
 	s := openAt(t, writeVersion1(t))
 	var version int
-	if err := s.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil || version != len(migrations) {
-		t.Errorf("got version %d, %v, want %d", version, err, len(migrations))
+	if err := s.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil || version != len(format.Migrations) {
+		t.Errorf("got version %d, %v, want %d", version, err, len(format.Migrations))
 	}
 	want := testAccount(1, "alice")
 	if got, err := s.Find("alice"); err != nil || got != want {
@@ -491,40 +502,14 @@ func TestOpensVersion1(t *testing.T) {
 	}
 }
 
-func TestMigration(t *testing.T) {
-	path := writeVersion1(t)
-	good := append(migrations[:1:1], "ALTER TABLE account ADD COLUMN colour TEXT; UPDATE account SET colour = 'red';")
-	bad := append(good[:2:2], "ALTER TABLE account ADD COLUMN size TEXT; UPDATE nothing SET size = 1;")
-
-	if s, err := open(path, bad); err == nil {
-		s.Close()
-		t.Fatal("a failing migration passed")
-	}
-	s, err := open(path, good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var version, columns int
-	var colour string
-	err = s.db.QueryRow("SELECT (SELECT user_version FROM pragma_user_version), colour, (SELECT count(*) FROM pragma_table_info('account') WHERE name = 'size') FROM account").
-		Scan(&version, &colour, &columns)
-	s.Close()
-	if err != nil || version != 2 || colour != "red" || columns != 0 {
-		t.Errorf("got version %d, colour %q, %d columns of the failed step, %v; want 2, red, 0", version, colour, columns, err)
-	}
-
-	_, err = open(path, migrations[:1])
-	wantErr(t, err, ErrNewer)
-}
-
 func TestRefusesForeignFiles(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	text := filepath.Join(dir, "text")
 	if err := os.WriteFile(text, bytes.Repeat([]byte("not a database\n"), 100), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err := Open(text, testRealm)
-	wantErr(t, err, ErrNotOurs)
+	wantErr(t, err, dbfile.ErrNotOurs)
 
 	other := filepath.Join(dir, "other")
 	if err := os.WriteFile(other, nil, 0o600); err != nil {
@@ -540,7 +525,7 @@ func TestRefusesForeignFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Open(other, testRealm)
-	wantErr(t, err, ErrNotOurs)
+	wantErr(t, err, dbfile.ErrNotOurs)
 
 	ours := filepath.Join(dir, "ours")
 	s, err := Open(ours, testRealm)
@@ -549,7 +534,7 @@ func TestRefusesForeignFiles(t *testing.T) {
 	}
 	s.Close()
 	_, err = Open(ours, wire.RealmID{9})
-	wantErr(t, err, ErrNotOurs)
+	wantErr(t, err, dbfile.ErrNotOurs)
 
 	damaged := filepath.Join(dir, "damaged")
 	s, err = Open(damaged, testRealm)
@@ -571,24 +556,13 @@ func TestRefusesForeignFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = Open(damaged, testRealm)
-	wantErr(t, err, ErrCorrupt)
-}
-
-// "The driver ignores unknown parameters silently: read the pragmas back."
-func TestSettingsAreReadBack(t *testing.T) {
-	saved := wanted
-	defer func() { wanted = saved }()
-	wanted = append(wanted[:len(wanted):len(wanted)], struct{ pragma, value string }{"cell_size_check", "1"})
-	if s, err := open(":memory:", migrations); err == nil {
-		s.Close()
-		t.Error("a setting that was not made passed")
-	}
+	wantErr(t, err, dbfile.ErrCorrupt)
 }
 
 // "SQLITE_FULL ⇒ refuse the request, never issue a certificate that was not
 // recorded", and recover by itself.
 func TestFull(t *testing.T) {
-	s := openAt(t, filepath.Join(t.TempDir(), "authd.db"))
+	s := openAt(t, filepath.Join(newDir(t), "authd.db"))
 	var pages int
 	if err := s.db.QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
 		t.Fatal(err)
@@ -619,33 +593,34 @@ func TestFull(t *testing.T) {
 }
 
 func TestMappedErrors(t *testing.T) {
+	s := newStore(t)
 	for _, code := range []sqlite3.ErrNo{
 		sqlite3.ErrFull, sqlite3.ErrIoErr, sqlite3.ErrReadonly, sqlite3.ErrBusy,
 		sqlite3.ErrLocked, sqlite3.ErrCantOpen, sqlite3.ErrNomem,
 	} {
-		err := mapped(fmt.Errorf("doing it: %w", sqlite3.Error{Code: code}))
+		err := s.mapped(fmt.Errorf("doing it: %w", sqlite3.Error{Code: code}))
 		if !errors.Is(err, account.ErrUnavailable) {
 			t.Errorf("code %d: got %v, want ErrUnavailable", code, err)
 		}
 	}
 	for _, tt := range []struct{ err, want error }{
-		{sqlite3.Error{Code: sqlite3.ErrCorrupt}, ErrCorrupt},
-		{sqlite3.Error{Code: sqlite3.ErrNotADB}, ErrNotOurs},
+		{sqlite3.Error{Code: sqlite3.ErrCorrupt}, dbfile.ErrCorrupt},
+		{sqlite3.Error{Code: sqlite3.ErrNotADB}, dbfile.ErrNotOurs},
 		{sql.ErrNoRows, account.ErrNotFound},
 	} {
-		wantErr(t, mapped(tt.err), tt.want)
+		wantErr(t, s.mapped(tt.err), tt.want)
 	}
-	if err := mapped(nil); err != nil {
+	if err := s.mapped(nil); err != nil {
 		t.Errorf("nil became %v", err)
 	}
 	plain := errors.New("plain")
-	if err := mapped(plain); err != plain {
+	if err := s.mapped(plain); err != plain {
 		t.Errorf("got %v, want it unchanged", err)
 	}
 }
 
 func TestReadOnlyIsUnavailable(t *testing.T) {
-	s := openAt(t, filepath.Join(t.TempDir(), "authd.db"))
+	s := openAt(t, filepath.Join(newDir(t), "authd.db"))
 	if _, err := s.db.Exec("PRAGMA query_only = 1"); err != nil {
 		t.Fatal(err)
 	}

@@ -48,22 +48,35 @@ var verbs []verb
 
 func init() {
 	verbs = []verb{
+		{name: "audit", args: "[#room]", help: "the room's signed log: who did what", max: 1, do: (*Core).doAudit},
+		{name: "ban", args: "user [duration] [reason]", help: "remove a person and keep them out", min: 1, max: -1, do: (*Core).doBan},
+		{name: "bans", help: "who is banned from the room", do: (*Core).doBans},
 		{name: "create", args: "#room [--private]", help: "make a room; you are its admin", min: 1, max: 2, do: (*Core).doCreate},
+		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
 		{name: "dm", args: "user", help: "make the chat with a person the current one", min: 1, max: 1, do: (*Core).doDM},
 		{name: "fingerprint", help: "show the realm's fingerprint and this device's id", do: (*Core).doFingerprint},
 		{name: "help", args: "[command]", help: "list the commands, or explain one", max: 1, do: (*Core).doHelp},
+		{name: "history", args: "[chat]", help: "the last messages of a chat", max: 1, do: (*Core).doHistory},
 		{name: "join", args: "#room", help: "enter a room", min: 1, max: 1, do: (*Core).doJoin},
+		{name: "kick", args: "user [reason]", help: "remove a person from the room", min: 1, max: -1, do: (*Core).doKick},
 		{name: "me", args: "text", help: "say what you do: /me waves", min: 1, max: -1, do: (*Core).doMe},
 		{name: "mode", args: "[reliable|fast]", help: "how your messages of this chat travel", max: 1, do: (*Core).doMode},
 		{name: "msg", args: "user text", help: "write to one person", min: 2, max: -1, do: (*Core).doMsg},
 		{name: "mute", args: "[chat] [duration]", help: "silence a chat's alerts: /mute #lab 2h", max: 2, do: (*Core).doMute},
 		{name: "names", args: "[#room]", help: "who is in the room", max: 1, do: (*Core).doNames},
 		{name: "notify", args: "all|mentions|none", help: "what of this chat rings", min: 1, max: 1, do: (*Core).doNotify},
+		{name: "op", alias: "promote", args: "user", help: "make a member a co-admin", min: 1, max: 1, do: (*Core).doOp},
 		{name: "part", args: "[#room]", help: "leave a room for good", max: 1, do: (*Core).doPart},
 		{name: "quit", help: "say goodbye and end the program", do: (*Core).doQuit},
 		{name: "r", args: "text", help: "answer who wrote to you last", min: 1, max: -1, do: (*Core).doReply},
 		{name: "rooms", help: "which rooms there are", do: (*Core).doRooms},
+		{name: "search", args: "text", help: "find messages in all chats", min: 1, max: -1, do: (*Core).doSearch},
+		{name: "silence", args: "user [duration]", help: "keep a member from speaking", min: 1, max: 2, do: (*Core).doSilence},
+		{name: "topic", args: "[text]", help: "show or set the room's topic", max: -1, do: (*Core).doTopic},
+		{name: "transfer", args: "user", help: "make a member the admin in your place", min: 1, max: 1, do: (*Core).doTransfer},
+		{name: "unban", args: "user", help: "lift a ban", min: 1, max: 1, do: (*Core).doUnban},
 		{name: "unmute", args: "[chat]", help: "let a chat ring again", max: 1, do: (*Core).doUnmute},
+		{name: "unsilence", args: "user", help: "let a silenced member speak again", min: 1, max: 1, do: (*Core).doUnsilence},
 		{name: "users", help: "who is here", do: (*Core).doUsers},
 		{name: "whois", args: "user", help: "what is known of a person", min: 1, max: 1, do: (*Core).doWhois},
 	}
@@ -79,8 +92,17 @@ func Commands() []string {
 }
 
 // Do carries out a command. What is refused shows an Error and changes
-// nothing.
+// nothing. Commands take effect one after another: those typed while one
+// waits for an answer from others wait too.
 func (c *Core) Do(now time.Time, cmd Command) {
+	if c.busy {
+		if len(c.queued) >= maxQueued {
+			c.refuse(cmd.Ref, "busy", "%d commands wait already: try again in a moment", len(c.queued))
+			return
+		}
+		c.queued = append(c.queued, cmd)
+		return
+	}
 	chat := cmp.Or(cmd.Chat, c.current)
 	if cmd.Say {
 		c.sayTo(now, chat, cmd.Text, cmd.Mode, false, cmd.Ref)
@@ -110,6 +132,24 @@ func (c *Core) Do(now time.Time, cmd Command) {
 		return
 	}
 	v.do(c, &call{now: now, verb: v.name, args: args, rest: rest, chat: chat, ref: cmd.Ref})
+}
+
+const maxQueued = 10_000
+
+// Busy reports whether commands wait.
+func (c *Core) Busy() bool { return c.busy }
+
+// begin keeps other commands waiting until end is called, once.
+func (c *Core) begin() (end func(now time.Time)) {
+	c.busy = true
+	return func(now time.Time) {
+		c.busy = false
+		for len(c.queued) > 0 && !c.busy {
+			cmd := c.queued[0]
+			c.queued = c.queued[1:]
+			c.Do(now, cmd)
+		}
+	}
 }
 
 func (v *verb) usage() string { return strings.TrimSpace("/" + v.name + " " + v.args) }

@@ -75,6 +75,8 @@ type Core struct {
 	trouble  Error // the last one about authd
 
 	questions map[uint64]func(time.Time, []Frame, error)
+	busy      bool      // a command is being carried out that waits for others
+	queued    []Command // typed meanwhile
 	nextID    uint64
 	timers    []timer
 	limbo     limbo

@@ -222,6 +222,16 @@ func TestRestart(t *testing.T) {
 	if ann.core.Pending() != 0 {
 		t.Errorf("%d messages wait", ann.core.Pending())
 	}
+	// Who starts anew goes on counting.
+	ann.start()
+	l.link(ann, bob)
+	l.clear()
+	ann.say("#lab", "reliable", "four")
+	ann.say("#lab", "fast", "five")
+	ann.say("@bob", "reliable", "direct four")
+	l.pass(time.Second)
+	checkTexts(t, "in the room", bob.texts("#lab", "ann"), []string{"four", "five"})
+	checkTexts(t, "directly", bob.texts("@ann", "ann"), []string{"direct four"})
 }
 
 // The outbox outlives a restart of the sender, and an acknowledgement that is
@@ -262,6 +272,26 @@ func TestOutbox(t *testing.T) {
 	if bob.core.Stats().Duplicates != 0 && len(bob.texts("@ann", "ann")) != 2 {
 		t.Error("a duplicate was shown")
 	}
+}
+
+// What was on its way when a link broke goes over the next one.
+func TestBrokenLink(t *testing.T) {
+	l := newLAN(t, "ann", "bob")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.pushed = func(from, to *node, p chat.Push) bool { return p.Type != wire.FrameDirect }
+	ann.say("@bob", "reliable", "one")
+	ann.say("@bob", "reliable", "two")
+	checkTexts(t, "bob sees", bob.texts("@ann", "ann"), nil)
+	l.pushed = nil
+	l.unlink(ann, bob)
+	ann.say("@bob", "reliable", "three")
+	l.link(ann, bob)
+	checkTexts(t, "bob sees", bob.texts("@ann", "ann"), []string{"one", "two", "three"})
+	var states []string
+	for _, p := range shown[chat.Peer](ann) {
+		states = append(states, p.State)
+	}
+	checkTexts(t, "ann sees bob", states, []string{"online", "lost", "online"})
 }
 
 // Who left hears nothing of what is said later, and what was said meanwhile
@@ -307,6 +337,48 @@ func TestPartAndJoin(t *testing.T) {
 			t.Errorf("%s sees %+v", n.name, g)
 		}
 	}
+}
+
+// "Receivers accept the previous epoch for 10 s, from remaining members only."
+func TestLeaverIsNotHeard(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").room("#lab")
+	ann, bob, cat := l.node("ann"), l.node("bob"), l.node("cat")
+	hi := wire.AppendBody(nil, &wire.Message{Number: 1, Text: "hi"})
+	fromCat, fromAnn := cat.core.Seal("#lab", wire.KindMessage, false, hi), ann.core.Seal("#lab", wire.KindMessage, false, hi)
+	tooLate := ann.core.Seal("#lab", wire.KindMessage, false, wire.AppendBody(nil, &wire.Message{Number: 2, Text: "late"}))
+	cat.do("/part #lab")
+	l.clear()
+	forbidden := bob.core.Stats().Forbidden
+	bob.core.HandlePacket(l.now, fromCat)
+	bob.core.HandlePacket(l.now, fromAnn)
+	l.settle()
+	checkTexts(t, "from cat", bob.texts("#lab", "cat"), nil)
+	checkTexts(t, "from ann", bob.texts("#lab", "ann"), []string{"hi"})
+	if got := bob.core.Stats().Forbidden; got != forbidden+1 {
+		t.Errorf("forbidden: %d more", got-forbidden)
+	}
+	l.pass(10 * time.Second)
+	bob.core.HandlePacket(l.now, tooLate)
+	l.settle()
+	checkTexts(t, "after 10 s", bob.texts("#lab", "ann"), []string{"hi"})
+}
+
+// "Insider signs as another: rejected." cat seals with her own key what says
+// it is in ann's slot.
+func TestForgedSender(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").room("#lab")
+	bob, cat := l.node("bob"), l.node("cat")
+	l.clear()
+	malformed := bob.core.Stats().Malformed
+	hi := wire.AppendBody(nil, &wire.Message{Number: 1, Text: "I am ann"})
+	bob.core.HandlePacket(l.now, cat.core.SealAs("#lab", l.node("ann").token.Key, wire.KindMessage, hi))
+	l.settle()
+	if got := bob.core.Stats().Malformed; got != malformed+1 || len(bob.events) != 0 {
+		t.Errorf("malformed: %d more, events %+v", got-malformed, bob.events)
+	}
+	// The forgery does not use up ann's numbers.
+	l.node("ann").say("#lab", "fast", "I am")
+	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"I am"})
 }
 
 // The oldest member succeeds an admin who leaves.
@@ -520,7 +592,7 @@ func TestDeliveryProperty(t *testing.T) {
 		}
 		want := map[string][]string{}
 		for i := range rapid.IntRange(1, 12).Draw(rt, "messages") {
-			from := rapid.SampledFrom(l.nodes).Draw(rt, "from")
+			from := l.nodes[rapid.IntRange(0, len(l.nodes)-1).Draw(rt, "from")]
 			text := fmt.Sprintf("%s %d", from.name, i)
 			if rapid.IntRange(0, 4).Draw(rt, "fast") == 0 {
 				from.say("#lab", "fast", "fast "+text)
@@ -564,14 +636,14 @@ func TestDeliveryProperty(t *testing.T) {
 					rt.Fatalf("%s has an open gap of %s", n.name, from)
 				}
 			}
-			got := 0
+			receipts := map[string]int{}
 			for _, r := range shown[chat.Receipt](n) {
-				if r.Got == r.Of {
-					got++
+				if receipts[r.ID]++; r.Got != receipts[r.ID] || r.Of != 2 || r.Got > r.Of {
+					rt.Fatalf("%s sees %+v after %d receipts of the message", n.name, r, receipts[r.ID]-1)
 				}
 			}
-			if got != len(want[n.name]) {
-				rt.Fatalf("%d of %d messages of %s are known to have come to all", got, len(want[n.name]), n.name)
+			if len(receipts) != len(want[n.name]) || len(shown[chat.Receipt](n)) != 2*len(receipts) {
+				rt.Fatalf("%s sees %d receipts of %d messages", n.name, len(shown[chat.Receipt](n)), len(want[n.name]))
 			}
 		}
 	})

@@ -12,6 +12,14 @@ func (c *Core) Seal(inRoom string, kind wire.Kind, reliable bool, body []byte) [
 	return packet
 }
 
+// SealAs makes a packet that claims to be another device's.
+func (c *Core) SealAs(inRoom string, as wire.DeviceKey, kind wire.Kind, body []byte) []byte {
+	epoch := c.findRoom(inRoom).keys.Current()
+	slot, _ := epoch.Info().Slot(as)
+	packet, _ := epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: 1 << 40, Clock: c.clock, Kind: kind, Body: body}, [wire.NonceSize]byte{1})
+	return packet
+}
+
 // RoomID returns the id of a room one is in.
 func (c *Core) RoomID(inRoom string) wire.RoomID { return c.findRoom(inRoom).id }
 

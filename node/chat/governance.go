@@ -26,7 +26,7 @@ var causes = map[wire.Op]string{
 	wire.OpCreate: "created", wire.OpAdmit: "joined", wire.OpKick: "kicked", wire.OpBan: "banned", wire.OpUnban: "unbanned",
 	wire.OpLeave: "left", wire.OpLeft: "left", wire.OpTransfer: "transferred", wire.OpPromote: "promoted", wire.OpDemote: "demoted",
 	wire.OpSilence: "silenced", wire.OpUnsilence: "unsilenced", wire.OpClaim: "claimed", wire.OpRekey: "rekeyed",
-	wire.OpSettings: "settings", wire.OpDevice: "device", wire.OpResolve: "resolved",
+	wire.OpSettings: "topic", wire.OpDevice: "device", wire.OpResolve: "resolved",
 }
 
 // whom returns the account an entry is about; zero: nobody else.
@@ -151,6 +151,13 @@ func (c *Core) keep(m *membership, keys room.Keys) {
 // drop forgets a room one is no longer in.
 func (c *Core) drop(m *membership) {
 	delete(c.rooms, m.id)
+	if s := m.log.State(); !s.Private() && len(s.Members) > 0 { // it is there to be joined again
+		o := offer{info: roomInfo(m, false)}
+		for _, d := range c.linkedIn(m) {
+			o.from = append(o.from, d.id)
+		}
+		c.offers[m.id] = o
+	}
 	c.save(DropRoom{Room: m.id})
 	if c.current == m.chat() {
 		c.current = ""
@@ -162,7 +169,7 @@ func (c *Core) drop(m *membership) {
 // multicast, sealed with the epoch that was in use before it, and with the new
 // secret, if they cannot compute it, to each device there is a link to.
 func (c *Core) act(now time.Time, m *membership, act room.Act, ref string) error {
-	before := m.keys.Current()
+	before, linked := m.keys.Current(), c.linkedIn(m)
 	change, err := m.log.Add(act.Entry)
 	if err != nil {
 		return err
@@ -178,7 +185,7 @@ func (c *Core) act(now time.Time, m *membership, act room.Act, ref string) error
 		packet, _ := c.sealIn(m, before, wire.KindLogEntry, false, wire.AppendBody(nil, &wire.LogEntry{Entry: act.Entry.Append(nil)}))
 		c.send(Multicast{Packet: packet})
 	}
-	c.push(m, act)
+	c.push(m, act, linked)
 	c.changed(now, m, change, ref)
 	return nil
 }
@@ -187,9 +194,9 @@ func (c *Core) act(now time.Time, m *membership, act room.Act, ref string) error
 // a packet can be lost: with its secret where they cannot compute it, else
 // only in rooms so small that it costs little. Others pull it when a packet of
 // the new epoch, or a beacon, tells them that they lack it.
-func (c *Core) push(m *membership, act room.Act) {
+// Who is removed by it gets the entry too, and no key.
+func (c *Core) push(m *membership, act room.Act, linked []*device) {
 	needed := act.HasSecret && !act.Stepped
-	linked := c.linkedIn(m)
 	if !needed && len(linked) > pushTo {
 		return
 	}
@@ -585,11 +592,17 @@ func (c *Core) answerRooms(dev *device) (frames []Frame) {
 		if s.Private() && !member {
 			continue
 		}
-		info := wire.RoomInfo{Room: m.id, Admin: s.Admin(), Seq: s.Seq, Head: s.Head, Members: uint16(len(s.Members)),
-			Private: s.Private(), Member: member, Name: m.chat(), Topic: s.Topic}
+		info := roomInfo(m, member)
 		frames = append(frames, Frame{wire.FrameRoomInfo, info.Append(nil)})
 	}
 	return frames
+}
+
+// roomInfo describes a room to somebody.
+func roomInfo(m *membership, member bool) wire.RoomInfo {
+	s := m.log.State()
+	return wire.RoomInfo{Room: m.id, Admin: s.Admin(), Seq: s.Seq, Head: s.Head, Members: uint16(len(s.Members)),
+		Private: s.Private(), Member: member, Name: m.chat(), Topic: s.Topic}
 }
 
 // roomFor returns the room a member's device asks about.
@@ -811,7 +824,9 @@ func (c *Core) doCreate(k *call) {
 		return
 	}
 	taken := func() bool { return c.findRoom(name) != nil || c.offered(name) != nil }
+	end := c.begin()
 	c.look(k.now, func() bool { return true }, func(now time.Time) {
+		defer end(now)
 		if taken() {
 			c.refuse(k.ref, "name_taken", "there is a room %s: /join %s, or choose another name", name, name)
 			return
@@ -874,28 +889,32 @@ func (c *Core) doJoin(k *call) {
 		c.open(m.chat(), k.ref)
 		return
 	}
+	end := c.begin()
 	c.look(k.now, func() bool { return c.offered(name) != nil }, func(now time.Time) {
 		o := c.offered(name)
 		if o == nil {
+			defer end(now)
 			c.refuse(k.ref, "no_such_room", "no room %s is known here: /rooms lists them, /create %s makes it", name, name)
 			return
 		}
-		c.joinOffer(now, *o, k.ref)
+		c.joinOffer(now, *o, k.ref, end)
 	})
 }
 
-// joinOffer asks the room's admin to be let in.
-func (c *Core) joinOffer(now time.Time, o offer, ref string) {
+// joinOffer asks the room's admin to be let in; end is called in the end.
+func (c *Core) joinOffer(now time.Time, o offer, ref string, end func(time.Time)) {
 	var admin []*device
 	if p := c.people.accounts[o.info.Admin]; p != nil {
 		admin = p.linked()
 	}
 	if len(admin) == 0 {
+		defer end(now)
 		c.refuse(ref, "admin_away", "%s is away and lets people into %s: try again when %s is back", c.people.nameOf(o.info.Admin), o.info.Name, c.people.nameOf(o.info.Admin))
 		return
 	}
 	q := wire.Join{Room: o.info.Room}
 	c.ask(admin[0].id, wire.FrameJoin, q.Append(nil), func(now time.Time, frames []Frame, err error) {
+		defer end(now)
 		if err == nil {
 			err = c.welcomed(now, o, admin[0].id, frames, ref)
 		}

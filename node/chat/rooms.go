@@ -21,7 +21,7 @@ const (
 	beaconRate  = 20               // beacons a room takes per second, of all members
 	keyRetry    = time.Second      // between questions for a missing secret or entry
 	keyPatience = 30 * time.Second // before the person is told that a message waits for the key
-	maxAckAgain = 4                // times the same acknowledgement is sent
+	ackAgain    = time.Minute      // an author that goes on asking is told again
 	maxWaiting  = 1000             // messages that wait for the room's key
 	maxTracked  = 4096             // own messages whose receipts are followed, per room
 	maxResend   = 64               // packets sent for one repair request
@@ -50,12 +50,12 @@ type author struct {
 	device wire.DeviceID
 	inbox  *delivery.Inbox[arrival]
 	replay room.Replay
-	fast   uint64 // highest fast number heard
-	since  uint64 // my last number when the device was let in
-	acked  uint64 // what was acknowledged last
-	acks   int    // how often
-	owes   bool   // an acknowledgement
-	dirty  bool   // to be saved; in Core.dirty
+	fast   uint64    // highest fast number heard
+	since  uint64    // my last number when the device was let in
+	acked  uint64    // what was acknowledged last
+	ackEnd time.Time // until when it is said again
+	owes   bool      // an acknowledgement
+	dirty  bool      // to be saved; in Core.dirty
 }
 
 // An arrival is a verified message that waits for its turn.
@@ -345,7 +345,9 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 		return
 	}
 	a := m.author(o.From.Device)
-	if a.replay.Seen(o.Seq) {
+	// Reliable messages have numbers of their own to be told by. Their packets
+	// are sent again for repair, perhaps much later than the window is long.
+	if a.replay.Seen(o.Seq) && !o.Reliable {
 		c.stats.Replayed++
 		return
 	}
@@ -472,10 +474,10 @@ func (c *Core) handleBeacon(now time.Time, m *membership, a *author, o *room.Ope
 // brings nothing new) is told again, a few times.
 func (c *Core) owe(now time.Time, m *membership, a *author) {
 	switch n := a.inbox.Received(); {
-	case n == 0 || n == a.acked && a.acks >= maxAckAgain:
+	case n == 0 || n == a.acked && now.After(a.ackEnd):
 		return
 	case n != a.acked:
-		a.acks = 0
+		a.ackEnd = now.Add(ackAgain)
 	}
 	a.owes = true
 	if m.ackAt.IsZero() {
@@ -497,7 +499,6 @@ func (c *Core) acknowledge(m *membership) {
 			continue
 		}
 		a.owes, a.acked = false, a.inbox.Received()
-		a.acks++
 		acks.Acks = append(acks.Acks, wire.Ack{Slot: uint16(slot), Number: a.acked})
 	}
 	if len(acks.Acks) > 0 {

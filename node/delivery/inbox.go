@@ -21,6 +21,9 @@ const (
 	// When what waits behind a gap is shown all the same. What was missing
 	// is still wanted after that.
 	holdMax = 10 * time.Second
+	// What was given up is asked for again, more and more rarely.
+	wantFirst = 5 * time.Second
+	wantMost  = 5 * time.Minute
 	// maxHeld bounds the messages that wait behind a gap, per sender.
 	maxHeld = 4096
 	// maxRanges bounds one request.
@@ -47,6 +50,9 @@ type Inbox[M any] struct {
 	ask   time.Time     // when to ask again
 	pause time.Duration // before the request after that
 	told  uint64        // how many missing the person was last told of
+
+	want     time.Time     // when to ask for what was given up; zero: nothing was
+	wantWait time.Duration // before the request after that
 }
 
 // NewInbox returns the inbox of a device whose messages up to and including
@@ -170,9 +176,12 @@ func (in *Inbox[M]) Told(now time.Time) (missing uint64, changed bool) {
 // Deadline returns when Advance next has work; zero: never.
 func (in *Inbox[M]) Deadline() time.Time {
 	if in.since.IsZero() {
-		return time.Time{}
+		return in.want
 	}
 	d := in.ask
+	if !in.want.IsZero() && in.want.Before(d) {
+		d = in.want
+	}
 	if t := in.since.Add(gapTold); in.told == 0 && t.Before(d) {
 		d = t
 	}
@@ -185,6 +194,14 @@ func (in *Inbox[M]) Deadline() time.Time {
 // Advance tells the time. It returns the ranges to ask for now, and, once a
 // gap was given up, the messages that waited behind it.
 func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
+	if len(in.given) == 0 {
+		in.want = time.Time{}
+	}
+	if !in.want.IsZero() && !now.Before(in.want) {
+		in.want = now.Add(in.wantWait)
+		in.wantWait = min(2*in.wantWait, wantMost)
+		return in.wanted(), nil
+	}
 	if in.since.IsZero() {
 		return nil, nil
 	}
@@ -199,6 +216,7 @@ func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
 		}
 		clear(in.held)
 		in.next = in.known + 1
+		in.want, in.wantWait = now.Add(wantFirst), wantFirst
 		in.watch(now)
 		return nil, ready
 	}
@@ -209,6 +227,18 @@ func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
 	in.pause = min(in.pause+in.pause/2, repairMax)
 	ask = in.gaps()
 	return ask[:min(len(ask), maxRanges)], nil
+}
+
+// wanted returns the lowest numbers that were given up.
+func (in *Inbox[M]) wanted() (ranges []wire.Range) {
+	for _, n := range slices.Sorted(maps.Keys(in.given)) {
+		if k := len(ranges); k > 0 && ranges[k-1].Last == n-1 {
+			ranges[k-1].Last = n
+		} else if k < maxRanges {
+			ranges = append(ranges, wire.Range{First: n, Last: n})
+		}
+	}
+	return ranges
 }
 
 // gaps returns the missing numbers at next and above, lowest first. However

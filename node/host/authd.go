@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -22,7 +23,8 @@ const (
 // tells the core when authd comes and goes, renews the token, and passes on
 // who else is connected. The chat needs none of it.
 func (h *Host) keepAuthd(ctx context.Context) {
-	told := "" // the state last shown
+	told := ""   // the state last shown
+	met := false // the realm's own authd has answered since the start
 	tell := func(state, addr string) {
 		if state == told {
 			return
@@ -30,22 +32,29 @@ func (h *Host) keepAuthd(ctx context.Context) {
 		told = state
 		h.post(func(time.Time) {
 			h.discovery.AuthdUp(state == "up")
-			h.core.HandleAuthd(chat.Authd{State: state, Addr: addr, Fingerprint: h.cfg.Profile.Pin().Fingerprint().String()})
+			h.authd = chat.Authd{State: state, Addr: addr, Fingerprint: h.cfg.Profile.Pin().Fingerprint().String()}
+			h.core.HandleAuthd(h.authd)
 		})
 	}
 	for ctx.Err() == nil {
 		looking, cancel := context.WithCancel(ctx)
-		stop := time.AfterFunc(lookFor, func() {
-			if told != "up" {
-				tell("down", h.lastAuthd())
-			}
+		missed := make(chan struct{})
+		miss := time.AfterFunc(lookFor, func() {
+			tell("down", h.lastAuthd())
+			close(missed)
 		})
 		s, err := h.find(looking)
-		stop.Stop()
+		if !miss.Stop() {
+			<-missed
+		}
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
 				h.post(func(time.Time) { h.core.HandleTrouble(refusedEvent(err)) })
+				if !met && errors.Is(err, login.ErrFingerprintChanged) {
+					h.post(func(time.Time) { h.failed = err }) // a hard stop: this is not the realm
+					return
+				}
 				select {
 				case <-time.After(tryEvery):
 				case <-ctx.Done():
@@ -53,6 +62,7 @@ func (h *Host) keepAuthd(ctx context.Context) {
 			}
 			continue
 		}
+		met = true
 		tell("up", s.Addr().String())
 		h.stay(ctx, s)
 		s.Close()

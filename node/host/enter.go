@@ -60,6 +60,9 @@ func (h *Host) enter(ctx context.Context) error {
 	}
 	s, err := h.find(ctx)
 	if err != nil {
+		if ctx.Err() == nil {
+			h.show(refusedEvent(err))
+		}
 		return err
 	}
 	if s.Token() != nil { // expired, and authd accepts it for a new one
@@ -98,13 +101,19 @@ func (h *Host) logIn(ctx context.Context, s *login.Session, c Credentials) error
 	return err
 }
 
-// refusedEvent returns a failed log-in as an event.
+// refusedEvent returns what went wrong with authd as an event.
 func refusedEvent(err error) chat.Error {
+	code := "no_authd"
 	var refused *login.RefusedError
-	if errors.As(err, &refused) {
-		return chat.Error{Code: refused.Code.String(), Text: clean.Text(refused.Error(), 1000)}
+	switch {
+	case errors.As(err, &refused):
+		code = refused.Code.String()
+	case errors.Is(err, login.ErrFingerprintChanged):
+		code = "fingerprint_changed"
+	case errors.Is(err, login.ErrUntrusted):
+		code = "untrusted"
 	}
-	return chat.Error{Code: "no_authd", Text: clean.Text(err.Error(), 1000)}
+	return chat.Error{Code: code, Text: clean.Text(err.Error(), 1000)}
 }
 
 // find looks for the realm's authd, or one that may be trusted, until one
@@ -125,7 +134,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 	tries.Go(func() { h.browse(ctx, offer) })
 
 	last := map[netip.AddrPort]time.Time{}
-	open := 0
+	late := false            // lookFor is over
 	var answered atomic.Bool // an authd is there, and the person is asked about it
 	missing := time.NewTimer(lookFor)
 	defer missing.Stop()
@@ -141,7 +150,6 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 				continue
 			}
 			last[a] = time.Now()
-			open++
 			t := h.cfg.Enter.Trust
 			if ask := t.Ask; ask != nil {
 				t.Ask = func(r realm.Realm) bool {
@@ -165,19 +173,20 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 				}
 			})
 		case r := <-results:
-			open--
 			if r.err == nil {
 				return r.session, nil
 			}
 			h.log.Debug("trying an authd", "addr", r.addr, "err", r.err)
 			if fatal := h.judge(r); fatal != nil {
 				refused = fatal
-				if h.cfg.Enter.Trust.Code == nil && h.cfg.Enter.Trust.Fingerprint == nil {
+				// With a code or a fingerprint the right realm may yet answer.
+				if late || h.cfg.Enter.Trust.Code == nil && h.cfg.Enter.Trust.Fingerprint == nil {
 					return nil, fatal
 				}
 			}
 		case <-missing.C:
-			if refused != nil && open == 0 {
+			late = true
+			if refused != nil {
 				return nil, refused
 			}
 			if answered.Load() {

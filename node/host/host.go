@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,8 @@ type Store interface {
 	Load() (chat.State, error)
 	Apply([]chat.Record) error
 	NextBoot() (uint64, error)
+	History(chat chat.ChatID, before chat.MessageID, limit int) ([]chat.SaveMessage, error)
+	Search(text string, limit int) ([]chat.SaveMessage, error)
 }
 
 // A Face shows events and takes commands; see ui.Face.
@@ -135,6 +138,7 @@ type Host struct {
 	lastID   uint64
 	faces    map[Face]bool
 	authd    chat.Authd // the last news
+	failed   error      // why the node has to end
 	ready    chat.Ready
 }
 
@@ -191,6 +195,20 @@ func LogIn(ctx context.Context, cfg Config) error {
 	}
 	defer h.transport.Close()
 	return h.enter(ctx)
+}
+
+// Trust finds the realm that cfg.Enter.Trust names, pins it, and returns.
+func Trust(ctx context.Context, cfg Config) error {
+	h, err := open(cfg)
+	if err != nil {
+		return err
+	}
+	defer h.transport.Close()
+	s, err := h.find(ctx)
+	if err != nil {
+		return err
+	}
+	return s.Close()
 }
 
 // transport makes the node's side of every QUIC connection. Its stateless
@@ -273,13 +291,14 @@ func (h *Host) loop(ctx context.Context) error {
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	leaving := false
 	for {
 		w := h.core.Take()
 		if err := h.perform(&w); err != nil {
 			return err
 		}
-		if w.Quit {
-			return nil
+		if w.Quit || h.failed != nil || leaving && !h.core.Busy() {
+			return h.failed
 		}
 		now := time.Now()
 		again := h.dialDue(ctx, now)
@@ -301,12 +320,11 @@ func (h *Host) loop(ctx context.Context) error {
 		case err := <-failed:
 			return err
 		case err := <-ended:
-			if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) || err == nil {
-				h.drain()
-				w := h.core.Take()
-				return h.perform(&w)
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
+				return err
 			}
-			return err
+			h.drain()
+			leaving = true // once what was typed is done and on disk
 		case <-ctx.Done():
 			return nil
 		}
@@ -414,12 +432,27 @@ func (h *Host) send(s chat.Send) {
 		}
 	case chat.Ask:
 		h.ask(s)
+	case chat.Lookup:
+		go h.lookUp(s)
 	case chat.Answer:
 		if stream := h.answers[s.Question]; stream != nil {
 			delete(h.answers, s.Question)
 			go answer(stream, s.Frames)
 		}
 	}
+}
+
+// lookUp asks the store, which readers do not hold up.
+func (h *Host) lookUp(q chat.Lookup) {
+	var found []chat.SaveMessage
+	var err error
+	if q.Text != "" {
+		found, err = h.cfg.Store.Search(q.Text, q.Limit)
+		slices.Reverse(found) // newest last, like history
+	} else {
+		found, err = h.cfg.Store.History(q.Chat, chat.MessageID{}, q.Limit)
+	}
+	h.post(func(time.Time) { h.core.HandleFound(q, found, err) })
 }
 
 var errNoLink = errors.New("there is no link to the device")

@@ -26,18 +26,16 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
-	"os"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"time"
 
 	"lanchat/wire"
+	"lanchat/wire/private"
 	"lanchat/wire/realm"
 )
 
-// The files of a profile. All are written to a temporary name, synced and
-// renamed, so that a crash leaves the old one or the new one.
+// The files of a profile, which a crash leaves as they were or as they become.
 const (
 	keyFile   = "device.key" // PEM, PKCS #8: the device's key, which never leaves the machine
 	pinFile   = "realm.json" // the realm that is trusted; see pinJSON
@@ -52,7 +50,7 @@ var (
 	// ErrNoToken says that the device is not logged in.
 	ErrNoToken = errors.New("not logged in")
 	// ErrTooOpen says that others can read or change the profile.
-	ErrTooOpen = errors.New("open to other users")
+	ErrTooOpen = private.ErrTooOpen
 )
 
 // A Pin is the realm that a profile trusts, since when, and where its authd
@@ -84,8 +82,8 @@ type Profile struct {
 // as ssh does; only an empty directory, in which nothing was ever secret, it
 // closes to others itself.
 func Open(dir string) (*Profile, error) {
-	if err := openDir(dir); err != nil {
-		return nil, err
+	if err := private.Dir(dir); err != nil {
+		return nil, fmt.Errorf("opening the data directory: %w", err)
 	}
 	p := &Profile{dir: dir}
 	if err := p.loadKey(); err != nil {
@@ -464,101 +462,8 @@ func (p *Profile) damaged(name string) error {
 	return fmt.Errorf("%q is damaged", p.path(name))
 }
 
-// openDir makes the directory, or looks whether it may be used.
-func openDir(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the data directory: %w", err)
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return fmt.Errorf("opening the data directory: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("opening the data directory: %q is not a directory", dir)
-	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) == 0 && tooOpen(info) {
-		if err := os.Chmod(dir, 0o700); err != nil {
-			return fmt.Errorf("opening the data directory: %w", err)
-		}
-		return nil
-	}
-	return closed(dir, info, "700")
-}
+func (p *Profile) read(name string) ([]byte, error) { return private.Read(p.path(name), maxFile) }
 
-// closed refuses what others can read or change, and says how to cure it.
-func closed(path string, info fs.FileInfo, mode string) error {
-	if tooOpen(info) {
-		return fmt.Errorf("%q is %w (mode %#o): run chmod %s %q", path, ErrTooOpen, info.Mode().Perm(), mode, path)
-	}
-	return nil
-}
+func (p *Profile) writeLocked(name string, b []byte) error { return private.Write(p.path(name), b) }
 
-// tooOpen reports whether group or others have any right. Windows has no such
-// bits: there the directory lies in the user's own profile.
-func tooOpen(info fs.FileInfo) bool {
-	return runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0
-}
-
-func (p *Profile) read(name string) ([]byte, error) {
-	f, err := os.Open(p.path(name))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if err := closed(p.path(name), info, "600"); err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, p.damaged(name)
-	}
-	b := make([]byte, info.Size())
-	_, err = f.ReadAt(b, 0)
-	return b, err
-}
-
-// writeLocked replaces a file so that a crash leaves the old one or the new.
-func (p *Profile) writeLocked(name string, b []byte) error {
-	f, err := os.CreateTemp(p.dir, "."+name+".*") // 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), p.path(name))
-	}
-	if err != nil {
-		os.Remove(f.Name())
-		return err
-	}
-	return p.syncDir()
-}
-
-func (p *Profile) removeLocked(name string) error {
-	if err := os.Remove(p.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return p.syncDir()
-}
-
-// syncDir puts a rename or removal on disk. Windows can't, and needs not.
-func (p *Profile) syncDir() error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(p.dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
-}
+func (p *Profile) removeLocked(name string) error { return private.Remove(p.path(name)) }

@@ -120,7 +120,7 @@ func TestTooOpen(t *testing.T) {
 			if name == "" {
 				cure = "chmod 700 "
 			}
-			if !errors.Is(err, ErrTooOpen) || !strings.Contains(err.Error(), cure+`"`+path+`"`) {
+			if !errors.Is(err, ErrTooOpen) || !strings.Contains(err.Error()+" ", cure+path+" ") {
 				t.Errorf("%q with mode %v: %v", name, right|more, err)
 			}
 		}

@@ -10,8 +10,8 @@ import (
 )
 
 // Apply stores the records of one turn, in order and in one transaction: all
-// or, with an error, none. The Store keeps nothing of them. After a *DiskError
-// the same records can be applied again.
+// or, with an error, none. The Store keeps nothing of them. After a
+// *dbfile.DiskError the same records can be applied again.
 //
 // A secret or a room that is dropped is gone from the files when Apply
 // returns, as far as a file system overwrites what a program overwrites.
@@ -21,8 +21,12 @@ func (s *Store) Apply(records []chat.Record) error {
 	}
 	s.applying.Lock()
 	defer s.applying.Unlock()
-	err := s.update(func(tx *sql.Tx) error {
+	err := s.db.Update(func(tx *sql.Tx) error {
 		for i, r := range records {
+			switch r.(type) {
+			case chat.DropSecret, chat.DropRoom:
+				s.db.Wipe()
+			}
 			if err := s.apply(tx, r); err != nil {
 				return fmt.Errorf("record %d of %d, %T: %w", i+1, len(records), r, err)
 			}
@@ -31,18 +35,8 @@ func (s *Store) Apply(records []chat.Record) error {
 	})
 	if err != nil {
 		clear(s.tails) // they ran ahead of what is stored
-		return err
 	}
-	for _, r := range records {
-		switch r.(type) {
-		case chat.DropSecret, chat.DropRoom:
-			s.wipe.Store(s.read != s.db)
-		}
-	}
-	if s.wipe.Load() {
-		s.scrub()
-	}
-	return nil
+	return err
 }
 
 // apply stores one record. The rows of a room need the room: one that is

@@ -20,7 +20,7 @@ func TestFullDisk(t *testing.T) {
 		}
 		s := openAt(t, dir)
 		ballast := filepath.Join(dir, "ballast")
-		fillsUp(t, s, func() {
+		fillsUp(t, dir, s, func() {
 			if err := os.WriteFile(ballast, make([]byte, 512<<10), 0o600); err != nil {
 				t.Fatal(err)
 			}

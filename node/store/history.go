@@ -12,6 +12,9 @@ import (
 	"lanchat/node/chat"
 )
 
+// ErrNoMessage says that there is no message of that id in the chat.
+var ErrNoMessage = errors.New("no such message")
+
 // Messages of a chat stand in display order: by clock across senders (by
 // device where clocks are equal), and by number for each sender always. See
 // schema.sql on place.
@@ -39,9 +42,9 @@ func (s *Store) History(in chat.ChatID, before chat.MessageID, limit int) ([]cha
 	}
 	query += " ORDER BY " + newestFirst + " LIMIT ?"
 	args = append(args, max(limit, 0))
-	found, err := collect(s.read, scanMessage, query, args...)
+	found, err := collect(s.db.Read, scanMessage, query, args...)
 	if err != nil {
-		return nil, fmt.Errorf("reading history: %w", s.mapped(err))
+		return nil, fmt.Errorf("reading history: %w", s.db.Mapped(err))
 	}
 	slices.Reverse(found)
 	return found, nil
@@ -50,11 +53,11 @@ func (s *Store) History(in chat.ChatID, before chat.MessageID, limit int) ([]cha
 // has returns ErrNoMessage if the chat does not have the message.
 func (s *Store) has(in chat.ChatID, id chat.MessageID) error {
 	var one int
-	err := s.read.QueryRow("SELECT 1 FROM message WHERE id = ? AND chat = ?", id[:], chatID(in)).Scan(&one)
+	err := s.db.Read.QueryRow("SELECT 1 FROM message WHERE id = ? AND chat = ?", id[:], chatID(in)).Scan(&one)
 	if errors.Is(err, sql.ErrNoRows) {
 		return ErrNoMessage
 	}
-	return s.mapped(err)
+	return s.db.Mapped(err)
 }
 
 // maxSearch bounds what Search looks for, in bytes.
@@ -76,11 +79,11 @@ func (s *Store) Search(text string, limit int) ([]chat.SaveMessage, error) {
 		args = append(args, p)
 	}
 	// In two steps, so that only the keys of what is found are sorted.
-	found, err := collect(s.read, scanMessage, "SELECT "+messageColumns+` FROM message
+	found, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+` FROM message
 		WHERE key IN (SELECT key FROM message WHERE `+strings.Join(where, " OR ")+" ORDER BY "+newestFirst+" LIMIT ?) ORDER BY "+newestFirst,
 		append(args, limit)...)
 	if err != nil {
-		return nil, fmt.Errorf("searching: %w", s.mapped(err))
+		return nil, fmt.Errorf("searching: %w", s.db.Mapped(err))
 	}
 	return found, nil
 }
@@ -125,11 +128,11 @@ func (s *Store) Unread() (map[chat.ChatID]int, error) {
 		chat chat.ChatID
 		n    int
 	}
-	counts, err := collect(s.read, func(scan func(...any) error, c *count) error {
+	counts, err := collect(s.db.Read, func(scan func(...any) error, c *count) error {
 		return scan((*chatID)(&c.chat), &c.n)
 	}, "SELECT chat, count(*) FROM message WHERE read = 0 GROUP BY chat")
 	if err != nil {
-		return nil, fmt.Errorf("counting what is unread: %w", s.mapped(err))
+		return nil, fmt.Errorf("counting what is unread: %w", s.db.Mapped(err))
 	}
 	unread := make(map[chat.ChatID]int, len(counts))
 	for _, c := range counts {
@@ -152,7 +155,7 @@ func (s *Store) MarkRead(in chat.ChatID, upTo chat.MessageID) error {
 	}
 	_, err := s.db.Exec(query, args...)
 	if err != nil {
-		return fmt.Errorf("marking as read: %w", s.mapped(err))
+		return fmt.Errorf("marking as read: %w", s.db.Mapped(err))
 	}
 	return nil
 }

@@ -10,9 +10,9 @@ import (
 // Load returns the sum of all records applied so far, without the messages.
 // The caller owns it.
 func (s *Store) Load() (chat.State, error) {
-	tx, err := s.read.Begin()
+	tx, err := s.db.Read.Begin()
 	if err != nil {
-		return chat.State{}, s.mapped(err)
+		return chat.State{}, s.db.Mapped(err)
 	}
 	defer tx.Rollback() // it only read
 	var st chat.State
@@ -20,7 +20,7 @@ func (s *Store) Load() (chat.State, error) {
 		loadPeople, loadSettings, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadSecrets, loadAuthors,
 	} {
 		if err := load(tx, &st); err != nil {
-			return chat.State{}, s.mapped(err)
+			return chat.State{}, s.db.Mapped(err)
 		}
 	}
 	return st, nil

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -17,16 +18,16 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/mattn/go-sqlite3"
 	"go.uber.org/goleak"
 
 	"lanchat/node/chat"
 	"lanchat/wire"
+	"lanchat/wire/dbfile"
+	"lanchat/wire/private"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -738,11 +739,11 @@ func TestApplySurvivesWithoutClose(t *testing.T) {
 	mustApply(t, killed, message(lab, 1, 1))
 	copied := newDir(t)
 	for _, suffix := range []string{"", "-wal"} {
-		b, err := os.ReadFile(filepath.Join(dir, file+suffix))
+		b, err := os.ReadFile(filepath.Join(dir, File+suffix))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(copied, file+suffix), b, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(copied, File+suffix), b, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -767,7 +768,7 @@ func TestDroppedSecretsAreGone(t *testing.T) {
 	found := func() (n int) {
 		t.Helper()
 		for _, suffix := range []string{"", "-wal"} {
-			b, err := os.ReadFile(filepath.Join(dir, file+suffix))
+			b, err := os.ReadFile(filepath.Join(dir, File+suffix))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -795,13 +796,13 @@ func TestDroppedSecretsAreGone(t *testing.T) {
 		left[r.Secret] = true
 	}
 	for _, suffix := range []string{"", "-wal"} {
-		b, err := os.ReadFile(filepath.Join(dir, file+suffix))
+		b, err := os.ReadFile(filepath.Join(dir, File+suffix))
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i := range n {
 			if sec := secret(i); !left[sec] && bytes.Contains(b, sec[:]) {
-				t.Errorf("secret %d was dropped and stands in %s%s", i, file, suffix)
+				t.Errorf("secret %d was dropped and stands in %s%s", i, File, suffix)
 			}
 		}
 	}
@@ -816,7 +817,7 @@ func TestDroppedSecretsAreGone(t *testing.T) {
 	if _, err := s.db.Exec("PRAGMA busy_timeout = 0"); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := s.read.Query("SELECT id FROM message UNION ALL SELECT id FROM room")
+	rows, err := s.db.Read.Query("SELECT id FROM message UNION ALL SELECT id FROM room")
 	if err != nil || !rows.Next() {
 		t.Fatalf("nothing to look up: %v", err)
 	}
@@ -859,8 +860,8 @@ func TestFilesArePrivate(t *testing.T) {
 		mode os.FileMode
 		cure string
 	}{
-		{filepath.Join(dir, file), 0o640, "chmod 600"},
-		{filepath.Join(dir, file), 0o604, "chmod 600"},
+		{filepath.Join(dir, File), 0o640, "chmod 600"},
+		{filepath.Join(dir, File), 0o604, "chmod 600"},
 		{dir, 0o750, "chmod 700"},
 		{dir, 0o701, "chmod 700"},
 	} {
@@ -872,8 +873,8 @@ func TestFilesArePrivate(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = Open(dir)
-		wantErr(t, err, ErrTooOpen)
-		if cure := fmt.Sprintf("%s %q", tt.cure, tt.path); err == nil || !strings.Contains(err.Error(), cure) {
+		wantErr(t, err, private.ErrTooOpen)
+		if cure := fmt.Sprintf("%s '%s'", tt.cure, tt.path); err == nil || !strings.Contains(err.Error(), cure) {
 			t.Errorf("mode %o: got %v, want the cure: %s", tt.mode, err, cure)
 		}
 		if err := os.Chmod(tt.path, info.Mode()); err != nil {
@@ -893,10 +894,14 @@ var v1 string
 func writeDatabase(t *testing.T, statements string) (dir string) {
 	t.Helper()
 	dir = newDir(t)
-	if err := create(dir); err != nil {
+	path := filepath.Join(dir, File)
+	if err := private.Create(path); err != nil {
 		t.Fatal(err)
 	}
-	db := sql.OpenDB(connector{dsn(dir)})
+	db, err := sql.Open("sqlite3", "file:"+url.PathEscape(path))
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer db.Close()
 	if _, err := db.Exec(statements); err != nil {
 		t.Fatal(err)
@@ -906,8 +911,9 @@ func writeDatabase(t *testing.T, statements string) (dir string) {
 
 func TestOpensVersion1(t *testing.T) {
 	s := openAt(t, writeDatabase(t, v1))
-	version, err := s.version()
-	want(t, "version", []any{version, err}, []any{len(migrations), nil})
+	var version int
+	err := s.db.QueryRow("PRAGMA user_version").Scan(&version)
+	want(t, "version", []any{version, err}, []any{len(format.Migrations), nil})
 	at := time.UnixMilli(1_800_000_000_000)
 	room, account, device := wire.RoomID{1}, wire.AccountID{2}, wire.DeviceID{3}
 	want(t, "state", mustLoad(t, s), chat.State{
@@ -932,46 +938,18 @@ func TestOpensVersion1(t *testing.T) {
 	want(t, "boot", []any{boot, err}, []any{uint64(4_200_000_001), nil})
 }
 
-func TestMigration(t *testing.T) {
-	dir := writeDatabase(t, v1)
-	good := append(migrations[:1:1], "ALTER TABLE person ADD COLUMN colour TEXT; UPDATE person SET colour = 'red';")
-	bad := append(good[:2:2], "ALTER TABLE person ADD COLUMN size TEXT; UPDATE nothing SET size = 1;")
-
-	if s, err := open(dir, bad); err == nil {
-		s.Close()
-		t.Fatal("a failing migration passed")
-	}
-	s, err := open(dir, good)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var version, columns int
-	var colour string
-	err = s.db.QueryRow("SELECT (SELECT user_version FROM pragma_user_version), colour, (SELECT count(*) FROM pragma_table_info('person') WHERE name = 'size') FROM person").
-		Scan(&version, &colour, &columns)
-	want(t, "version, colour, columns of the step that failed", []any{version, colour, columns, err}, []any{2, "red", 0, nil})
-	want(t, "people", len(mustLoad(t, s).People), 1)
-	s.Close()
-
-	_, err = open(dir, migrations[:1])
-	wantErr(t, err, ErrNewer)
-	if err == nil || !strings.Contains(err.Error(), "version 2, this one knows 1") {
-		t.Errorf("got %v, want both versions in it", err)
-	}
-}
-
 func TestRefusesForeignFiles(t *testing.T) {
 	_, err := Open(writeDatabase(t, "CREATE TABLE t (a)"))
-	wantErr(t, err, ErrNotOurs)
+	wantErr(t, err, dbfile.ErrNotOurs)
 	_, err = Open(writeDatabase(t, "PRAGMA application_id = 0x6c636164")) // authd's
-	wantErr(t, err, ErrNotOurs)
+	wantErr(t, err, dbfile.ErrNotOurs)
 
 	dir := newDir(t)
-	if err := os.WriteFile(filepath.Join(dir, file), bytes.Repeat([]byte("not a database\n"), 100), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, File), bytes.Repeat([]byte("not a database\n"), 100), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Open(dir)
-	wantErr(t, err, ErrNotOurs)
+	wantErr(t, err, dbfile.ErrNotOurs)
 }
 
 // "quick_check at start": of all but history always, of history too unless
@@ -988,9 +966,9 @@ func TestRefusesDamage(t *testing.T) {
 		closed      bool
 		want        error
 	}{
-		{"entries", "entry", true, ErrCorrupt},
-		{"entries, not closed", "entry", false, ErrCorrupt},
-		{"history, not closed", "message", false, ErrCorrupt},
+		{"entries", "entry", true, dbfile.ErrCorrupt},
+		{"entries, not closed", "entry", false, dbfile.ErrCorrupt},
+		{"history, not closed", "message", false, dbfile.ErrCorrupt},
 		{"history", "message", true, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -1001,11 +979,12 @@ func TestRefusesDamage(t *testing.T) {
 			mustApply(t, s, message(lab, 1, 1))
 			page := root(s, tt.table)
 			if !tt.closed {
-				s.shut()
+				s.db.Read.Close() // and no mark is set
+				s.db.DB.Close()
 			} else if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			path := filepath.Join(dir, file)
+			path := filepath.Join(dir, File)
 			b, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -1023,25 +1002,8 @@ func TestRefusesDamage(t *testing.T) {
 			}
 			defer s.Close()
 			_, err = s.History(lab, chat.MessageID{}, 1)
-			wantErr(t, err, ErrCorrupt)
+			wantErr(t, err, dbfile.ErrCorrupt)
 		})
-	}
-}
-
-// "The driver ignores unknown parameters silently: read the pragmas back."
-func TestSettingsAreReadBack(t *testing.T) {
-	s := openAt(t, newDir(t))
-	for _, db := range []*sql.DB{s.db, s.read} {
-		if err := readBack(db, []setting{{"cell_size_check", "1"}}); err == nil {
-			t.Error("a setting that was not made passed")
-		}
-	}
-	if _, err := s.read.Exec("DELETE FROM node"); err == nil {
-		t.Error("a reader wrote")
-	}
-	var version string
-	if err := s.db.QueryRow("SELECT sqlite_version()").Scan(&version); err != nil || version == "" {
-		t.Errorf("got %q, %v", version, err)
 	}
 }
 
@@ -1078,8 +1040,9 @@ func TestReadsBesideWrites(t *testing.T) {
 // "Disk full → typed error that says what happened and what to do; after space
 // is freed the same Store works."
 func TestFull(t *testing.T) {
-	s := openAt(t, newDir(t))
-	fillsUp(t, s, func() {
+	dir := newDir(t)
+	s := openAt(t, dir)
+	fillsUp(t, dir, s, func() {
 		var pages int
 		if err := s.db.QueryRow("PRAGMA page_count").Scan(&pages); err != nil {
 			t.Fatal(err)
@@ -1096,7 +1059,7 @@ func TestFull(t *testing.T) {
 
 // fillsUp stores messages until the disk is full, which it must be before long,
 // and again after it was freed.
-func fillsUp(t *testing.T, s *Store, fill, free func()) {
+func fillsUp(t *testing.T, dir string, s *Store, fill, free func()) {
 	t.Helper()
 	fill()
 	turn := func(n uint64) []chat.Record {
@@ -1115,9 +1078,9 @@ func fillsUp(t *testing.T, s *Store, fill, free func()) {
 			break
 		}
 	}
-	wantErr(t, err, ErrFull)
-	d, ok := errors.AsType[*DiskError](err)
-	if !ok || d.Code != "disk_full" || !strings.Contains(err.Error(), "the disk is full: free some space on the disk of ") || !strings.Contains(err.Error(), fmt.Sprintf("%q", s.dir)) {
+	wantErr(t, err, dbfile.ErrFull)
+	d, ok := errors.AsType[*dbfile.DiskError](err)
+	if !ok || d.Code != "disk_full" || !strings.Contains(err.Error(), "the disk is full: free some space on the disk of ") || !strings.Contains(err.Error(), fmt.Sprintf("%q", dir)) {
 		t.Errorf("got %v, want what happened, and what to do where", err)
 	}
 	// All of the turn is missing, nothing else is, and look-ups go on.
@@ -1134,52 +1097,15 @@ func fillsUp(t *testing.T, s *Store, fill, free func()) {
 	}
 }
 
-func TestMappedErrors(t *testing.T) {
-	s := &Store{dir: "/there"}
-	for _, tt := range []struct {
-		err  sqlite3.Error
-		code string
-	}{
-		{sqlite3.Error{Code: sqlite3.ErrFull}, "disk_full"},
-		{sqlite3.Error{Code: sqlite3.ErrIoErr, SystemErrno: syscall.EDQUOT}, "disk_full"},
-		{sqlite3.Error{Code: sqlite3.ErrIoErr, SystemErrno: syscall.EIO}, "disk_failed"},
-		{sqlite3.Error{Code: sqlite3.ErrCantOpen}, "disk_failed"},
-		{sqlite3.Error{Code: sqlite3.ErrNomem}, "disk_failed"},
-		{sqlite3.Error{Code: sqlite3.ErrReadonly}, "disk_read_only"},
-		{sqlite3.Error{Code: sqlite3.ErrPerm}, "disk_read_only"},
-		{sqlite3.Error{Code: sqlite3.ErrBusy}, "disk_busy"},
-		{sqlite3.Error{Code: sqlite3.ErrLocked}, "disk_busy"},
-	} {
-		got := s.mapped(fmt.Errorf("doing it: %w", tt.err))
-		d, ok := errors.AsType[*DiskError](got)
-		if inner, _ := errors.AsType[sqlite3.Error](got); !ok || d.Code != tt.code || inner != tt.err {
-			t.Errorf("%v: got %v, want a DiskError with code %q", tt.err.Code, got, tt.code)
-		}
-		want(t, "is full", errors.Is(got, ErrFull), tt.code == "disk_full")
-		if !strings.Contains(fmt.Sprint(got), `"/there"`) {
-			t.Errorf("got %v, want where in it", got)
-		}
-	}
-	wantErr(t, s.mapped(sqlite3.Error{Code: sqlite3.ErrCorrupt}), ErrCorrupt)
-	wantErr(t, s.mapped(sqlite3.Error{Code: sqlite3.ErrNotADB}), ErrNotOurs)
-	if err := s.mapped(nil); err != nil {
-		t.Errorf("nil became %v", err)
-	}
-	plain := errors.New("plain")
-	if err := s.mapped(plain); err != plain {
-		t.Errorf("got %v, want it unchanged", err)
-	}
-}
-
 func TestReadOnlyDisk(t *testing.T) {
 	s := openAt(t, newDir(t))
 	if _, err := s.db.Exec("PRAGMA query_only = 1"); err != nil {
 		t.Fatal(err)
 	}
-	wantErr(t, s.Apply([]chat.Record{message(lab, 1, 1)}), &DiskError{Code: "disk_read_only"})
+	wantErr(t, s.Apply([]chat.Record{message(lab, 1, 1)}), &dbfile.DiskError{Code: "disk_read_only"})
 	_, err := s.NextBoot()
-	wantErr(t, err, &DiskError{Code: "disk_read_only"})
-	wantErr(t, s.MarkRead(lab, chat.MessageID{}), &DiskError{Code: "disk_read_only"})
+	wantErr(t, err, &dbfile.DiskError{Code: "disk_read_only"})
+	wantErr(t, s.MarkRead(lab, chat.MessageID{}), &dbfile.DiskError{Code: "disk_read_only"})
 }
 
 func BenchmarkApply(b *testing.B) {

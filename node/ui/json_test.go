@@ -39,7 +39,7 @@ var golden = []struct {
 	{chat.Message{ID: "m1", Chat: "#lab", From: "bob", Text: "hi <b> & 你 \"x\"\n\\", Mode: "fast", Replay: true, Edited: true, ReplyTo: "m0", Action: true, Late: true},
 		`"id":"m1","chat":"#lab","from":"bob","text":"hi <b> & 你 \"x\"\n\\","mode":"fast","replay":true,"edited":true,"reply_to":"m0","action":true,"late":true`},
 	{chat.Message{}, `"id":"","chat":"","from":"","text":"","mode":"","replay":false,"edited":false,"reply_to":""`},
-	{chat.Sent{ID: "m1", Chat: "#lab", Mode: "reliable", Ref: "r1", Text: "not told", Action: true}, `"id":"m1","chat":"#lab","mode":"reliable","ref":"r1"`},
+	{chat.Sent{ID: "m1", Chat: "#lab", Mode: "reliable", Ref: "r1", Text: "not told", Action: true}, `"id":"m1","chat":"#lab","mode":"reliable","ref":"r1","online":0`},
 	{chat.Receipt{ID: "m1", Chat: "#lab", By: "bob", Got: 1, Of: 3}, `"id":"m1","chat":"#lab","by":"bob","got":1,"of":3`},
 	{chat.Receipt{}, `"id":"","chat":"","by":"","got":0,"of":0`},
 	{chat.Gap{Chat: "#lab", From: "bob", Missing: 3, Healed: true}, `"chat":"#lab","from":"bob","missing":3,"healed":true`},

@@ -8,9 +8,11 @@ package private
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 var (
@@ -24,64 +26,105 @@ var (
 // empty directory, in which nothing was ever secret, it closes itself.
 func Dir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("making the directory: %w", err)
+		return err
 	}
-	info, err := os.Stat(dir)
+	open := Check(dir)
+	if !errors.Is(open, ErrTooOpen) {
+		return open
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 || os.Chmod(dir, 0o700) != nil {
+		return open
+	}
+	return nil
+}
+
+// Check refuses a file or directory that others can read or change, and says
+// how to cure it (ErrTooOpen); one that does not exist is fine.
+func Check(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
+	return check(path, info)
+}
+
+func check(path string, info fs.FileInfo) error {
 	if !tooOpen(info) {
 		return nil
 	}
-	if entries, err := os.ReadDir(dir); err == nil && len(entries) == 0 {
-		return os.Chmod(dir, 0o700)
+	mode := "600"
+	if info.IsDir() {
+		mode = "700"
 	}
-	return fmt.Errorf("the directory %q is %w: run chmod 700 %q", dir, ErrTooOpen, dir)
+	return fmt.Errorf("%q is %w (mode %04o): run chmod %s %s", path, ErrTooOpen, info.Mode().Perm(), mode, quoted(path))
 }
 
-// Check refuses a file that others may read; one that does not exist is fine.
-func Check(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case tooOpen(info):
-		return fmt.Errorf("the file %q is %w: run chmod 600 %q", path, ErrTooOpen, path)
+// quoted returns path as a shell takes it.
+func quoted(path string) string {
+	if strings.Trim(path, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+") == "" {
+		return path
 	}
-	return nil
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}
+
+// Create makes an empty file if there is none. It checks the file, and the
+// directory it is in, which must be there.
+func Create(path string) error {
+	dir := filepath.Dir(path)
+	if err := Check(dir); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return Check(path)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return syncDir(dir)
 }
 
 // Read reads a file of at most max bytes that nobody else may read. One that
 // does not exist is fs.ErrNotExist.
 func Read(path string, max int64) ([]byte, error) {
-	if err := Check(path); err != nil {
-		return nil, err
-	}
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	if info.Size() > max {
-		return nil, fmt.Errorf("the file %q has %d bytes, at most %d are expected", path, info.Size(), max)
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
 	}
-	return os.ReadFile(path)
+	if err := check(path, info); err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > max {
+		return nil, fmt.Errorf("%q is damaged: not a file of at most %d bytes", path, max)
+	}
+	b := make([]byte, info.Size())
+	if _, err := io.ReadFull(f, b); err != nil {
+		return nil, fmt.Errorf("reading %q: %w", path, err)
+	}
+	return b, nil
 }
 
 // Write replaces a file: after a power failure it is the old one or the new
 // one, whole.
-func Write(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp") // born 0600
+func Write(path string, data []byte) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // born 0600
 	if err != nil {
-		return err
+		return fmt.Errorf("writing %q: %w", path, err)
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(f.Name())
-		}
-	}()
-	if _, err = f.Write(data); err == nil {
+	_, err = f.Write(data)
+	if err == nil {
 		err = f.Sync()
 	}
 	if cerr := f.Close(); err == nil {
@@ -90,10 +133,11 @@ func Write(path string, data []byte) (err error) {
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
+	if err != nil {
+		os.Remove(f.Name())
+		return fmt.Errorf("writing %q: %w", path, err)
 	}
-	return err
+	return syncDir(dir)
 }
 
 // Remove removes a file for good; one that does not exist is fine.

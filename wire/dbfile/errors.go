@@ -1,4 +1,4 @@
-package store
+package dbfile
 
 import (
 	"errors"
@@ -8,21 +8,17 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// Why a database was not opened.
+// Why a file is not opened or, ErrCorrupt, not read further.
 var (
-	ErrTooOpen = errors.New("open to other users")
 	ErrNewer   = errors.New("made by a newer version of this program")
-	ErrNotOurs = errors.New("not a node's database")
-	ErrCorrupt = errors.New("the database is damaged: move it away, and the node begins a new one")
+	ErrNotOurs = errors.New("not a database of this program")
+	ErrCorrupt = errors.New("the database is damaged")
 )
-
-// ErrNoMessage says that there is no message of that id in the chat.
-var ErrNoMessage = errors.New("no such message")
 
 // A DiskError says that the disk did not take what was to be stored, or give
 // what was asked for. Nothing of the transaction was stored. The cause is
-// outside the program; once it is gone the same Store works, and the same
-// records can be applied.
+// outside the program; once it is gone the same File works, and the same can
+// be tried again.
 type DiskError struct {
 	Code    string // for scripts: "disk_full", "disk_read_only", "disk_busy", "disk_failed"
 	Problem string // what happened
@@ -42,37 +38,54 @@ func (e *DiskError) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// mapped gives the driver's errors their meaning.
-func (s *Store) mapped(err error) error {
+// Mapped gives the driver's errors their meaning: a *DiskError, ErrCorrupt or
+// ErrNotOurs. All else, and what was mapped already, it returns as it is.
+func (f *File) Mapped(err error) error {
 	e, ok := errors.AsType[sqlite3.Error](err)
-	if !ok {
+	if _, disk := errors.AsType[*DiskError](err); !ok || disk || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotOurs) {
 		return err
 	}
 	d := &DiskError{Err: err}
 	switch e.Code {
 	case sqlite3.ErrFull:
 		d.Code, d.Problem = "disk_full", "the disk is full"
-		d.Cure = fmt.Sprintf("free some space on the disk of %q", s.dir)
+		d.Cure = fmt.Sprintf("free some space on the disk of %q", f.dir)
 	case sqlite3.ErrReadonly, sqlite3.ErrPerm:
 		d.Code, d.Problem = "disk_read_only", "the database can't be written"
-		d.Cure = fmt.Sprintf("make %q writable for its owner and mount its disk for writing", s.dir)
+		d.Cure = fmt.Sprintf("make %q writable for its owner and mount its disk for writing", f.dir)
 	case sqlite3.ErrBusy, sqlite3.ErrLocked:
 		d.Code, d.Problem = "disk_busy", "another program holds the database"
-		d.Cure = fmt.Sprintf("end what else has %q open", s.dir)
+		d.Cure = fmt.Sprintf("end what else has %q open", f.dir)
 	case sqlite3.ErrIoErr, sqlite3.ErrCantOpen, sqlite3.ErrNomem:
 		if e.SystemErrno == syscall.EDQUOT {
 			d.Code, d.Problem = "disk_full", "your share of the disk is full"
-			d.Cure = fmt.Sprintf("free some space on the disk of %q, or have your quota raised", s.dir)
+			d.Cure = fmt.Sprintf("free some space on the disk of %q, or have your quota raised", f.dir)
 			break
 		}
 		d.Code, d.Problem = "disk_failed", "the disk can't be read or written"
-		d.Cure = fmt.Sprintf("see that the disk of %q is there and sound, and has space", s.dir)
+		d.Cure = fmt.Sprintf("see that the disk of %q is there and sound, and has space", f.dir)
 	case sqlite3.ErrCorrupt:
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return f.damaged(err)
 	case sqlite3.ErrNotADB:
 		return fmt.Errorf("%w: %w", ErrNotOurs, err)
 	default:
 		return err
 	}
 	return d
+}
+
+func (f *File) damaged(how error) error {
+	return fmt.Errorf("%w: %s (%w)", ErrCorrupt, f.format.Cure, how)
+}
+
+// IsDuplicate reports whether err is a broken UNIQUE or PRIMARY KEY constraint.
+func IsDuplicate(err error) bool {
+	e, _ := errors.AsType[sqlite3.Error](err)
+	return e.ExtendedCode == sqlite3.ErrConstraintUnique || e.ExtendedCode == sqlite3.ErrConstraintPrimaryKey
+}
+
+// IsOrphan reports whether err is a broken foreign key.
+func IsOrphan(err error) bool {
+	e, _ := errors.AsType[sqlite3.Error](err)
+	return e.ExtendedCode == sqlite3.ErrConstraintForeignKey
 }

@@ -1,0 +1,71 @@
+package chat_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// What was held behind a gap when the node ended comes after the restart.
+func TestRestartWithGap(t *testing.T) {
+	l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	ann.say("#lab", "reliable", "one")
+	l.pass(time.Second)
+	l.clear()
+	l.fate = func(from, to *node, _ []byte) []time.Duration { return nil }
+	ann.say("#lab", "reliable", "two")
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if to == ann {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	ann.say("#lab", "reliable", "three") // held
+	l.pass(100 * time.Millisecond)
+	l.fate = nil
+	bob.start()
+	l.link(ann, bob)
+	l.pass(30 * time.Second)
+	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"two", "three"})
+}
+
+// More than a replay window of packets were sent while a member was away.
+func TestAwayForLong(t *testing.T) {
+	l := newLAN(t, "ann", "bob").room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.pass(10 * time.Second)
+	l.clear()
+	l.fate = func(from, to *node, _ []byte) []time.Duration { return nil }
+	var want []string
+	for i := range 2100 {
+		text := fmt.Sprint(i)
+		want = append(want, text)
+		ann.say("#lab", "reliable", text)
+	}
+	l.fate = nil
+	l.pass(30 * time.Second)
+	if got := bob.texts("#lab", "ann"); len(got) != len(want) {
+		t.Errorf("bob sees %d of %d", len(got), len(want))
+	}
+}
+
+// A gap given up is still wanted.
+func TestGivenUpIsStillAskedFor(t *testing.T) {
+	l := newLAN(t, "ann", "bob").room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.clear()
+	l.fate = func(from, to *node, _ []byte) []time.Duration { return nil }
+	ann.say("#lab", "reliable", "one")
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if to == ann {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	ann.say("#lab", "reliable", "two")
+	l.pass(15 * time.Second)
+	l.fate = nil
+	l.pass(time.Minute)
+	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"two", "one"})
+}

@@ -1,0 +1,75 @@
+package chat
+
+import (
+	"strings"
+	"time"
+
+	"lanchat/wire/clean"
+)
+
+// A Lookup is a question to the node's own store, whose answer comes back by
+// HandleFound. Exactly one of Text and Chat is set.
+type Lookup struct {
+	Chat  ChatID // the last messages of a chat
+	Text  string // the last messages of all chats that contain it
+	Limit int
+	code  string // of the notice that answers
+	ref   string
+}
+
+const historyLimit = 100
+
+func (Lookup) send() {}
+
+func (c *Core) doHistory(k *call) {
+	chat := k.chat
+	if len(k.args) > 0 {
+		chat = k.args[0]
+	}
+	if id, _, ok := c.chatOf(chat, k.ref); ok {
+		c.send(Lookup{Chat: id, Limit: historyLimit, code: "history", ref: k.ref})
+	}
+}
+
+func (c *Core) doSearch(k *call) {
+	c.send(Lookup{Text: k.rest, Limit: historyLimit, code: "search", ref: k.ref})
+}
+
+// HandleFound shows what the store answered, in the order it is given.
+func (c *Core) HandleFound(q Lookup, found []SaveMessage, err error) {
+	if err != nil {
+		c.refuse(q.ref, "failed", "looking it up: %v", err)
+		return
+	}
+	type message struct {
+		ID   string `json:"id"`
+		At   string `json:"at"` // RFC 3339
+		Chat string `json:"chat"`
+		From string `json:"from"`
+		Text string `json:"text"`
+		Mode string `json:"mode"`
+	}
+	list := []message{}
+	var lines []string
+	for _, m := range found {
+		v := message{ID: m.ID.String(), At: m.At.UTC().Format(time.RFC3339), Chat: c.chatName(m.Chat), From: m.From, Text: clean.Text(m.Text, 0), Mode: m.Mode.String()}
+		list = append(list, v)
+		text := strings.ReplaceAll(v.Text, "\n", "\n      ")
+		lines = append(lines, m.At.Format("2006-01-02 15:04")+" "+v.Chat+" "+v.From+": "+text)
+	}
+	if len(lines) == 0 {
+		lines = []string{"nothing was found"}
+	}
+	c.show(Notice{Code: q.code, Text: strings.Join(lines, "\n"), Ref: q.ref, Data: list})
+}
+
+// chatName returns what a chat is called.
+func (c *Core) chatName(id ChatID) string {
+	if !id.IsRoom() {
+		return "@" + c.people.nameOf(id.Account)
+	}
+	if m := c.rooms[id.Room]; m != nil {
+		return m.chat()
+	}
+	return "#" + id.Room.String()[:4]
+}

@@ -1,0 +1,233 @@
+package chat
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"lanchat/node/room"
+	"lanchat/wire"
+	"lanchat/wire/clean"
+)
+
+// The commands by which people govern a room. The rules are node/room's: each
+// builder there makes a signed entry or says why not.
+
+// roomFor returns the room a command is given in.
+func (c *Core) roomOf(k *call) *membership {
+	if !strings.HasPrefix(k.chat, "#") {
+		c.refuse(k.ref, "bad_argument", "/%s is about a room: open one first, /join #room", k.verb)
+		return nil
+	}
+	m, _, _ := c.findChat(k.chat, k.ref)
+	return m
+}
+
+// govern carries out an act in the room of a command, or says why not.
+func (c *Core) govern(k *call, m *membership, make func() (room.Act, error)) {
+	act, err := make()
+	if err == nil {
+		err = c.act(k.now, m, act, k.ref)
+	}
+	if err != nil {
+		c.refuseRule(k.ref, m.chat(), err)
+	}
+}
+
+// target returns the room and the person a command names.
+func (c *Core) target(k *call) (*membership, *person) {
+	m := c.roomOf(k)
+	if m == nil {
+		return nil, nil
+	}
+	p := c.mustFindPerson(k.args[0], k.ref)
+	if p == nil {
+		return nil, nil
+	}
+	return m, p
+}
+
+// reason returns what stands behind the first n words of a command.
+func (k *call) reason(n int) string {
+	return clean.Line(strings.Join(k.args[min(n, len(k.args)):], " "), wire.MaxReason)
+}
+
+// until reads the duration that may stand in a command's second place, and
+// returns the time it ends; ok is false if there is none.
+func (k *call) until() (t time.Time, ok bool) {
+	if len(k.args) < 2 {
+		return time.Time{}, false
+	}
+	d, err := parseDuration(k.args[1])
+	if err != nil {
+		return time.Time{}, false
+	}
+	return k.now.Add(d), true
+}
+
+func (c *Core) doKick(k *call) {
+	if m, p := c.target(k); m != nil {
+		c.govern(k, m, func() (room.Act, error) { return m.log.Kick(c.identity(), k.now, p.account, k.reason(1), m.mark) })
+	}
+}
+
+func (c *Core) doBan(k *call) {
+	if m, p := c.target(k); m != nil {
+		until, timed := k.until()
+		reason := k.reason(1)
+		if timed {
+			reason = k.reason(2)
+		}
+		c.govern(k, m, func() (room.Act, error) { return m.log.Ban(c.identity(), k.now, p.account, reason, until, m.mark) })
+	}
+}
+
+func (c *Core) doUnban(k *call) {
+	if m, p := c.target(k); m != nil {
+		c.govern(k, m, func() (room.Act, error) { return m.log.Unban(c.identity(), k.now, p.account) })
+	}
+}
+
+func (c *Core) doBans(k *call) {
+	m := c.roomOf(k)
+	if m == nil {
+		return
+	}
+	type ban struct {
+		User   string `json:"user"`
+		By     string `json:"by"`
+		Reason string `json:"reason"`
+		Until  string `json:"until"` // RFC 3339, "" for good
+	}
+	list := []ban{}
+	lines := []string{}
+	for a, b := range m.log.State().Bans() {
+		e := ban{User: c.people.nameOf(a), By: c.people.nameOf(b.By), Reason: clean.Line(b.Reason, wire.MaxReason)}
+		line := e.User + ", by " + e.By
+		if !b.Until.IsZero() {
+			e.Until = b.Until.UTC().Format(time.RFC3339)
+			line += ", until " + b.Until.Format("2006-01-02 15:04")
+		}
+		if e.Reason != "" {
+			line += ": " + e.Reason
+		}
+		list, lines = append(list, e), append(lines, line)
+	}
+	slices.Sort(lines)
+	slices.SortFunc(list, func(a, b ban) int { return strings.Compare(a.User, b.User) })
+	if len(lines) == 0 {
+		lines = []string{"nobody is banned from " + m.chat()}
+	}
+	c.show(Notice{Code: "bans", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
+}
+
+func (c *Core) doOp(k *call) {
+	if m, p := c.target(k); m != nil {
+		c.govern(k, m, func() (room.Act, error) { return m.log.Promote(c.identity(), k.now, p.account) })
+	}
+}
+
+func (c *Core) doDeop(k *call) {
+	if m, p := c.target(k); m != nil {
+		c.govern(k, m, func() (room.Act, error) { return m.log.Demote(c.identity(), k.now, p.account) })
+	}
+}
+
+func (c *Core) doTransfer(k *call) {
+	if m, p := c.target(k); m != nil {
+		c.govern(k, m, func() (room.Act, error) { return m.log.Transfer(c.identity(), k.now, p.account) })
+	}
+}
+
+func (c *Core) doSilence(k *call) {
+	m, p := c.target(k)
+	if m == nil {
+		return
+	}
+	until, timed := k.until()
+	if len(k.args) > 1 && !timed {
+		c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d", k.args[1])
+		return
+	}
+	c.govern(k, m, func() (room.Act, error) { return m.log.Silence(c.identity(), k.now, p.account, until) })
+}
+
+func (c *Core) doUnsilence(k *call) {
+	if m, p := c.target(k); m != nil {
+		c.govern(k, m, func() (room.Act, error) { return m.log.Unsilence(c.identity(), k.now, p.account) })
+	}
+}
+
+func (c *Core) doTopic(k *call) {
+	m := c.roomOf(k)
+	if m == nil {
+		return
+	}
+	s := m.log.State()
+	if k.rest == "" {
+		text := "the topic of " + m.chat() + ": " + s.Topic
+		if s.Topic == "" {
+			text = m.chat() + " has no topic; /topic text sets one"
+		}
+		c.show(Notice{Code: "topic", Text: text, Ref: k.ref, Data: s.Topic})
+		return
+	}
+	topic, err := clean.Topic(k.rest)
+	if err != nil {
+		c.refuse(k.ref, "too_long", "%v: shorten it", err)
+		return
+	}
+	c.govern(k, m, func() (room.Act, error) { return m.log.Settings(c.identity(), k.now, s.Name, topic, s.Policy) })
+}
+
+// doAudit prints the room's signed log, as far as it counts. Each entry was
+// verified when it came and needs no authd.
+func (c *Core) doAudit(k *call) {
+	m := c.myRoom(k)
+	if m == nil {
+		return
+	}
+	type entry struct {
+		Seq    uint64 `json:"seq"`
+		Time   string `json:"time"` // RFC 3339, the author's word
+		Op     string `json:"op"`
+		By     string `json:"by"`
+		Whom   string `json:"whom"`
+		Reason string `json:"reason"`
+		Hash   string `json:"hash"`
+	}
+	list := []entry{}
+	var lines []string
+	for _, e := range m.log.Audit() {
+		at := time.UnixMilli(int64(e.Time))
+		by := "device " + e.Author.Device().String()
+		if d := c.people.devices[e.Author.Device()]; d != nil {
+			by = d.person.name
+		}
+		v := entry{Seq: e.Seq, Time: at.UTC().Format(time.RFC3339), Op: e.Op().String(), By: by, Hash: e.Hash().String()}
+		line := fmt.Sprintf("%4d  %s  %-10s by %s", e.Seq, at.Format("2006-01-02 15:04"), causes[e.Op()], by)
+		if w := whom(e.Args); !w.IsZero() {
+			v.Whom = c.people.nameOf(w)
+			line += ": " + v.Whom
+		}
+		if v.Reason = clean.Line(reasonOf(e.Args), wire.MaxReason); v.Reason != "" {
+			line += " (" + v.Reason + ")"
+		}
+		list, lines = append(list, v), append(lines, line)
+	}
+	c.show(Notice{Code: "audit", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
+}
+
+// reasonOf returns what an entry says about itself.
+func reasonOf(args wire.Args) string {
+	switch a := args.(type) {
+	case *wire.LogKick:
+		return a.Reason
+	case *wire.LogBan:
+		return a.Reason
+	case *wire.LogSettings:
+		return a.Topic
+	}
+	return ""
+}
