@@ -69,3 +69,30 @@ func TestGivenUpIsStillAskedFor(t *testing.T) {
 	l.pass(time.Minute)
 	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"two", "one"})
 }
+
+// What was shown past a gap that was given up is not shown again after a
+// restart, and the gap is still wanted.
+func TestRestartPastGap(t *testing.T) {
+	l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.fate = func(from, to *node, _ []byte) []time.Duration { return nil }
+	ann.say("#lab", "reliable", "one")
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if to == ann {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	l.clear()
+	ann.say("#lab", "reliable", "two")
+	l.pass(15 * time.Second)
+	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"two"})
+	l.clear()
+	bob.start()
+	l.link(ann, bob)
+	l.pass(30 * time.Second)
+	checkTexts(t, "bob sees again", bob.texts("#lab", "ann"), nil)
+	l.fate = nil
+	l.pass(time.Minute)
+	checkTexts(t, "bob sees at last", bob.texts("#lab", "ann"), []string{"one"})
+}

@@ -131,9 +131,10 @@ type DropSecret struct {
 type SaveAuthor struct {
 	Room     wire.RoomID
 	Device   wire.DeviceID
-	Replay   []byte // the replay window, marshalled
-	Received uint64 // highest rseq with none missing before it
-	Since    uint64 // this device's last rseq when that one was let in
+	Replay   []byte       // the replay window, marshalled
+	Received uint64       // rseq up to which messages were shown, or given up
+	Missing  []wire.Range // of them, those given up and still wanted
+	Since    uint64       // this device's last rseq when that one was let in
 }
 
 func (SaveMessage) record()  {}

@@ -126,7 +126,9 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 	}
 	for _, a := range s.Authors {
 		if m := c.rooms[a.Room]; m != nil {
-			au := &author{device: a.Device, inbox: delivery.NewInbox[arrival](a.Received), acked: a.Received, since: a.Since}
+			au := &author{device: a.Device, inbox: delivery.NewInbox[arrival](a.Received, a.Missing...), since: a.Since}
+			au.inbox.Want(now)
+			au.acked = au.inbox.Received()
 			var err error
 			if au.replay, err = room.ParseReplay(a.Replay); err != nil {
 				return err
@@ -625,6 +627,8 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 			c.askRepair(m, a, ask)
 			for _, x := range ready {
 				c.deliver(now, m, x, false)
+			}
+			if len(ready) > 0 {
 				c.touch(m, a)
 			}
 			c.tellGap(now, m, a)
@@ -682,7 +686,8 @@ func (c *Core) flush() {
 	for _, d := range c.dirty {
 		d.a.dirty = false
 		if c.rooms[d.m.id] == d.m {
-			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.replay.Append(nil), Received: d.a.inbox.Received(), Since: d.a.since})
+			done, missing := d.a.inbox.Position()
+			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.replay.Append(nil), Received: done, Missing: missing, Since: d.a.since})
 		}
 	}
 	c.dirty = nil

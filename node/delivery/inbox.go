@@ -56,9 +56,28 @@ type Inbox[M any] struct {
 }
 
 // NewInbox returns the inbox of a device whose messages up to and including
-// received were handed over before.
-func NewInbox[M any](received uint64) *Inbox[M] {
-	return &Inbox[M]{next: received + 1, known: received, held: map[uint64]M{}, given: map[uint64]bool{}}
+// done were handed over before, but for the missing ones: see Position.
+func NewInbox[M any](done uint64, missing ...wire.Range) *Inbox[M] {
+	in := &Inbox[M]{next: done + 1, known: done, held: map[uint64]M{}, given: map[uint64]bool{}}
+	for _, r := range missing {
+		for n := r.First; n <= r.Last && n <= done && len(in.given) < maxHeld; n++ {
+			in.given[n] = true
+		}
+	}
+	return in
+}
+
+// Position returns what NewInbox needs to go on after a restart: the number up
+// to which everything was handed over or given up, and what was given up.
+func (in *Inbox[M]) Position() (done uint64, missing []wire.Range) {
+	return in.next - 1, in.wanted()
+}
+
+// Want has what was given up before a restart be asked for, soon.
+func (in *Inbox[M]) Want(now time.Time) {
+	if len(in.given) > 0 {
+		in.want, in.wantWait = now.Add(wantFirst), wantFirst
+	}
 }
 
 // Skip says that the messages up to n are not for this receiver: they were
@@ -200,7 +219,8 @@ func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
 	if !in.want.IsZero() && !now.Before(in.want) {
 		in.want = now.Add(in.wantWait)
 		in.wantWait = min(2*in.wantWait, wantMost)
-		return in.wanted(), nil
+		ask = in.wanted()
+		return ask[:min(len(ask), maxRanges)], nil
 	}
 	if in.since.IsZero() {
 		return nil, nil
@@ -216,7 +236,7 @@ func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
 		}
 		clear(in.held)
 		in.next = in.known + 1
-		in.want, in.wantWait = now.Add(wantFirst), wantFirst
+		in.Want(now)
 		in.watch(now)
 		return nil, ready
 	}
@@ -229,12 +249,12 @@ func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
 	return ask[:min(len(ask), maxRanges)], nil
 }
 
-// wanted returns the lowest numbers that were given up.
+// wanted returns the numbers that were given up, lowest first.
 func (in *Inbox[M]) wanted() (ranges []wire.Range) {
 	for _, n := range slices.Sorted(maps.Keys(in.given)) {
 		if k := len(ranges); k > 0 && ranges[k-1].Last == n-1 {
 			ranges[k-1].Last = n
-		} else if k < maxRanges {
+		} else {
 			ranges = append(ranges, wire.Range{First: n, Last: n})
 		}
 	}

@@ -79,8 +79,8 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	case chat.DropSecret:
 		return exec("DELETE FROM secret WHERE room = ? AND epoch = ?", r.Room[:], r.Epoch[:])
 	case chat.SaveAuthor:
-		return exec("INSERT OR REPLACE INTO author (room, device, replay, received, since) VALUES (?, ?, ?, ?, ?)",
-			r.Room[:], r.Device[:], r.Replay, number(r.Received), number(r.Since))
+		return exec("INSERT OR REPLACE INTO author (room, device, replay, received, missing, since) VALUES (?, ?, ?, ?, ?, ?)",
+			r.Room[:], r.Device[:], r.Replay, number(r.Received), ranges(r.Missing), number(r.Since))
 	}
 	return fmt.Errorf("the store does not know this record")
 }

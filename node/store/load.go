@@ -114,7 +114,7 @@ func loadSecrets(tx *sql.Tx, st *chat.State) (err error) {
 
 func loadAuthors(tx *sql.Tx, st *chat.State) (err error) {
 	st.Authors, err = collect(tx, func(scan func(...any) error, v *chat.SaveAuthor) error {
-		return scan(into(v.Room[:]), into(v.Device[:]), &v.Replay, (*number)(&v.Received), (*number)(&v.Since))
-	}, "SELECT room, device, replay, received, since FROM author ORDER BY room, device")
+		return scan(into(v.Room[:]), into(v.Device[:]), &v.Replay, (*number)(&v.Received), (*ranges)(&v.Missing), (*number)(&v.Since))
+	}, "SELECT room, device, replay, received, missing, since FROM author ORDER BY room, device")
 	return err
 }

@@ -116,6 +116,7 @@ CREATE TABLE author (
     device   BLOB NOT NULL CHECK (length(device) = 8),
     replay   BLOB NOT NULL,
     received BLOB NOT NULL CHECK (length(received) = 8),
+    missing  BLOB NOT NULL CHECK (length(missing) % 16 = 0), -- pairs of numbers: first, last
     since    BLOB NOT NULL CHECK (length(since) = 8),
     PRIMARY KEY (room, device)
 ) STRICT, WITHOUT ROWID;

@@ -155,7 +155,7 @@ func someRecords() (chat.State, []chat.Record) {
 		},
 		Secrets: []chat.SaveSecret{{Room: room, Epoch: wire.Hash{8}, Secret: [32]byte{31: 7}}},
 		Authors: []chat.SaveAuthor{
-			{Room: other, Device: wire.DeviceID{1}, Replay: []byte{1, 2, 3}, Received: math.MaxUint64, Since: 1 << 63},
+			{Room: other, Device: wire.DeviceID{1}, Replay: []byte{1, 2, 3}, Received: math.MaxUint64, Missing: []wire.Range{{First: 1, Last: 1}, {First: 3, Last: 1 << 63}}, Since: 1 << 63},
 			{Room: room, Device: wire.DeviceID{2}, Replay: []byte{0}},
 		},
 	}
@@ -227,7 +227,7 @@ func TestSaveReplaces(t *testing.T) {
 	received := chat.SaveReceived{Device: wire.DeviceID{1}, Number: 6}
 	rejoined := chat.SaveRoom{Room: room, Joined: t0.Add(time.Hour)}
 	numbered := chat.SaveNumber{Room: room, Number: 7}
-	author := chat.SaveAuthor{Room: room, Device: wire.DeviceID{2}, Replay: []byte{9}, Received: 8, Since: 10}
+	author := chat.SaveAuthor{Room: room, Device: wire.DeviceID{2}, Replay: []byte{9}, Received: 8, Missing: []wire.Range{{First: 5, Last: 6}}, Since: 10}
 	before := mustLoad(t, s)
 	mustApply(t, s, person, settings, direct, received, rejoined, numbered, author)
 	st := mustLoad(t, s)
@@ -926,7 +926,7 @@ func TestOpensVersion1(t *testing.T) {
 		Numbers:  []chat.SaveNumber{{Room: room, Number: 5}},
 		Entries:  []chat.SaveEntry{{Room: room, Hash: wire.Hash{6}, Entry: []byte{10, 11}}},
 		Secrets:  []chat.SaveSecret{{Room: room, Epoch: wire.Hash{5}, Secret: [32]byte{0x5e}}},
-		Authors:  []chat.SaveAuthor{{Room: room, Device: device, Replay: []byte{12}, Received: 4, Since: 1}},
+		Authors:  []chat.SaveAuthor{{Room: room, Device: device, Replay: []byte{12}, Received: 4, Missing: []wire.Range{{First: 2, Last: 3}}, Since: 1}},
 	})
 	want(t, "room", mustHistory(t, s, chat.ChatID{Room: room}, chat.MessageID{}, 10), []chat.SaveMessage{{
 		ID: chat.MessageID{1}, Chat: chat.ChatID{Room: room}, Account: account, Device: device, From: "alice", Number: 1,

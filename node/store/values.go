@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lanchat/node/chat"
+	"lanchat/wire"
 )
 
 // How Go's values stand in columns; see schema.sql.
@@ -37,6 +38,30 @@ func (b into) Scan(src any) error {
 		return fmt.Errorf("%T of %d bytes, want %d bytes", src, len(v), len(b))
 	}
 	copy(b, v)
+	return nil
+}
+
+// Ranges of numbers: each 16 bytes, the first and the last.
+type ranges []wire.Range
+
+func (r ranges) Value() (driver.Value, error) {
+	b := make([]byte, 0, 16*len(r))
+	for _, g := range r {
+		b = binary.BigEndian.AppendUint64(b, g.First)
+		b = binary.BigEndian.AppendUint64(b, g.Last)
+	}
+	return b, nil
+}
+
+func (r *ranges) Scan(src any) error {
+	b, ok := src.([]byte)
+	if !ok || len(b)%16 != 0 {
+		return fmt.Errorf("%T of %d bytes, want ranges", src, len(b))
+	}
+	*r = nil
+	for ; len(b) > 0; b = b[16:] {
+		*r = append(*r, wire.Range{First: binary.BigEndian.Uint64(b), Last: binary.BigEndian.Uint64(b[8:])})
+	}
 	return nil
 }
 
