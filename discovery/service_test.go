@@ -279,8 +279,7 @@ func TestDeaf(t *testing.T) {
 		lan := memnet.New()
 		ann := lan.Host("ann", "10.77.0.1/24")
 		ann.Deafen(true)
-		var a *member
-		a = start(t, ann, 1)
+		a := start(t, ann, 1)
 		b := start(t, lan.Host("bob", "10.77.0.2/24"), 2)
 		time.Sleep(time.Second)
 		want(t, "ann hears nobody", a.take(), []string{})

@@ -190,12 +190,11 @@ func clean(t testing.TB, who, output string) {
 
 // A process is a program that runs in a host.
 type process struct {
-	t       *testing.T
-	name    string // in messages: a person's, or "authd"
-	cmd     *emu.Cmd
-	stdin   io.WriteCloser
-	done    chan struct{} // closed when it has ended and all its output was read
-	signals []os.Signal   // that it was sent
+	t     *testing.T
+	name  string // in messages: a person's, or "authd"
+	cmd   *emu.Cmd
+	stdin io.WriteCloser
+	done  chan struct{} // closed when it has ended and all its output was read
 
 	mu         sync.Mutex
 	changed    chan struct{} // closed and replaced at every change below

@@ -110,7 +110,7 @@
 //
 //	control stream  Ping and Pong, Direct and DirectAck (reliable messages to
 //	                a person, in order, cumulative acknowledgement once they
-//	                are on disk), Key, Entry, Base
+//	                are on disk), Key, Entry, Base, Signed
 //	DATAGRAM        DirectMessage, fast: one each, never repeated
 //	question        a stream of its own, one frame, the answer's frames, end:
 //

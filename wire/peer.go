@@ -17,6 +17,7 @@ const (
 	FrameDirectAck = 0x05 // DirectAck
 	FrameKey       = 0x06 // Key
 	FramePacket    = 0x07 // a sealed room packet for who does not hear multicast
+	FrameSigned    = 0x08 // Signed
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
 	FrameRoomInfo = 0x41
@@ -240,6 +241,31 @@ func ParseBase(b []byte) (*Base, error) {
 	r.Fill(m.Room[:])
 	m.Number = r.Uint64()
 	return parsed("base", m, r)
+}
+
+// A Signed is a room packet's plaintext with its author's signature, as
+// history keeps it: what a member missed and can no longer get as a packet. It
+// is sent only to devices of the packet's own epoch, which is named by the
+// entry that began it.
+type Signed struct {
+	Room   RoomID
+	Entry  Hash
+	Signed []byte
+}
+
+func (m *Signed) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)   // Room (256)
+	b = append(b, m.Entry[:]...)  // Entry (256)
+	return append(b, m.Signed...) // Signed (..)
+}
+
+func ParseSigned(b []byte) (*Signed, error) {
+	r := NewReader(b)
+	m := &Signed{}
+	r.Fill(m.Room[:])
+	r.Fill(m.Entry[:])
+	m.Signed = r.Rest()
+	return parsed("signed", m, r)
 }
 
 // A LogRange asks for the entries of a room's log, on every branch, whose

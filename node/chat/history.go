@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 
+	"lanchat/node/room"
+	"lanchat/wire"
 	"lanchat/wire/clean"
 )
 
@@ -72,4 +74,73 @@ func (c *Core) chatName(id ChatID) string {
 		return m.chat()
 	}
 	return "#" + id.Room.String()[:4]
+}
+
+// A Recall asks the node's own store for reliable messages of a device in a
+// room, with their signatures; the answer comes back by HandleRecalled.
+type Recall struct {
+	Room   wire.RoomID
+	Device wire.DeviceID
+	Ranges []wire.Range
+	Limit  int
+	to     wire.DeviceID // who misses them
+}
+
+func (Recall) send() {}
+
+// HandleRecalled gives a member's device what it missed, as far as it was in
+// the epoch of each message: "old messages only to devices of that message's
+// epoch".
+func (c *Core) HandleRecalled(q Recall, found []SaveMessage) {
+	m, to := c.rooms[q.Room], c.people.devices[q.to]
+	if m == nil || to == nil {
+		return
+	}
+	for _, f := range found {
+		info := m.log.EpochInfo(f.Epoch)
+		if info == nil || len(f.Raw) == 0 {
+			continue
+		}
+		if _, in := info.Slot(to.key); in {
+			s := wire.Signed{Room: m.id, Entry: f.Epoch, Signed: f.Raw}
+			c.send(Push{To: to.id, Type: wire.FrameSigned, Body: s.Append(nil)})
+		}
+	}
+}
+
+// handleSigned takes a message from history, which its author's signature
+// vouches for, whoever hands it on.
+func (c *Core) handleSigned(now time.Time, body []byte) error {
+	s, err := wire.ParseSigned(body)
+	if err != nil {
+		return err
+	}
+	m := c.rooms[s.Room]
+	if m == nil {
+		return nil
+	}
+	info := m.log.EpochInfo(s.Entry)
+	if info == nil {
+		return nil
+	}
+	o, err := room.OpenSigned(c.cfg.Realm, m.id, info, s.Signed)
+	if err != nil {
+		return err
+	}
+	if !o.Reliable || o.Kind != wire.KindMessage || o.From.Device == c.self.device || m.log.State().Member(o.From.Account) == nil {
+		c.stats.Forbidden++
+		return nil
+	}
+	if err := o.Verify(); err != nil {
+		return err
+	}
+	parsed, err := o.Parse()
+	if err != nil {
+		return err
+	}
+	a := m.author(o.From.Device)
+	c.handleMessage(now, m, a, o, *parsed.(*wire.Message), true)
+	c.touch(m, a)
+	c.schedule(m)
+	return nil
 }

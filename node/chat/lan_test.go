@@ -269,6 +269,15 @@ func (n *node) perform(w chat.Work) {
 			to.question++
 			to.asked[to.question] = question{n, s.Question}
 			to.core.HandleQuestion(l.now, n.token.Device, to.question, s.Type, slices.Clone(s.Body))
+		case chat.Recall:
+			if n.store == nil {
+				continue
+			}
+			found, err := n.store.Signed(s.Room, s.Device, s.Ranges, s.Limit)
+			if err != nil {
+				l.t.Fatalf("recalling: %v", err)
+			}
+			n.core.HandleRecalled(s, found)
 		case chat.Answer:
 			if q, ok := n.asked[s.Question]; ok {
 				delete(n.asked, s.Question)

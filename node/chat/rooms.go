@@ -24,6 +24,8 @@ const (
 	ackAgain    = time.Minute      // an author that goes on asking is told again
 	maxWaiting  = 1000             // messages that wait for the room's key
 	maxTracked  = 4096             // own messages whose receipts are followed, per room
+	maxRecall   = 256              // messages looked up for one repair request
+	recallEvery = time.Second      // between look-ups for the same device
 	maxResend   = 64               // packets sent for one repair request
 )
 
@@ -54,8 +56,10 @@ type author struct {
 	since  uint64    // my last number when the device was let in
 	acked  uint64    // what was acknowledged last
 	ackEnd time.Time // until when it is said again
-	owes   bool      // an acknowledgement
-	dirty  bool      // to be saved; in Core.dirty
+	// recallAt is when the device may next have messages looked up for it.
+	recallAt time.Time
+	owes     bool // an acknowledgement
+	dirty    bool // to be saved; in Core.dirty
 }
 
 // An arrival is a verified message that waits for its turn.
@@ -66,6 +70,7 @@ type arrival struct {
 	message wire.Message
 	raw     []byte
 	epoch   wire.Hash
+	replay  bool // handed on from history
 }
 
 // tracked is a reliable message of one's own and who has it.
@@ -368,10 +373,10 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 	c.clock = c.clock.Merge(now, o.Clock)
 	switch body := body.(type) {
 	case *wire.Message:
-		c.handleMessage(now, m, a, o, *body)
+		c.handleMessage(now, m, a, o, *body, false)
 	case *wire.Pack:
 		for _, msg := range body.Messages {
-			c.handleMessage(now, m, a, o, msg)
+			c.handleMessage(now, m, a, o, msg, false)
 		}
 	case *wire.LogEntry:
 		c.addEntries(now, m, [][]byte{body.Entry}, o.From.Device)
@@ -382,17 +387,17 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 	case *wire.Acks:
 		c.handleAcks(m, o, body)
 	case *wire.RepairRequest:
-		c.handleRepair(m, o, body)
+		c.handleRepair(now, m, o, body)
 	}
 	c.schedule(m)
 }
 
-func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message) {
+func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message, replay bool) {
 	if m.log.State().MaySpeak(now, o.From.Account) != nil {
 		c.stats.Forbidden++ // silenced; the number still counts, so no gap stays open
 		msg.Verb = silent
 	}
-	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry}
+	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay}
 	if !o.Reliable {
 		x.mode = Fast
 		late := msg.Number <= a.fast
@@ -427,7 +432,10 @@ func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
 	c.save(SaveMessage{ID: id, Chat: chat, Account: x.from.Account, Device: x.from.Device, From: from, Mode: x.mode,
 		Number: x.message.Number, Clock: x.clock, At: now, Text: text, Action: action, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch})
 	c.show(Message{ID: id.String(), Chat: m.chat(), From: from, Text: text, Mode: x.mode.String(), ReplyTo: MessageID(x.message.Ref).String(),
-		Action: action, Late: late})
+		Action: action, Late: late, Replay: x.replay})
+	if x.replay {
+		return // what was said while one was away does not ring
+	}
 	why := "message"
 	if mentions(text, c.self.name) {
 		why = "mention"
@@ -585,12 +593,17 @@ type earlyBase struct {
 
 const maxEarly = 4096
 
-func (c *Core) handleRepair(m *membership, o *room.Opened, r *wire.RepairRequest) {
+func (c *Core) handleRepair(now time.Time, m *membership, o *room.Opened, r *wire.RepairRequest) {
 	if slot, ok := o.Epoch.Slot(c.self.key); !ok || slot != r.Slot {
 		return
 	}
-	if a := m.author(o.From.Device); r.Ranges[0].First <= a.since {
+	a := m.author(o.From.Device)
+	if r.Ranges[0].First <= a.since {
 		c.sendBase(m, a)
+	}
+	if old := m.out.Forgotten(r.Ranges, a.since); len(old) > 0 && !now.Before(a.recallAt) {
+		a.recallAt = now.Add(recallEvery)
+		c.send(Recall{Room: m.id, Device: c.self.device, Ranges: old, Limit: maxRecall, to: a.device})
 	}
 	packets := m.out.Repair(r.Ranges)
 	for _, p := range packets[:min(len(packets), maxResend)] {

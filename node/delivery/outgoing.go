@@ -79,6 +79,18 @@ func (o *Outgoing) Repair(ranges []wire.Range) (packets [][]byte) {
 	return packets
 }
 
+// Forgotten returns the parts of the ranges that were sent and are not kept
+// any more, above number since.
+func (o *Outgoing) Forgotten(ranges []wire.Range, since uint64) (forgotten []wire.Range) {
+	for _, r := range ranges {
+		r.First, r.Last = max(r.First, since+1), min(r.Last, o.oldest-1, o.last)
+		if r.First <= r.Last {
+			forgotten = append(forgotten, r)
+		}
+	}
+	return forgotten
+}
+
 // HandleAck notes that a device has everything up to n and returns the range
 // of numbers that is news; an empty one has First > Last.
 func (o *Outgoing) HandleAck(from wire.DeviceID, n uint64) wire.Range {

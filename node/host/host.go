@@ -41,6 +41,7 @@ type Store interface {
 	NextBoot() (uint64, error)
 	History(chat chat.ChatID, before chat.MessageID, limit int) ([]chat.SaveMessage, error)
 	Search(text string, limit int) ([]chat.SaveMessage, error)
+	Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) ([]chat.SaveMessage, error)
 }
 
 // A Face shows events and takes commands; see ui.Face.
@@ -434,6 +435,8 @@ func (h *Host) send(s chat.Send) {
 		h.ask(s)
 	case chat.Lookup:
 		go h.lookUp(s)
+	case chat.Recall:
+		go h.recall(s)
 	case chat.Answer:
 		if stream := h.answers[s.Question]; stream != nil {
 			delete(h.answers, s.Question)
@@ -453,6 +456,16 @@ func (h *Host) lookUp(q chat.Lookup) {
 		found, err = h.cfg.Store.History(q.Chat, chat.MessageID{}, q.Limit)
 	}
 	h.post(func(time.Time) { h.core.HandleFound(q, found, err) })
+}
+
+// recall looks up what a member missed.
+func (h *Host) recall(q chat.Recall) {
+	found, err := h.cfg.Store.Signed(q.Room, q.Device, q.Ranges, q.Limit)
+	if err != nil {
+		h.log.Warn("looking up messages for a member", "err", err)
+		return
+	}
+	h.post(func(time.Time) { h.core.HandleRecalled(q, found) })
 }
 
 var errNoLink = errors.New("there is no link to the device")

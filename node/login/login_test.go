@@ -627,6 +627,9 @@ func TestAnotherRealm(t *testing.T) {
 				t.Errorf("%s: %+v", name, e)
 			}
 		}
+		if l.files() != before {
+			t.Error("the profile has changed")
+		}
 		// At the address where the true one was last.
 		l.authd.close()
 		rogue.close()

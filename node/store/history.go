@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"lanchat/node/chat"
+	"lanchat/wire"
 )
 
 // ErrNoMessage says that there is no message of that id in the chat.
@@ -58,6 +59,22 @@ func (s *Store) has(in chat.ChatID, id chat.MessageID) error {
 		return ErrNoMessage
 	}
 	return s.db.Mapped(err)
+}
+
+// Signed returns at most limit reliable messages of a device in a room, with
+// the numbers of the ranges, by number: those that are kept with their signed
+// plaintext (SaveMessage.Raw), to be handed on.
+func (s *Store) Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) (found []chat.SaveMessage, err error) {
+	for _, r := range ranges {
+		some, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+` FROM message
+			WHERE chat = ? AND device = ? AND mode = ? AND number BETWEEN ? AND ? AND raw IS NOT NULL ORDER BY number LIMIT ?`,
+			room[:], device[:], chat.Reliable, number(r.First), number(r.Last), max(limit-len(found), 0))
+		if err != nil {
+			return nil, fmt.Errorf("reading signed messages: %w", s.db.Mapped(err))
+		}
+		found = append(found, some...)
+	}
+	return found, nil
 }
 
 // maxSearch bounds what Search looks for, in bytes.
