@@ -1211,3 +1211,17 @@ func TestGarbage(t *testing.T) {
 func isQueueFull(err error) bool {
 	return errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ECONNREFUSED)
 }
+
+// A device that the operator shuts out is gone for everybody within seconds.
+func TestRevoked(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(3)...)
+	a := l.authd("h1", "authd")
+	ann, bob := l.newcomer("h2", "ann"), l.newcomer("h3", "bob")
+	ann.ready("ann", a)
+	bob.ready("bob", a)
+	meet(ann, bob)
+	device := bob.all("ready")[0].text("device")
+	l.run("h1", "", "authd", "device", "revoke", "bob", device, "--data", l.path("authd")).exits(0)
+	ann.want("peer", "user", "bob", "device", device, "state", "left", "cause", "revoked")
+}

@@ -161,7 +161,8 @@
 //	key id: an epoch that may be read
 //	decryption, form, slot
 //	sender still a member
-//	sequence number not seen before: a window of 2,048 for each device
+//	sequence number not seen before: a window of 2,048 for each device (a
+//	reliable message is told by its own number instead, below)
 //	signature; then the number counts as seen
 //	body
 //
@@ -171,7 +172,10 @@
 // without gaps. Base says to who was let in where the numbers of its sender
 // begin. A receiver that misses some asks with a repair request, 1.5 ms after
 // it noticed and then after 5 ms, growing by half to 200 ms, for 10 s; the
-// author sends the same sealed bytes again. What came is acknowledged for all
+// author sends the same sealed bytes again, or, where it holds no packet any
+// more, Signed: the plaintexts with their signatures, to devices of their
+// epoch. What is missing after that is asked for after 5 s, 10 s … 5 min, and
+// what waited behind it is shown. What came is acknowledged for all
 // authors at once, 50 to 200 ms later. A beacon tells the last number again
 // 250 ms and 750 ms after it was used, and twice more, unless everybody online
 // has acknowledged it; and about every 5 s in any case.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"lanchat/wire"
 	"lanchat/wire/clean"
@@ -119,13 +120,12 @@ func (c *Core) Do(now time.Time, cmd Command) {
 		c.sayTo(now, chat, line, cmd.Mode, false, cmd.Ref)
 		return
 	}
-	name, rest, _ := strings.Cut(strings.TrimPrefix(line, "/"), " ")
+	name, rest := cutWord(line[1:])
 	v, err := findVerb(name)
 	if err != nil {
 		c.refuse(cmd.Ref, "unknown_command", "%v", err)
 		return
 	}
-	rest = strings.TrimSpace(rest)
 	args := strings.Fields(rest)
 	if len(args) < v.min || v.max >= 0 && len(args) > v.max {
 		c.refuse(cmd.Ref, "bad_argument", "usage: %s", v.usage())
@@ -150,6 +150,15 @@ func (c *Core) begin() (end func(now time.Time)) {
 			c.Do(now, cmd)
 		}
 	}
+}
+
+// cutWord returns the first word of s and what stands behind it.
+func cutWord(s string) (word, rest string) {
+	s = strings.TrimSpace(s)
+	if i := strings.IndexFunc(s, unicode.IsSpace); i >= 0 {
+		return s[:i], strings.TrimSpace(s[i:])
+	}
+	return s, ""
 }
 
 func (v *verb) usage() string { return strings.TrimSpace("/" + v.name + " " + v.args) }
@@ -306,9 +315,9 @@ func (c *Core) doQuit(*call) { c.work.Quit = true }
 func (c *Core) doMe(k *call) { c.sayTo(k.now, k.chat, k.rest, "", true, k.ref) }
 
 func (c *Core) doMsg(k *call) {
-	_, text, _ := strings.Cut(k.rest, " ")
+	_, text := cutWord(k.rest)
 	if p := c.mustFindPerson(k.args[0], k.ref); p != nil {
-		c.sayTo(k.now, "@"+p.name, strings.TrimSpace(text), "", false, k.ref)
+		c.sayTo(k.now, "@"+p.name, text, "", false, k.ref)
 	}
 }
 

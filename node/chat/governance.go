@@ -109,7 +109,7 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 		return
 	}
 	c.checkKey(now, m)
-	c.limbo.release(now, func(packet []byte) { c.HandlePacket(now, packet) })
+	c.retry(now)
 }
 
 // letIn notes where my messages begin for devices that an entry lets in.
@@ -260,7 +260,7 @@ func (c *Core) acceptKey(now time.Time, m *membership, k *wire.Key) error {
 		return err
 	}
 	c.checkKey(now, m)
-	c.limbo.release(now, func(packet []byte) { c.HandlePacket(now, packet) })
+	c.retry(now)
 	return nil
 }
 
@@ -401,6 +401,7 @@ type limbo struct {
 
 type stray struct {
 	at     time.Time
+	id     wire.KeyID
 	packet []byte
 }
 
@@ -418,12 +419,12 @@ func (l *limbo) hold(now time.Time, id wire.KeyID, packet []byte) {
 	if len(l.packets) >= maxLimbo {
 		l.packets = slices.Delete(l.packets, 0, 1)
 	}
-	l.packets = append(l.packets, stray{now, packet})
+	l.packets = append(l.packets, stray{now, id, packet})
 }
 
 // strange reports whether an epoch was not asked about before. Rooms one is
 // not in have epochs one never learns of.
-func (l *limbo) strange(now time.Time, id wire.KeyID) bool {
+func (l *limbo) strange(id wire.KeyID) bool {
 	if l.foreign[id] {
 		return false
 	}
@@ -434,13 +435,13 @@ func (l *limbo) strange(now time.Time, id wire.KeyID) bool {
 	return true
 }
 
-// release hands every packet over once more.
-func (l *limbo) release(now time.Time, handle func(packet []byte)) {
-	packets := l.packets
-	l.packets = nil
+// retry tries the packets in limbo once more: a key or an entry has come.
+func (c *Core) retry(now time.Time) {
+	packets := c.limbo.packets
+	c.limbo.packets = nil
 	for _, s := range packets {
-		if now.Sub(s.at) <= limboTime {
-			handle(s.packet)
+		if now.Sub(s.at) <= limboTime && !c.tryPacket(now, s.id, s.packet) {
+			c.limbo.packets = append(c.limbo.packets, s)
 		}
 	}
 }
@@ -973,7 +974,7 @@ func (c *Core) welcomed(now time.Time, o offer, from wire.DeviceID, frames []Fra
 	clear(c.early)
 	c.show(c.roomEvent(m, "joined", m.log.State().Writer(), c.self.account, ref))
 	c.open(m.chat(), ref)
-	c.limbo.release(now, func(packet []byte) { c.HandlePacket(now, packet) })
+	c.retry(now)
 	return nil
 }
 

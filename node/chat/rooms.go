@@ -323,19 +323,27 @@ func (c *Core) HandlePacket(now time.Time, packet []byte) {
 		c.stats.Malformed++
 		return
 	}
-	for _, m := range c.rooms {
-		if epoch := m.keys.Lookup(now, h.KeyID); epoch != nil {
-			c.openPacket(now, m, epoch, packet)
-			return
-		}
+	if c.tryPacket(now, h.KeyID, packet) {
+		return
 	}
 	c.stats.UnknownKey++
 	c.limbo.hold(now, h.KeyID, packet)
-	if c.limbo.strange(now, h.KeyID) {
+	if c.limbo.strange(h.KeyID) {
 		for _, m := range c.rooms {
 			c.sync(now, m)
 		}
 	}
+}
+
+// tryPacket opens a packet if its epoch is known, and reports whether it is.
+func (c *Core) tryPacket(now time.Time, id wire.KeyID, packet []byte) bool {
+	for _, m := range c.rooms {
+		if epoch := m.keys.Lookup(now, id); epoch != nil {
+			c.openPacket(now, m, epoch, packet)
+			return true
+		}
+	}
+	return false
 }
 
 func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packet []byte) {
@@ -573,6 +581,14 @@ func (c *Core) handleBase(now time.Time, from wire.DeviceID, body []byte) error 
 		if len(c.early) < maxEarly {
 			c.early[earlyBase{b.Room, from}] = b.Number // the answer to our Join may be on its way
 		}
+		return nil
+	}
+	known := c.people.devices[from]
+	if known == nil {
+		return nil
+	}
+	if _, member := m.log.State().Owner(known.key); !member {
+		c.stats.Forbidden++
 		return nil
 	}
 	a := m.author(from)

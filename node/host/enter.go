@@ -163,7 +163,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 					dctx, cancel = context.WithCancel(ctx) // people take their time
 				}
 				defer cancel()
-				s, err := login.Dial(dctx, h.transport, a, login.Config{Profile: h.cfg.Profile, Trust: t, Logger: h.log})
+				s, err := login.Dial(dctx, h.transport, a, login.Config{Profile: h.cfg.Profile, Trust: t, OnCRL: func() { h.tryPost(h.recheck) }, Logger: h.log})
 				select {
 				case results <- tried{s, a, err}:
 				case <-ctx.Done():

@@ -61,6 +61,7 @@ type Discovery interface {
 	Goodbye(device wire.DeviceID)
 	Hint(h presence.Hint)
 	Vouch(devices ...wire.DeviceID)
+	Unvouch(device wire.DeviceID)
 	AuthdUp(up bool)
 }
 
@@ -352,6 +353,9 @@ func (h *Host) post(f func(now time.Time)) {
 	case <-h.quit:
 	}
 }
+
+// tryPost has the loop call f, soon and without waiting for it.
+func (h *Host) tryPost(f func(now time.Time)) { go h.post(f) }
 
 // offer has the loop call f unless the inbox is full: for datagrams, which
 // may be lost.

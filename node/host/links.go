@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -179,6 +180,19 @@ func (h *Host) dropLink(now time.Time, c *contact, code quic.ApplicationErrorCod
 	h.discovery.Unlinked(c.device)
 	h.core.LinkDown(now, c.device)
 	c.next = now // dial again at once, if it is still there
+}
+
+// recheck ends the links of devices whose tokens the newest revocation list
+// names.
+func (h *Host) recheck(now time.Time) {
+	for _, c := range h.contacts {
+		if c.link == nil || !errors.Is(h.cfg.Profile.Verifier().Check(c.link.token, h.now()), realm.ErrRevoked) {
+			continue
+		}
+		h.dropLink(now, c, link.CloseRevoked)
+		h.discovery.Unvouch(c.device)
+		h.gone(now, c.device, "left", "revoked")
+	}
 }
 
 // gone says that a device is no longer there.
