@@ -35,16 +35,15 @@ import (
 	"sync"
 	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
 
 	"lanchat/authd/account"
+	"lanchat/authd/serve"
 	"lanchat/authd/server"
 	"lanchat/authd/store"
 	"lanchat/discovery"
-	"lanchat/wire"
 	"lanchat/wire/private"
 	"lanchat/wire/realm"
 )
@@ -209,81 +208,29 @@ func (o *options) serve(cmd *cobra.Command) (err error) {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 
-	// Closing is in the opposite order: socket, database, lock.
-	keys, err := server.OpenKeys(o.data, name, time.Now())
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, keys.Close()) }()
-	if o.name != "" && o.name != keys.Realm.Name {
-		log.Warn("--name is for the first start, the realm keeps its name", "realm", keys.Realm.Name)
-	}
-	st, err := store.Open(filepath.Join(o.data, server.DatabaseFile), keys.Realm.ID)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, st.Close()) }()
-	conn, err := net.ListenUDP("udp", addr)
+	a, err := serve.Open(serve.Config{
+		Data: o.data, Name: name, Listen: addr, Ifaces: o.ifaces, MDNS: !o.noMDNS,
+		Rules: account.Config{Registration: registration}, Logger: log,
+	})
 	if err != nil {
 		return listenError(addr, err)
 	}
-	defer conn.Close()
-
-	cfg := server.Config{
-		Keys:   keys,
-		Store:  st,
-		Conn:   conn,
-		Rules:  account.Config{Registration: registration},
-		Logger: log,
+	defer func() { err = errors.Join(err, a.Close()) }()
+	if o.name != "" && o.name != a.Keys.Realm.Name {
+		log.Warn("--name is for the first start, the realm keeps its name", "realm", a.Keys.Realm.Name)
 	}
-	srv, err := o.build(cfg, st, log)
-	if err != nil {
-		return err
-	}
-	if err := announce(cmd.OutOrStdout(), o, srv, st); err != nil {
+	if err := announce(cmd.OutOrStdout(), o, a.Server, a.Store); err != nil {
 		return fmt.Errorf("writing to standard output: %w", err)
 	}
 
 	var wg sync.WaitGroup
 	if o.metricsFile != "" {
-		wg.Go(func() { writeMetrics(ctx, o.metricsFile, srv, st, log) })
+		wg.Go(func() { writeMetrics(ctx, o.metricsFile, a.Server, a.Store, log) })
 	}
-	err = srv.Run(ctx)
+	err = a.Run(ctx)
 	stop()
 	wg.Wait()
 	return err
-}
-
-// build makes the server and what makes it known.
-func (o *options) build(cfg server.Config, st *store.Store, log *slog.Logger) (*server.Server, error) {
-	now := time.Now()
-	if _, err := cfg.Keys.Maintain(now, realm.TokenLife); err != nil {
-		return nil, err
-	}
-	boot, err := st.Boot(now)
-	if err != nil {
-		return nil, err
-	}
-	svc := discovery.New(discovery.Config{
-		Realm:  cfg.Keys.Realm.ID,
-		Key:    cfg.Keys.AuthdKey(),
-		Boot:   boot,
-		Role:   wire.RoleAuthd,
-		Port:   uint16(cfg.Conn.LocalAddr().(*net.UDPAddr).Port),
-		Ifaces: o.ifaces,
-		MDNS:   !o.noMDNS,
-		Logger: log,
-	})
-	cfg.Discovery = svc
-	cfg.LocalAddrs = func() (all []netip.Addr) {
-		for _, l := range svc.Links() {
-			for _, p := range l.Prefixes {
-				all = append(all, p.Addr())
-			}
-		}
-		return all
-	}
-	return server.New(cfg)
 }
 
 // parseListen reads HOST:PORT. The host is an address; none means all.
@@ -319,7 +266,7 @@ func listenError(addr *net.UDPAddr, err error) error {
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%v is not an address of this host: leave it out (--listen :%d) to serve at all of them", addr.IP, addr.Port)
 	}
-	return fmt.Errorf("opening the socket: %w", err)
+	return err
 }
 
 // announce prints the block that people and scripts read the realm from.

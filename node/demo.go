@@ -18,6 +18,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"lanchat/authd/serve"
 	"lanchat/discovery"
 	"lanchat/discovery/presence"
 	"lanchat/node/chat"
@@ -135,7 +136,7 @@ func demo(ctx context.Context, out io.Writer, loss int) (err error) {
 	}
 	fmt.Fprintln(out)
 
-	a, err := startAuthd(filepath.Join(dir, "authd"), authdConfig{ifaces: []string{"lo"}, name: "demo"})
+	a, err := startAuthd(serve.Config{Data: filepath.Join(dir, "authd"), Name: "demo", Listen: &net.UDPAddr{}, Ifaces: []string{"lo"}})
 	if err != nil {
 		return err
 	}

@@ -46,8 +46,9 @@ var layers = map[string][]string{
 	"node/host":    {"discovery/presence", "node/chat", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 
 	// mains
-	"authd": {"authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
-	"node": {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "node/chat", "node/host",
+	"authd/serve": {"authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/realm"},
+	"authd":       {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
+	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/host",
 		"node/login", "node/store", "node/ui", "wire", "wire/clean", "wire/private", "wire/realm"},
 }
 

@@ -2,17 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"path/filepath"
-	"time"
+	"syscall"
 
-	"lanchat/authd/account"
-	"lanchat/authd/server"
-	authdstore "lanchat/authd/store"
+	"lanchat/authd/serve"
 	"lanchat/discovery"
-	"lanchat/wire"
 	"lanchat/wire/realm"
 )
 
@@ -23,7 +21,8 @@ func (n *node) hostAuthd() (netip.AddrPort, realm.Fingerprint, error) {
 	if host := deviceName(); realm.CheckRealmName(host) == nil {
 		name = host
 	}
-	a, err := startAuthd(filepath.Join(n.opts.data, "authd"), authdConfig{ifaces: n.opts.ifaces, name: name, port: discovery.AuthdPort, mdns: true})
+	a, err := startAuthd(serve.Config{Data: filepath.Join(n.opts.data, "authd"), Name: name, Listen: &net.UDPAddr{Port: discovery.AuthdPort},
+		Ifaces: n.opts.ifaces, MDNS: true, Logger: n.config.Logger})
 	if err != nil {
 		return netip.AddrPort{}, realm.Fingerprint{}, err
 	}
@@ -48,72 +47,23 @@ func (a *innerAuthd) close() error {
 	return <-a.done
 }
 
-// authdConfig says how an inner authd serves.
-type authdConfig struct {
-	name   string   // of the realm, for the first start
-	ifaces []string // nil: every LAN
-	port   int      // 0, or if it is taken: any
-	mdns   bool
-}
-
-// startAuthd does what authd's own main does, for a data directory.
-func startAuthd(data string, c authdConfig) (*innerAuthd, error) {
-	keys, err := server.OpenKeys(data, c.name, time.Now())
+// startAuthd starts an authd inside this process; if its port is taken, at
+// any other.
+func startAuthd(c serve.Config) (*innerAuthd, error) {
+	authd, err := serve.Open(c)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		c.Listen = &net.UDPAddr{}
+		authd, err = serve.Open(c)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("starting an authd: %w", err)
-	}
-	closers := []func() error{keys.Close}
-	fail := func(err error) (*innerAuthd, error) {
-		for i := len(closers) - 1; i >= 0; i-- {
-			closers[i]()
-		}
-		return nil, fmt.Errorf("starting an authd: %w", err)
-	}
-	st, err := authdstore.Open(filepath.Join(data, server.DatabaseFile), keys.Realm.ID)
-	if err != nil {
-		return fail(err)
-	}
-	closers = append(closers, st.Close)
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: c.port})
-	if err != nil {
-		conn, err = net.ListenUDP("udp", nil)
-	}
-	if err != nil {
-		return fail(err)
-	}
-	closers = append(closers, conn.Close)
-	now := time.Now()
-	if _, err := keys.Maintain(now, realm.TokenLife); err != nil {
-		return fail(err)
-	}
-	boot, err := st.Boot(now)
-	if err != nil {
-		return fail(err)
-	}
-	bound := uint16(conn.LocalAddr().(*net.UDPAddr).Port)
-	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: bound, Ifaces: c.ifaces, MDNS: c.mdns})
-	srv, err := server.New(server.Config{
-		Keys: keys, Store: st, Conn: conn, Rules: account.Config{Registration: account.Open}, Discovery: svc,
-		LocalAddrs: func() (all []netip.Addr) {
-			for _, l := range svc.Links() {
-				for _, p := range l.Prefixes {
-					all = append(all, p.Addr())
-				}
-			}
-			return all
-		},
-	})
-	if err != nil {
-		return fail(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	a := &innerAuthd{addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), bound), fingerprint: keys.Realm.Fingerprint(), stop: stop, done: make(chan error, 1)}
-	go func() {
-		err := srv.Run(ctx)
-		for i := len(closers) - 1; i >= 0; i-- {
-			closers[i]()
-		}
-		a.done <- err
-	}()
+	port := authd.Server.Addr().(*net.UDPAddr).Port
+	a := &innerAuthd{
+		addr:        netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), uint16(port)),
+		fingerprint: authd.Keys.Realm.Fingerprint(), stop: stop, done: make(chan error, 1),
+	}
+	go func() { a.done <- errors.Join(authd.Run(ctx), authd.Close()) }()
 	return a, nil
 }

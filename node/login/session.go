@@ -525,12 +525,12 @@ func request[A wire.AuthMessage](ctx context.Context, s *Session, m wire.AuthMes
 // ask writes a message and reads the answer, which must be an A or a refusal.
 func ask[A wire.AuthMessage](c *conversation, m wire.AuthMessage, last bool) (A, error) {
 	var none A
-	err := link.WriteAuth(c.stream, m)
-	if err == nil && last {
-		err = c.stream.Close()
-	}
-	if err != nil {
+	if err := link.WriteAuth(c.stream, m); err != nil {
 		return none, c.failure(err)
+	}
+	if last {
+		// An error would be that authd has answered already and wants no more.
+		c.stream.Close()
 	}
 	answer, err := link.ReadAuth(c.stream)
 	if err != nil {
