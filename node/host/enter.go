@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,7 +78,9 @@ func (h *Host) enter(ctx context.Context) error {
 			s.Close()
 			return err
 		}
-		if problem = h.logIn(ctx, s, c); problem == nil {
+		problem = h.logIn(ctx, s, c)
+		debug.FreeOSMemory() // hashing a password takes 64 MiB, which nothing else here needs
+		if problem == nil {
 			return s.Close()
 		}
 		h.show(refusedEvent(problem))

@@ -204,6 +204,15 @@ func (h *Host) gone(now time.Time, device wire.DeviceID, state, cause string) {
 		h.dropLink(now, c, link.CloseIdle)
 	}
 	h.core.HandlePresence(now, device, state, cause, via)
+	h.forget(c)
+}
+
+// forget drops a contact that nothing is going on with: whoever can send a
+// packet can make one.
+func (h *Host) forget(c *contact) {
+	if c.link == nil && !c.dialing && !c.alive {
+		delete(h.contacts, c.device)
+	}
 }
 
 func (h *Host) contact(device wire.DeviceID) *contact {
@@ -246,6 +255,7 @@ func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
 				c.dialing = false
 				c.tries++
 				c.next = now.Add(min(redialFirst<<min(c.tries, 10), redialMost))
+				h.forget(c)
 			})
 			if err != nil {
 				h.log.Debug("dialling a peer", "device", c.device, "err", err)

@@ -45,6 +45,7 @@ func (h *Host) handlePresence(now time.Time, e presence.Event) {
 	case presence.Expired:
 		if c := h.contact(e.Device); c.link == nil {
 			c.alive = false
+			h.forget(c)
 		}
 	case presence.Ping:
 		if l := h.linkTo(e.Device); l != nil {
