@@ -79,6 +79,7 @@ func init() {
 		{name: "unmute", args: "[chat]", help: "let a chat ring again", max: 1, do: (*Core).doUnmute},
 		{name: "unsilence", args: "user", help: "let a silenced member speak again", min: 1, max: 1, do: (*Core).doUnsilence},
 		{name: "users", help: "who is here", do: (*Core).doUsers},
+		{name: "who-got", args: "[n]", help: "who has your last (n-th last) message", max: 1, do: (*Core).doWhoGot},
 		{name: "whois", args: "user", help: "what is known of a person", min: 1, max: 1, do: (*Core).doWhois},
 	}
 }

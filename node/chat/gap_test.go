@@ -156,3 +156,32 @@ func TestRecallIsForTheEpoch(t *testing.T) {
 	checkTexts(t, "cat sees", cat.texts("#lab", "ann"), []string{"with cat"})
 	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"with cat"})
 }
+
+// Who has a message is told by name.
+func TestWhoGot(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").room("#lab")
+	ann := l.node("ann")
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if to.name == "cat" {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	ann.say("#lab", "reliable", "hello")
+	l.pass(time.Second)
+	l.clear()
+	ann.do("/who-got")
+	ann.do("/who-got 2")
+	var told []string
+	for _, n := range shown[chat.Notice](ann) {
+		if n.Code == "who_got" {
+			told = append(told, n.Text)
+		}
+	}
+	checkTexts(t, "ann is told", told, []string{"\"hello\"\ngot it: bob\nnot confirmed: cat"})
+	var refused []string
+	for _, e := range shown[chat.Error](ann) {
+		refused = append(refused, e.Code)
+	}
+	checkTexts(t, "of the one before", refused, []string{"bad_argument"})
+}

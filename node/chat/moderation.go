@@ -3,6 +3,7 @@ package chat
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 // The commands by which people govern a room. The rules are node/room's: each
 // builder there makes a signed entry or says why not.
 
-// roomFor returns the room a command is given in.
+// roomOf returns the room a command is given in.
 func (c *Core) roomOf(k *call) *membership {
 	if !strings.HasPrefix(k.chat, "#") {
 		c.refuse(k.ref, "bad_argument", "/%s is about a room: open one first, /join #room", k.verb)
@@ -230,4 +231,49 @@ func reasonOf(args wire.Args) string {
 		return a.Topic
 	}
 	return ""
+}
+
+// doWhoGot names who has a reliable message of one's own in the room, and who
+// has not: the last one, or the n-th last.
+func (c *Core) doWhoGot(k *call) {
+	m := c.roomOf(k)
+	if m == nil {
+		return
+	}
+	n := 1
+	if len(k.args) > 0 {
+		var err error
+		if n, err = strconv.Atoi(k.args[0]); err != nil || n < 1 {
+			c.refuse(k.ref, "bad_argument", "%q is no number: /who-got 2 is about your last message but one", k.args[0])
+			return
+		}
+	}
+	if n > len(m.tracked) {
+		c.refuse(k.ref, "bad_argument", "of your reliable messages in %s since the start only the last %d are known", m.chat(), len(m.tracked))
+		return
+	}
+	t := m.tracked[len(m.tracked)-n]
+	got, missing := []string{}, []string{}
+	for _, p := range m.log.State().Members {
+		switch name := c.people.nameOf(p.Account); {
+		case p.Account == c.self.account:
+		case t.got[p.Account]:
+			got = append(got, name)
+		default:
+			missing = append(missing, name)
+		}
+	}
+	text := fmt.Sprintf("%q\ngot it: %s", clean.Line(t.text, 60), list(got))
+	if len(missing) > 0 {
+		text += "\nnot confirmed: " + list(missing)
+	}
+	c.show(Notice{Code: "who_got", Text: text, Ref: k.ref, Data: map[string]any{"id": t.id.String(), "got": got, "missing": missing}})
+}
+
+// list joins names for people.
+func list(names []string) string {
+	if len(names) == 0 {
+		return "nobody"
+	}
+	return strings.Join(names, ", ")
 }

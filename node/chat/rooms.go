@@ -23,6 +23,7 @@ const (
 	keyPatience = 30 * time.Second // before the person is told that a message waits for the key
 	ackAgain    = time.Minute      // an author that goes on asking is told again
 	maxWaiting  = 1000             // messages that wait for the room's key
+	keepTracked = 256              // of them, those that everybody has
 	maxTracked  = 4096             // own messages whose receipts are followed, per room
 	maxRecall   = 256              // messages looked up for one repair request
 	recallEvery = time.Second      // between look-ups for the same device
@@ -77,7 +78,8 @@ type arrival struct {
 type tracked struct {
 	number uint64
 	id     MessageID
-	of     int
+	text   string
+	of     int // people
 	got    map[wire.AccountID]bool
 }
 
@@ -254,7 +256,7 @@ func (c *Core) say(now time.Time, m *membership, s saying) {
 	c.send(Multicast{Packet: packet})
 	c.show(Sent{ID: id.String(), Chat: m.chat(), Mode: s.mode.String(), Ref: s.ref, Online: c.onlineIn(m), Text: s.text, Action: s.action})
 	if s.mode == Reliable {
-		c.track(now, m, n, id, packet)
+		c.track(now, m, n, id, s.text, packet)
 	}
 	c.schedule(m)
 }
@@ -296,7 +298,7 @@ func (c *Core) onlineIn(m *membership) (n int) {
 }
 
 // track follows who acknowledges a reliable message.
-func (c *Core) track(now time.Time, m *membership, n uint64, id MessageID, packet []byte) {
+func (c *Core) track(now time.Time, m *membership, n uint64, id MessageID, text string, packet []byte) {
 	var online []wire.DeviceID
 	s := m.log.State()
 	for _, p := range s.Members {
@@ -307,7 +309,7 @@ func (c *Core) track(now time.Time, m *membership, n uint64, id MessageID, packe
 		}
 	}
 	m.out.Sent(now, n, packet, online)
-	m.tracked = append(m.tracked, tracked{number: n, id: id, of: len(s.Members) - 1, got: map[wire.AccountID]bool{}})
+	m.tracked = append(m.tracked, tracked{number: n, id: id, text: text, of: len(s.Members) - 1, got: map[wire.AccountID]bool{}})
 	if len(m.tracked) > maxTracked {
 		m.tracked = slices.Clone(m.tracked[len(m.tracked)-maxTracked:])
 	}
@@ -545,7 +547,7 @@ func (c *Core) handleAcks(m *membership, o *room.Opened, acks *wire.Acks) {
 			c.show(Receipt{ID: t.id.String(), Chat: m.chat(), By: c.people.nameOf(from.Account), Got: len(t.got), Of: t.of})
 		}
 	}
-	for len(m.tracked) > 0 && len(m.tracked[0].got) >= m.tracked[0].of {
+	for len(m.tracked) > keepTracked && len(m.tracked[0].got) >= m.tracked[0].of {
 		m.tracked = m.tracked[1:]
 	}
 }
