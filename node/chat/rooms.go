@@ -24,7 +24,7 @@ const (
 	ackAgain    = time.Minute      // an author that goes on asking is told again
 	maxWaiting  = 1000             // messages that wait for the room's key
 	keepTracked = 256              // of them, those that everybody has
-	maxTracked  = 4096             // own messages whose receipts are followed, per room
+	maxTracked  = 16384            // own messages whose receipts are followed, per room
 	maxRecall   = 256              // messages looked up for one repair request
 	recallEvery = time.Second      // between look-ups for the same device
 	maxResend   = 64               // packets sent for one repair request
@@ -309,7 +309,7 @@ func (c *Core) track(now time.Time, m *membership, n uint64, id MessageID, text 
 		}
 	}
 	m.out.Sent(now, n, packet, online)
-	m.tracked = append(m.tracked, tracked{number: n, id: id, text: text, of: len(s.Members) - 1, got: map[wire.AccountID]bool{}})
+	m.tracked = append(m.tracked, tracked{number: n, id: id, text: clean.Line(text, 60), of: len(s.Members) - 1, got: map[wire.AccountID]bool{}})
 	if len(m.tracked) > maxTracked {
 		m.tracked = slices.Clone(m.tracked[len(m.tracked)-maxTracked:])
 	}
