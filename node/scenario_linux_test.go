@@ -1225,3 +1225,28 @@ func TestRevoked(t *testing.T) {
 	l.run("h1", "", "authd", "device", "revoke", "bob", device, "--data", l.path("authd")).exits(0)
 	ann.want("peer", "user", "bob", "device", device, "state", "left", "cause", "revoked")
 }
+
+// Who is on a port without multicast takes part like everybody else: authd is
+// named, the roster tells of the others, and room packets come over links.
+func TestWithoutMulticast(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(4)...)
+	l.Host("h4").Impair(emu.Link{NoMulticast: true})
+	a := l.authd("h1", "authd")
+	ann, bob, carol := l.newcomer("h2", "ann"), l.newcomer("h3", "bob"), l.newcomer("h4", "carol", "--authd", a.addr)
+	for _, n := range []*node{ann, bob, carol} {
+		n.ready(n.name, a)
+	}
+	meet(ann, bob, carol)
+	gather("#lab", ann, bob, carol)
+	for _, n := range []*node{ann, bob, carol} { // until the links have taken over, reliable ones are repaired
+		for _, other := range []*node{ann, bob, carol} {
+			if n != other {
+				other.want("message", "id", n.say("#lab", "reliable", "can you hear me, "+other.name), "from", n.name)
+			}
+		}
+	}
+	talk("#lab", "without multicast", ann, bob, carol)
+	whisper("reliable", "psst", carol, ann)
+	whisper("fast", "psst", ann, carol)
+}

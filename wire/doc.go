@@ -110,7 +110,7 @@
 //
 //	control stream  Ping and Pong, Direct and DirectAck (reliable messages to
 //	                a person, in order, cumulative acknowledgement once they
-//	                are on disk), Key, Entry, Base, Signed
+//	                are on disk), Key, Entry, Base, Signed, Packet, Mirror
 //	DATAGRAM        DirectMessage, fast: one each, never repeated
 //	question        a stream of its own, one frame, the answer's frames, end:
 //
@@ -184,6 +184,10 @@
 // boot rises at each start of the device and is on disk before anything is
 // sent, so that no packet costs a write.
 //
+// Who has a link with a member and hears no multicast of it for two periods
+// sends Mirror with each ping; the other then sends its packets of their rooms
+// over the link too (Packet), until the time named is over.
+//
 // The clock is a hybrid logical clock (Clock): 48 bits of milliseconds above a
 // counter of 16; later than all one has seen, and one that is more than ten
 // minutes ahead is not followed. It orders what is shown; the time in it is
@@ -246,8 +250,7 @@
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.
 //
-// Reserved and not used yet: frames RENAME to MAILBOX with authd, Packet
-// between nodes (a room packet for who does not hear multicast), notice (text
+// Reserved and not used yet: frames RENAME to MAILBOX with authd, notice (text
 // fetched by QUIC) and pack (understood, never sent), edit and delete (dropped),
 // Hello's CRL number (told, not compared), Features, the ops VACATE and notary.
 //

@@ -16,8 +16,9 @@ const (
 	FrameDirect    = 0x04 // DirectMessage, reliable
 	FrameDirectAck = 0x05 // DirectAck
 	FrameKey       = 0x06 // Key
-	FramePacket    = 0x07 // a sealed room packet for who does not hear multicast
+	FramePacket    = 0x07 // a room packet, for who asked for a Mirror
 	FrameSigned    = 0x08 // Signed
+	FrameMirror    = 0x09 // Mirror
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
 	FrameRoomInfo = 0x41
@@ -266,6 +267,23 @@ func ParseSigned(b []byte) (*Signed, error) {
 	r.Fill(m.Entry[:])
 	m.Signed = r.Rest()
 	return parsed("signed", m, r)
+}
+
+// A Mirror asks for the sender's room packets over the link, beside multicast,
+// for some time: they do not arrive otherwise. It is asked for again as long
+// as that is so.
+type Mirror struct {
+	Seconds uint16 // 0 ends it
+}
+
+func (m *Mirror) Append(b []byte) []byte {
+	return binary.BigEndian.AppendUint16(b, m.Seconds) // Seconds (16)
+}
+
+func ParseMirror(b []byte) (*Mirror, error) {
+	r := NewReader(b)
+	m := &Mirror{Seconds: r.Uint16()}
+	return parsed("mirror", m, r)
 }
 
 // A LogRange asks for the entries of a room's log, on every branch, whose

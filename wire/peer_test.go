@@ -25,6 +25,7 @@ var peerParsers = map[uint8]func([]byte) (appender, error){
 	FrameKeyOf:     erase(ParseKeyRequest),
 	FramePart:      erase(ParsePart),
 	FrameSigned:    erase(ParseSigned),
+	FrameMirror:    erase(ParseMirror),
 	FrameRefused:   erase(ParseRefused),
 }
 
@@ -63,6 +64,7 @@ var peerTable = []struct {
 	{"log range", FrameLog, &LogRange{Room: RoomID{1}, From: 4}, "01" + strings.Repeat("00", 31) + "0000000000000004", false},
 	{"key request", FrameKeyOf, &KeyRequest{Room: RoomID{1}, Entry: Hash{2}}, "01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31), false},
 	{"part", FramePart, &Part{Room: RoomID{1}, Packet: []byte{0x11, 0}}, "01" + strings.Repeat("00", 31) + "1100", true},
+	{"mirror", FrameMirror, &Mirror{Seconds: 10}, "000a", false},
 	{"signed", FrameSigned, &Signed{Room: RoomID{1}, Entry: Hash{2}, Signed: []byte{3, 4}},
 		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31) + "0304", true},
 	{"refused", FrameRefused, &Refused{Code: "banned", Text: "no"}, "06 62616e6e6564 0002 6e6f", false},

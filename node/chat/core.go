@@ -66,6 +66,7 @@ type Core struct {
 	packets  map[wire.RoomID]uint64   // packets sealed since the start, in every room I was in
 	fast     map[wire.RoomID]uint64   // fast messages sent since the start, likewise
 	early    map[earlyBase]uint64
+	mirrors  map[*device]time.Time // who does not hear my multicast, until when it is served over its link
 	offers   map[wire.RoomID]offer // rooms heard of and not a member of
 	current  string                // the chat that text without a chat goes to
 	lastFrom string                // who wrote to me directly last, for /r
@@ -130,6 +131,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		packets:   map[wire.RoomID]uint64{},
 		fast:      map[wire.RoomID]uint64{},
 		early:     map[earlyBase]uint64{},
+		mirrors:   map[*device]time.Time{},
 		questions: map[uint64]func(time.Time, []Frame, error){},
 		started:   now,
 	}

@@ -144,6 +144,10 @@ func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []
 		err = c.handleKey(now, body)
 	case wire.FrameEntry:
 		err = c.handleEntry(now, dev, body)
+	case wire.FramePacket:
+		c.HandlePacket(now, body)
+	case wire.FrameMirror:
+		err = c.handleMirror(now, dev, body)
 	case wire.FrameSigned:
 		err = c.handleSigned(now, body)
 	case wire.FrameBase:

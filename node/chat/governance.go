@@ -183,7 +183,7 @@ func (c *Core) act(now time.Time, m *membership, act room.Act, ref string) error
 	}
 	if before != nil {
 		packet, _ := c.sealIn(m, before, wire.KindLogEntry, false, wire.AppendBody(nil, &wire.LogEntry{Entry: act.Entry.Append(nil)}))
-		c.send(Multicast{Packet: packet})
+		c.multicast(now, m, packet)
 	}
 	c.push(m, act, linked)
 	c.changed(now, m, change, ref)
@@ -1015,7 +1015,7 @@ func (c *Core) doPart(k *call) {
 	leave := wire.Leave{Reliable: m.out.Last()}
 	if m.keys.Current() != nil {
 		packet, _ := c.seal(m, wire.KindLeave, false, wire.AppendBody(nil, &leave))
-		c.send(Multicast{Packet: packet})
+		c.multicast(k.now, m, packet)
 		q := wire.Part{Room: m.id, Packet: packet}
 		if w := c.people.accounts[s.Writer()]; w != nil {
 			for _, d := range w.linked() {

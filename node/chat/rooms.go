@@ -25,6 +25,7 @@ const (
 	maxWaiting  = 1000             // messages that wait for the room's key
 	keepTracked = 256              // of them, those that everybody has
 	maxTracked  = 16384            // own messages whose receipts are followed, per room
+	maxMirror   = 30 * time.Second // that a device is served over its link without asking again
 	maxRecall   = 256              // messages looked up for one repair request
 	recallEvery = time.Second      // between look-ups for the same device
 	maxResend   = 64               // packets sent for one repair request
@@ -253,7 +254,7 @@ func (c *Core) say(now time.Time, m *membership, s saying) {
 	own := c.ownMessage(now, ChatID{Room: m.id}, id, s, n)
 	own.Raw, own.Epoch = raw, m.keys.Current().Entry()
 	c.save(own)
-	c.send(Multicast{Packet: packet})
+	c.multicast(now, m, packet)
 	c.show(Sent{ID: id.String(), Chat: m.chat(), Mode: s.mode.String(), Ref: s.ref, Online: c.onlineIn(m), Text: s.text, Action: s.action})
 	if s.mode == Reliable {
 		c.track(now, m, n, id, s.text, packet)
@@ -285,6 +286,29 @@ func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable
 	var nonce [wire.NonceSize]byte
 	c.random(nonce[:])
 	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | c.packets[m.id], Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
+}
+
+// multicast sends a packet to the room: to all at once, and over their links
+// to members who said that they do not hear that.
+func (c *Core) multicast(now time.Time, m *membership, packet []byte) {
+	c.send(Multicast{Packet: packet})
+	for d, until := range c.mirrors {
+		if !now.Before(until) {
+			delete(c.mirrors, d)
+		} else if _, member := m.log.State().Owner(d.key); member && d.linked {
+			c.send(Push{To: d.id, Type: wire.FramePacket, Body: packet})
+		}
+	}
+}
+
+// handleMirror notes that a device does not hear this one's multicast.
+func (c *Core) handleMirror(now time.Time, dev *device, body []byte) error {
+	m, err := wire.ParseMirror(body)
+	if err != nil {
+		return err
+	}
+	c.mirrors[dev] = now.Add(min(time.Duration(m.Seconds)*time.Second, maxMirror))
+	return nil
 }
 
 // onlineIn returns how many members other than oneself are online.
@@ -506,7 +530,7 @@ func (c *Core) owe(now time.Time, m *membership, a *author) {
 	}
 }
 
-func (c *Core) acknowledge(m *membership) {
+func (c *Core) acknowledge(now time.Time, m *membership) {
 	m.ackAt = time.Time{}
 	epoch := m.keys.Current()
 	if epoch == nil {
@@ -523,7 +547,7 @@ func (c *Core) acknowledge(m *membership) {
 	}
 	if len(acks.Acks) > 0 {
 		packet, _ := c.seal(m, wire.KindAcks, false, wire.AppendBody(nil, &acks))
-		c.send(Multicast{Packet: packet})
+		c.multicast(now, m, packet)
 	}
 }
 
@@ -553,7 +577,7 @@ func (c *Core) handleAcks(m *membership, o *room.Opened, acks *wire.Acks) {
 }
 
 // askRepair asks a device for messages of its own that did not come.
-func (c *Core) askRepair(m *membership, a *author, ranges []wire.Range) {
+func (c *Core) askRepair(now time.Time, m *membership, a *author, ranges []wire.Range) {
 	epoch := m.keys.Current()
 	if epoch == nil || len(ranges) == 0 {
 		return
@@ -563,7 +587,7 @@ func (c *Core) askRepair(m *membership, a *author, ranges []wire.Range) {
 		return
 	}
 	packet, _ := c.seal(m, wire.KindRepairRequest, false, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
-	c.send(Multicast{Packet: packet})
+	c.multicast(now, m, packet)
 }
 
 // sendBase tells a device that was let in where my messages begin for it.
@@ -625,7 +649,7 @@ func (c *Core) handleRepair(now time.Time, m *membership, o *room.Opened, r *wir
 	}
 	packets := m.out.Repair(r.Ranges)
 	for _, p := range packets[:min(len(packets), maxResend)] {
-		c.send(Multicast{Packet: p})
+		c.multicast(now, m, p)
 	}
 }
 
@@ -655,7 +679,7 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 	for _, a := range m.authors {
 		if due(a.inbox.Deadline()) {
 			ask, ready := a.inbox.Advance(now)
-			c.askRepair(m, a, ask)
+			c.askRepair(now, m, a, ask)
 			for _, x := range ready {
 				c.deliver(now, m, x, false)
 			}
@@ -666,7 +690,7 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 		}
 	}
 	if due(m.ackAt) {
-		c.acknowledge(m)
+		c.acknowledge(now, m)
 	}
 	if m.out.Advance(now) || due(m.beaconAt) {
 		c.beacon(now, m)
@@ -695,7 +719,7 @@ func (c *Core) beacon(now time.Time, m *membership) {
 	}
 	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Last(), Fast: c.cfg.Boot<<32 | c.fast[m.id]}
 	packet, _ := c.seal(m, wire.KindBeacon, false, wire.AppendBody(nil, &b))
-	c.send(Multicast{Packet: packet})
+	c.multicast(now, m, packet)
 }
 
 // touch has the next Take save what changed of an author.

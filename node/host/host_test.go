@@ -650,3 +650,35 @@ func TestRoomWhileAway(t *testing.T) {
 		ann.wait("bob's receipt", 5*time.Second, receipt("#lab", "bob"))
 	})
 }
+
+// A member that hears no multicast is served over its links within seconds,
+// without anybody choosing, and sees nothing twice when multicast is back.
+func TestDeaf(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		l.inRoom("#lab", nodes)
+		ann, bob := nodes[0], nodes[1]
+		time.Sleep(10 * time.Second)
+		bob.host.Deafen(true)
+		time.Sleep(7 * time.Second)
+		var want []string
+		say := func(modes ...string) {
+			for _, mode := range modes {
+				text := fmt.Sprint(mode, " ", len(want))
+				want = append(want, text)
+				ann.say("#lab", mode, text)
+				bob.wait(text, time.Second, message("#lab", text))
+			}
+		}
+		say("fast", "reliable", "fast", "reliable")
+		time.Sleep(time.Minute)
+		say("fast", "reliable")
+		bob.host.Deafen(false)
+		say("fast", "reliable", "fast")
+		time.Sleep(time.Minute)
+		say("reliable", "fast")
+		if got := bob.texts("#lab", "ann"); !slices.Equal(got, want) {
+			t.Errorf("bob got %q, want %q", got, want)
+		}
+	})
+}

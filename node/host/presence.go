@@ -9,6 +9,10 @@ import (
 	"lanchat/wire/link"
 )
 
+// mirrorFor is how long one request for a peer's room packets over its link
+// lasts, in seconds. It is repeated at every ping, a presence period apart.
+const mirrorFor = 15
+
 // presence takes what discovery tells; it is called by discovery's goroutine
 // and returns at once.
 func (h *Host) presence(e presence.Event) {
@@ -52,6 +56,10 @@ func (h *Host) handlePresence(now time.Time, e presence.Event) {
 			h.lastID++
 			ping := wire.Ping{Nonce: h.lastID}
 			l.push(chat.Frame{Type: wire.FramePing, Body: ping.Append(nil)})
+			// It is linked and not heard by multicast: its rooms' packets have to
+			// come over the link, as long as that is so.
+			mirror := wire.Mirror{Seconds: mirrorFor}
+			l.push(chat.Frame{Type: wire.FrameMirror, Body: mirror.Append(nil)})
 		}
 	case presence.Cloned:
 		h.show(chat.Notice{Code: "cloned", Text: "another machine uses this device's key: somebody has copied the data directory; log out there, or log in anew on one of the two"})
