@@ -54,7 +54,7 @@ type options struct {
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
-	f.StringVar(&o.data, "data", filepath.Join(xdg.StateHome, "lanchat", "node"), "`DIR`ectory of the key, the token and the history")
+	f.StringVar(&o.data, "data", filepath.Join(xdg.StateHome, "lanchat", "node"), "directory `DIR` of the key, the token and the history")
 	f.StringVar(&o.user, "user", "", "user `NAME` to log in with")
 	f.StringVar(&o.passwordFile, "password-file", "", "`FILE` whose first line is the password (or LANCHAT_PASSWORD)")
 	f.BoolVar(&o.register, "register", false, "make the account if it does not exist")
