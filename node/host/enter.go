@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -106,17 +107,43 @@ func (h *Host) logIn(ctx context.Context, s *login.Session, c Credentials) error
 
 // refusedEvent returns what went wrong with authd as an event.
 func refusedEvent(err error) chat.Error {
-	code := "no_authd"
+	code, text := "no_authd", err.Error()
 	var refused *login.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		code = refused.Code.String()
+		code, text = refused.Code.String(), refusalWords(refused)
 	case errors.Is(err, login.ErrFingerprintChanged):
 		code = "fingerprint_changed"
 	case errors.Is(err, login.ErrUntrusted):
 		code = "untrusted"
 	}
-	return chat.Error{Code: code, Text: clean.Text(err.Error(), 1000)}
+	return chat.Error{Code: code, Text: clean.Text(text, 1000)}
+}
+
+// refusalWords says what authd refused, and what to do.
+func refusalWords(r *login.RefusedError) string {
+	switch r.Code {
+	case wire.CodeBadCredentials:
+		return "the user name or the password is wrong: try again, or make a new account"
+	case wire.CodeNameTaken:
+		return "that user name is not available: choose another, or log in if it is yours"
+	case wire.CodeRateLimited:
+		return fmt.Sprintf("too many tries: wait %v and try again", max(r.RetryAfter, time.Second).Round(time.Second))
+	case wire.CodeAccountLocked:
+		return "the account is locked after too many wrong passwords: whoever runs authd unlocks it, with authd user unlock"
+	case wire.CodeRegistrationClosed:
+		return "new accounts are made by whoever runs authd: ask there, with authd user add"
+	case wire.CodeInviteNeeded:
+		return "an invitation is needed: ask who runs authd for a join code that has one, and start with --join CODE"
+	case wire.CodeTooManyDevices:
+		return "the account has as many devices as it may: log in on one of them and revoke another"
+	case wire.CodeUnavailable:
+		return "authd cannot do that just now: try again in a moment"
+	}
+	if r.Err != nil {
+		return r.Err.Error()
+	}
+	return r.Error()
 }
 
 // find looks for the realm's authd, or one that may be trusted, until one
