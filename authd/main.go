@@ -12,6 +12,9 @@
 //	authd user remove NAME     removes an account
 //	authd device list NAME     a person's devices
 //	authd device revoke NAME DEVICE
+//	authd backup FILE          writes accounts and keys to a file
+//	authd restore FILE         puts them back; authd must not be running
+//	authd status [--json|--metrics]  how the running authd is doing
 //
 // Running nodes hear of what is shut out in seconds.
 //
@@ -35,6 +38,7 @@ import (
 	"sync"
 	"syscall"
 	"text/tabwriter"
+	"time"
 
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
@@ -104,7 +108,7 @@ func command() *cobra.Command {
 		RunE:          func(cmd *cobra.Command, _ []string) error { return o.serve(cmd) },
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.PersistentFlags().StringVar(&o.data, "data", filepath.Join(xdg.StateHome, "lanchat", "authd"), "`DIR`ectory of the realm's keys and database")
+	root.PersistentFlags().StringVar(&o.data, "data", filepath.Join(xdg.StateHome, "lanchat", "authd"), "directory `DIR` of the realm's keys and database")
 	f := root.Flags()
 	f.StringVar(&o.listen, "listen", ":4747", "`HOST:PORT` to serve at (UDP); port 0 picks one")
 	f.StringVar(&o.name, "name", "", "`REALM`'s name, for the first start (default: this host's name)")
@@ -139,6 +143,9 @@ func command() *cobra.Command {
 		},
 		o.userCommand(),
 		o.deviceCommand(),
+		o.backupCommand(),
+		o.restoreCommand(),
+		o.statusCommand(),
 	)
 	return root
 }
@@ -218,6 +225,12 @@ func (o *options) serve(cmd *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
 	if o.name != "" && o.name != a.Keys.Realm.Name {
 		log.Warn("--name is for the first start, the realm keeps its name", "realm", a.Keys.Realm.Name)
+	}
+	// Before it is said that authd serves: who reads that may ask at once.
+	if c, err := startControl(o.data, answer(a, o.data, time.Now())); err != nil {
+		log.Warn("authd status will not reach this authd", "err", err)
+	} else {
+		defer c.Close()
 	}
 	if err := announce(cmd.OutOrStdout(), o, a.Server, a.Store); err != nil {
 		return fmt.Errorf("writing to standard output: %w", err)

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/adrg/xdg"
+
+	"lanchat/node/login"
+)
+
+func TestStatus(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "authd")
+	a := start(t, dir, "--name", "lab seven")
+	get := func() (s status) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(must(t, "", "status", "--json", "--data", dir)), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := get()
+	want(t, "realm", s.Realm, "lab seven")
+	want(t, "fingerprint", s.Fingerprint, a.block["fingerprint"])
+	want(t, "address", s.Address, a.block["address"])
+	if s.Accounts != 0 || s.Logins != 0 || len(s.Refusals) != 0 || s.Database < 4096 {
+		t.Errorf("at first: got %+v", s)
+	}
+	alice := newDevice(t)
+	alice.register(a, "alice")
+	newDevice(t).with(a, func(session *login.Session) {
+		if _, err := session.Login(t.Context(), "alice", testPassword+"?", "phone"); err == nil {
+			t.Error("logged in with a wrong password")
+		}
+	})
+	alice.with(a, func(*login.Session) {
+		s = get()
+		if s.Accounts != 1 || s.Online != 1 || s.Registrations != 1 || s.Refusals["bad_credentials"] != 1 || len(s.Refusals) != 1 {
+			t.Errorf("got %+v, want one account, online, and one refusal", s)
+		}
+		out := must(t, "", "status", "--metrics", "--data", dir)
+		for _, line := range []string{"authd_accounts 1", "authd_online 1", "authd_registrations_total 1", `authd_refusals_total{code="bad_credentials"} 1`} {
+			if !strings.Contains(out, "\n"+line+"\n") {
+				t.Errorf("no line %q in\n%s", line, out)
+			}
+		}
+		out = must(t, "", "status", "--data", dir)
+		for _, line := range []string{"accounts     1\n", "online       1 devices, ", "1 registrations", "refusals     1 (bad_credentials 1)\n"} {
+			if !strings.Contains(out, line) {
+				t.Errorf("no %q in\n%s", line, out)
+			}
+		}
+	})
+
+	path, err := controlPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "socket", path, filepath.Join(dir, "authd.sock"))
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: got %v, %v, want 0600", info, err)
+	}
+	if _, err := askControl(dir, "nonsense"); err == nil {
+		t.Error("nonsense was answered")
+	}
+	if got := a.stop(os.Interrupt); got != 0 || strings.Contains(a.stderr.String(), "level=WARN") {
+		t.Errorf("got status %d, %q", got, &a.stderr)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+	notRunning := func() {
+		t.Helper()
+		out, errs, status := runAuthd(t, "", "status", "--data", dir)
+		if status != 1 || out != "" || errs != fmt.Sprintf("authd: authd is not running on %q\n", dir) {
+			t.Errorf("not running: got status %d, %q, %q", status, out, errs)
+		}
+	}
+	notRunning()
+
+	// Killed, it leaves a dead socket, which the next takes over.
+	a = start(t, dir)
+	a.stop(os.Kill)
+	if _, err := os.Stat(path); err != nil {
+		t.Fatalf("no dead socket to test with: %v", err)
+	}
+	notRunning()
+	a = start(t, dir)
+	get()
+	a.stop(os.Interrupt)
+}
+
+// A path that is too long for a socket gives way to one that is not.
+func TestControlPathTooLong(t *testing.T) {
+	saved := xdg.RuntimeDir
+	xdg.RuntimeDir = t.TempDir()
+	defer func() { xdg.RuntimeDir = saved }()
+	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 20))
+	path, err := controlPath(dir)
+	if err != nil || filepath.Dir(path) != xdg.RuntimeDir || len(path) > maxSocketPath {
+		t.Fatalf("got %q, %v, want a short one in the runtime directory", path, err)
+	}
+	if again, _ := controlPath(dir + "er"); again == path {
+		t.Errorf("two directories share %q", path)
+	}
+	c, err := startControl(dir, func(request string) ([]byte, error) { return []byte("to " + request), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	// One that says nothing and goes away is in nobody's way.
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	if b, err := askControl(dir, "question"); err != nil || string(b) != "to question" {
+		t.Errorf("got %q, %v", b, err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
