@@ -2,23 +2,19 @@ package main
 
 import (
 	"bufio"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/adrg/xdg"
+	"lanchat/wire/private"
 )
 
-// maxSocketPath is in bytes; the shortest limit of a platform is 104.
-const maxSocketPath = 100
+// program is what the control socket is named after.
+const program = "authd"
 
 // controlTimeout bounds one conversation over the control socket.
 const controlTimeout = 5 * time.Second
@@ -31,21 +27,6 @@ const (
 
 // errNotRunning says that no authd serves from a data directory.
 var errNotRunning = errors.New("authd is not running")
-
-// controlPath returns where the running authd of a data directory answers
-// operators: beside the data, or in the runtime directory when that path is
-// too long for a socket.
-func controlPath(data string) (string, error) {
-	abs, err := filepath.Abs(data)
-	if err != nil {
-		return "", err
-	}
-	if path := filepath.Join(abs, "authd.sock"); len(path) <= maxSocketPath {
-		return path, nil
-	}
-	sum := sha256.Sum256([]byte(abs))
-	return filepath.Join(xdg.RuntimeDir, "lanchat-authd-"+hex.EncodeToString(sum[:8])+".sock"), nil
-}
 
 // A control answers the operator's commands that need the running authd. A
 // request is a line of one word, the answer whatever comes until the end.
@@ -60,20 +41,9 @@ type control struct {
 // lock, so a socket that is there is a dead one; and closes what it returns.
 // Requests are answered one after the other, from a goroutine.
 func startControl(data string, answer func(request string) ([]byte, error)) (*control, error) {
-	path, err := controlPath(data)
+	ln, err := private.ListenSocket(data, program)
 	if err != nil {
 		return nil, err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("opening the control socket: %w", err)
-	}
-	ln, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("opening the control socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		ln.Close()
-		return nil, fmt.Errorf("closing the control socket to others: %w", err)
 	}
 	c := &control{ln, answer, make(chan struct{})}
 	go c.run()
@@ -117,11 +87,7 @@ func (c *control) Close() error {
 
 // askControl has the running authd of a data directory answer a request.
 func askControl(data, request string) ([]byte, error) {
-	path, err := controlPath(data)
-	if err != nil {
-		return nil, err
-	}
-	conn, err := net.Dial("unix", path)
+	conn, err := private.DialSocket(data, program)
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err

@@ -12,6 +12,7 @@ import (
 	"github.com/adrg/xdg"
 
 	"lanchat/node/login"
+	"lanchat/wire/private"
 )
 
 func TestStatus(t *testing.T) {
@@ -57,7 +58,7 @@ func TestStatus(t *testing.T) {
 		}
 	})
 
-	path, err := controlPath(dir)
+	path, err := private.SocketPath(dir, program)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,11 +102,11 @@ func TestControlPathTooLong(t *testing.T) {
 	xdg.RuntimeDir = t.TempDir()
 	defer func() { xdg.RuntimeDir = saved }()
 	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 20))
-	path, err := controlPath(dir)
-	if err != nil || filepath.Dir(path) != xdg.RuntimeDir || len(path) > maxSocketPath {
+	path, err := private.SocketPath(dir, program)
+	if err != nil || filepath.Dir(path) != xdg.RuntimeDir || len(path) > 100 {
 		t.Fatalf("got %q, %v, want a short one in the runtime directory", path, err)
 	}
-	if again, _ := controlPath(dir + "er"); again == path {
+	if again, _ := private.SocketPath(dir+"er", program); again == path {
 		t.Errorf("two directories share %q", path)
 	}
 	c, err := startControl(dir, func(request string) ([]byte, error) { return []byte("to " + request), nil })

@@ -20,6 +20,7 @@ import (
 	"lanchat/node/chat"
 	"lanchat/node/host"
 	"lanchat/node/ui"
+	"lanchat/wire/private"
 )
 
 const (
@@ -57,9 +58,9 @@ type event struct {
 
 // connect begins a session; it is ready when connect returns.
 func (o *options) connect(ctx context.Context) (*session, error) {
-	conn, err := dialControl(o.data)
+	conn, err := private.DialSocket(o.data, program)
 	if err != nil {
-		return nil, err
+		conn = nil // none is running
 	}
 	s := &session{events: make(chan event, 256), ended: make(chan error, 1), running: conn != nil, cancel: func() {}}
 	if conn == nil {

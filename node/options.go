@@ -71,6 +71,9 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.debug, "log", "", "`FILE` to write a debug log to")
 }
 
+// program is what the control socket is named after.
+const program = "node"
+
 var errNobodyToAsk = errors.New("not logged in, and nobody to ask")
 
 // chat runs the faces that people and scripts stay in.
@@ -193,7 +196,7 @@ func (n *node) open() error {
 		return fmt.Errorf("opening the socket: %w", err)
 	}
 	n.closers = append(n.closers, conn.Close)
-	control, err := listenControl(o.data)
+	control, err := private.ListenSocket(o.data, program)
 	if err != nil {
 		return err
 	}

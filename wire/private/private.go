@@ -1,6 +1,6 @@
 // Package private keeps what only its owner may read: directories, files of
-// secrets that are replaced as a whole or not at all, and the lock that says
-// which process uses a directory.
+// secrets that are replaced as a whole or not at all, the lock that says which
+// process uses a directory, and the socket by which its owner talks to it.
 //
 // It has no idea what is in the files.
 package private
