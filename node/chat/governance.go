@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -620,31 +621,55 @@ func (c *Core) answerLog(dev *device, body []byte) ([]Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Who was removed may read how: the log up to there is theirs.
 	m := c.rooms[q.Room]
-	if m == nil || !wasMember(m.log, dev.person.account) {
+	if m == nil {
+		return nil, errNoSuchRoom
+	}
+	last, ok := mayRead(m.log, dev.person.account)
+	if !ok {
 		return nil, errNoSuchRoom
 	}
 	var frames []Frame
 	for _, e := range m.log.Since(q.From) {
-		frames = append(frames, Frame{wire.FrameEntry, e.Append(nil)})
+		if e.Seq <= last {
+			frames = append(frames, Frame{wire.FrameEntry, e.Append(nil)})
+		}
 	}
 	return frames, nil
 }
 
-func wasMember(log *room.Log, who wire.AccountID) bool {
+// mayRead returns up to which number a person may read the log: a member all
+// of it, somebody who was removed or left the part up to that.
+func mayRead(log *room.Log, who wire.AccountID) (last uint64, ok bool) {
 	if log.State().Member(who) != nil {
-		return true
+		return math.MaxUint64, true
 	}
-	return slices.ContainsFunc(log.Audit(), func(e *wire.Entry) bool {
+	mine := map[wire.DeviceKey]bool{} // the person's devices
+	for _, e := range log.Audit() {
 		switch a := e.Args.(type) {
-		case *wire.LogAdmit:
-			return a.Account == who
 		case *wire.LogCreate:
-			return a.Account == who
+			if a.Account == who {
+				ok = true
+				mine[e.Author] = true
+			}
+		case *wire.LogAdmit:
+			if a.Account == who {
+				ok = true
+				for _, d := range a.Devices {
+					mine[d.Key] = true
+				}
+			}
+		case *wire.LogLeave:
+			if mine[e.Author] {
+				last = e.Seq
+			}
+		case *wire.LogKick, *wire.LogBan, *wire.LogLeft:
+			if whom(e.Args) == who {
+				last = e.Seq
+			}
 		}
-		return false
-	})
+	}
+	return last, ok
 }
 
 func (c *Core) answerKey(now time.Time, dev *device, body []byte) ([]Frame, error) {
