@@ -916,7 +916,9 @@ func (c *Core) doJoin(k *call) {
 		return
 	}
 	end := c.begin()
-	c.look(k.now, func() bool { return c.offered(name) != nil }, func(now time.Time) {
+	// Just after the start the room may be known and its admin on the way.
+	found := func() bool { o := c.offered(name); return o != nil && len(c.adminOf(o)) > 0 }
+	c.look(k.now, found, func(now time.Time) {
 		o := c.offered(name)
 		if o == nil {
 			defer end(now)
@@ -927,12 +929,17 @@ func (c *Core) doJoin(k *call) {
 	})
 }
 
+// adminOf returns the devices of a room's admin there is a link to.
+func (c *Core) adminOf(o *offer) []*device {
+	if p := c.people.accounts[o.info.Admin]; p != nil {
+		return p.linked()
+	}
+	return nil
+}
+
 // joinOffer asks the room's admin to be let in; end is called in the end.
 func (c *Core) joinOffer(now time.Time, o offer, ref string, end func(time.Time)) {
-	var admin []*device
-	if p := c.people.accounts[o.info.Admin]; p != nil {
-		admin = p.linked()
-	}
+	admin := c.adminOf(&o)
 	if len(admin) == 0 {
 		defer end(now)
 		c.refuse(ref, "admin_away", "%s is away and lets people into %s: try again when %s is back", c.people.nameOf(o.info.Admin), o.info.Name, c.people.nameOf(o.info.Admin))
