@@ -29,7 +29,7 @@ func (o *options) userCommand() *cobra.Command {
 	user := &cobra.Command{
 		Use: "user", Short: "Lists, adds, changes and removes accounts", Args: usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("user: want list, add, passwd, disable, enable, unlock or remove")}
+			return usageError{errors.New("user: want list, add, passwd, rename, disable, enable, unlock or remove")}
 		},
 	}
 	var asJSON bool
@@ -91,6 +91,19 @@ func (o *options) userCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return o.operate(func(st *store.Store, reg *account.Registrar, r realm.Realm) error {
 					return setPassword(cmd, st, reg, r, args[0])
+				})
+			},
+		},
+		&cobra.Command{
+			Use: "rename OLD NEW", Short: "Gives an account another name; devices carry it from their next renewal on",
+			Args: usage(cobra.ExactArgs(2)),
+			RunE: func(_ *cobra.Command, args []string) error {
+				return o.operate(func(_ *store.Store, reg *account.Registrar, _ realm.Realm) error {
+					err := reg.Rename(time.Now(), args[0], args[1])
+					if _, ok := errors.AsType[*account.Refusal](err); ok {
+						return fmt.Errorf("%q: %w", args[1], err)
+					}
+					return noSuchUser(args[0], err)
 				})
 			},
 		},

@@ -116,6 +116,10 @@ type Store interface {
 	// keeps the name in quarantine until the given time or the end of its
 	// last certificate, whichever is later. ErrNotFound.
 	Remove(id wire.AccountID, now, until time.Time) error
+	// Rename gives the account another name, counts its NameSeq up, and keeps
+	// the old name in quarantine as Remove does. ErrNameTaken (in quarantine
+	// at now counts), ErrNotFound.
+	Rename(id wire.AccountID, name string, now, until time.Time) error
 	// List returns all accounts by name.
 	List() ([]Summary, error)
 	// Count returns the number of accounts.

@@ -484,6 +484,33 @@ func TestQuarantine(t *testing.T) {
 	}
 }
 
+func TestRename(t *testing.T) {
+	d := newDesk(t, account.Config{StartsPerMinute: -1})
+	g := d.register("alice", "secret", 1)
+	d.register("bob", "secret", 2)
+	if err := d.Rename(d.now, "nobody", "carol"); !errors.Is(err, account.ErrNotFound) {
+		t.Errorf("nobody: got %v, want ErrNotFound", err)
+	}
+	want(t, d.Rename(d.now, "alice", "bob"), wire.CodeNameTaken)
+	want(t, d.Rename(d.now, "alice", "root"), wire.CodeBadName)
+	want(t, d.Rename(d.now, "alice", "Carol"), wire.CodeBadName)
+	want(t, d.Rename(d.now, "alice", "carol"), 0)
+
+	renewed, err := d.Renew(d.now, g.Account, wire.DeviceKey{1}, home)
+	want(t, err, 0)
+	if renewed.Name != "carol" || renewed.NameSeq != g.NameSeq+1 {
+		t.Errorf("renewed: got %q, %d, want carol, %d", renewed.Name, renewed.NameSeq, g.NameSeq+1)
+	}
+	want(t, second(d.login("alice", "secret", 1)), wire.CodeBadCredentials)
+	want(t, second(d.login("carol", "secret", 1)), 0)
+
+	d.now = t0.Add(30*day + time.Minute - time.Second)
+	want(t, d.Rename(d.now, "bob", "alice"), wire.CodeNameTaken)
+	want(t, d.Rename(d.now, "carol", "alice"), wire.CodeNameTaken)
+	d.now = t0.Add(30*day + time.Minute)
+	want(t, d.Rename(d.now, "bob", "alice"), 0)
+}
+
 func TestAdd(t *testing.T) {
 	d := newDesk(t, account.Config{Registration: account.Closed})
 	salt, err := d.Salt()

@@ -330,6 +330,29 @@ func (r *Registrar) Remove(now time.Time, name string) error {
 	return r.store.Remove(a.ID, now, now.Add(r.cfg.tokenLife()))
 }
 
+// renaming is how long after now a certificate may still be granted under the
+// old name: by an authd that had read the account before it was renamed.
+const renaming = time.Minute
+
+// Rename gives the account another name. Devices, password and everything else
+// stay; certificates carry the new name from their next renewal on. The old
+// name is in quarantine as after Remove, for the account itself too.
+// ErrNotFound, a *Refusal for the new name, or a failure of the store.
+func (r *Registrar) Rename(now time.Time, old, name string) error {
+	a, err := r.store.Find(old)
+	if err != nil {
+		return err
+	}
+	if err := r.NameFree(now, name); err != nil {
+		return err
+	}
+	err = r.store.Rename(a.ID, name, now, now.Add(r.cfg.tokenLife()+renaming))
+	if errors.Is(err, ErrNameTaken) {
+		return r.refused(err)
+	}
+	return err
+}
+
 // SetPassword gives the account the password that prehash was made of under
 // salt, and unlocks it. Its devices stay. ErrNotFound.
 func (r *Registrar) SetPassword(name string, salt [16]byte, prehash [32]byte) error {

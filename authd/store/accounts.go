@@ -251,19 +251,13 @@ func one(res sql.Result, err error) error {
 // Remove implements account.Store.
 func (s *Store) Remove(id wire.AccountID, now, until time.Time) error {
 	return s.update(func(tx *sql.Tx) error {
-		var name string
-		if err := tx.QueryRow("SELECT name FROM account WHERE id = ?", id[:]).Scan(&name); err != nil {
-			return err
-		}
-		var last sql.NullInt64
-		if err := tx.QueryRow("SELECT max(not_after) FROM certificate WHERE account = ? AND name = ?", id[:], name).Scan(&last); err != nil {
+		if err := quarantine(tx, id, until); err != nil {
 			return err
 		}
 		for _, q := range []struct {
 			sql  string
 			args []any
 		}{
-			{"INSERT OR REPLACE INTO quarantine (name, until) VALUES (?, ?)", []any{name, max(last.Int64, toUnix(until))}},
 			{"UPDATE certificate SET revoked = ? WHERE account = ? AND revoked IS NULL", []any{toUnix(now), id[:]}},
 			{"DELETE FROM failure WHERE who = ?", []any{id[:]}},
 			{"DELETE FROM account WHERE id = ?", []any{id[:]}}, // and its devices
@@ -274,6 +268,41 @@ func (s *Store) Remove(id wire.AccountID, now, until time.Time) error {
 		}
 		return nil
 	})
+}
+
+// Rename implements account.Store.
+func (s *Store) Rename(id wire.AccountID, name string, now, until time.Time) error {
+	return s.update(func(tx *sql.Tx) error {
+		var taken bool
+		if err := tx.QueryRow(takenQuery, name, toUnix(now)).Scan(&taken); err != nil {
+			return err
+		}
+		if taken {
+			return account.ErrNameTaken
+		}
+		if err := quarantine(tx, id, until); err != nil {
+			return err
+		}
+		if _, err := tx.Exec("DELETE FROM quarantine WHERE name = ?", name); err != nil {
+			return err
+		}
+		return one(tx.Exec("UPDATE account SET name = ?, name_seq = name_seq + 1 WHERE id = ?", name, id[:]))
+	})
+}
+
+// quarantine keeps the account's name from others until the given time or the
+// end of its last certificate with it, whichever is later.
+func quarantine(tx *sql.Tx, id wire.AccountID, until time.Time) error {
+	var name string
+	if err := tx.QueryRow("SELECT name FROM account WHERE id = ?", id[:]).Scan(&name); err != nil {
+		return err
+	}
+	var last sql.NullInt64
+	if err := tx.QueryRow("SELECT max(not_after) FROM certificate WHERE account = ? AND name = ?", id[:], name).Scan(&last); err != nil {
+		return err
+	}
+	_, err := tx.Exec("INSERT OR REPLACE INTO quarantine (name, until) VALUES (?, ?)", name, max(last.Int64, toUnix(until)))
+	return err
 }
 
 // List implements account.Store.

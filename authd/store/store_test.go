@@ -288,6 +288,54 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+func TestRename(t *testing.T) {
+	s := newStore(t)
+	a, d := mustCreate(t, s, 1, "alice")
+	b, _ := mustCreate(t, s, 2, "bob")
+
+	now, until := t0.Add(time.Hour), t0.Add(2*month)
+	wantErr(t, s.Rename(a.ID, "bob", now, until), account.ErrNameTaken)
+	wantErr(t, s.Rename(wire.AccountID{9}, "dave", now, until), account.ErrNotFound)
+	if got, err := s.Get(a.ID); err != nil || got != a {
+		t.Errorf("after what was refused: got %+v, %v, want %+v", got, err, a)
+	}
+
+	if err := s.Rename(a.ID, "carol", now, until); err != nil {
+		t.Fatal(err)
+	}
+	want := a
+	want.Name, want.NameSeq = "carol", a.NameSeq+1
+	if got, err := s.Find("carol"); err != nil || got != want {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+	_, err := s.Find("alice")
+	wantErr(t, err, account.ErrNotFound)
+	if got, err := s.Device(d.Key); err != nil || got.Account != a.ID || got.Revoked {
+		t.Errorf("device: got %+v, %v, want it unharmed", got, err)
+	}
+	wantErr(t, s.Rename(b.ID, "alice", until.Add(-time.Second), until), account.ErrNameTaken)
+
+	// The certificate outlives the time that is asked for.
+	if err := s.Rename(b.ID, "dave", now, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name string
+		at   time.Time
+		want bool
+	}{
+		{"alice", until.Add(-time.Second), true}, {"alice", until, false},
+		{"bob", t0.Add(month - time.Second), true}, {"bob", t0.Add(month), false},
+	} {
+		if got, err := s.Taken(tt.name, tt.at); got != tt.want || err != nil {
+			t.Errorf("Taken(%q) at %v: got %v, %v, want %v", tt.name, tt.at, got, err, tt.want)
+		}
+	}
+	if err := s.Rename(b.ID, "alice", until, until); err != nil {
+		t.Errorf("after the quarantine: %v", err)
+	}
+}
+
 func TestShuttingOut(t *testing.T) {
 	s := newStore(t)
 	a, d := mustCreate(t, s, 1, "alice")
