@@ -323,11 +323,11 @@ func (c *Core) doMsg(k *call) {
 }
 
 func (c *Core) doReply(k *call) {
-	if c.lastFrom == "" {
+	if c.lastFrom == nil {
 		c.refuse(k.ref, "bad_argument", "nobody has written to you yet: /msg user text")
 		return
 	}
-	c.sayTo(k.now, "@"+c.lastFrom, k.rest, "", false, k.ref)
+	c.sayTo(k.now, "@"+c.lastFrom.name, k.rest, "", false, k.ref)
 }
 
 func (c *Core) doDM(k *call) {
@@ -348,7 +348,7 @@ func (c *Core) chatOf(chat, ref string) (ChatID, string, bool) {
 	case !ok:
 		return ChatID{}, "", false
 	case r != nil:
-		return ChatID{Room: r.id}, "#" + r.name(), true
+		return ChatID{Room: r.id}, r.chat(), true
 	}
 	return ChatID{Account: p.account}, "@" + p.name, true
 }
@@ -515,5 +515,5 @@ func (c *Core) doHelp(k *call) {
 
 // sortedRooms returns the rooms one is in, by name.
 func (c *Core) sortedRooms() []*membership {
-	return slices.SortedFunc(maps.Values(c.rooms), func(a, b *membership) int { return cmp.Compare(a.name(), b.name()) })
+	return slices.SortedFunc(maps.Values(c.rooms), func(a, b *membership) int { return cmp.Compare(a.chat(), b.chat()) })
 }

@@ -69,7 +69,7 @@ type Core struct {
 	mirrors  map[*device]time.Time // who does not hear my multicast, until when it is served over its link
 	offers   map[wire.RoomID]offer // rooms heard of and not a member of
 	current  string                // the chat that text without a chat goes to
-	lastFrom string                // who wrote to me directly last, for /r
+	lastFrom *person               // who wrote to me directly last, for /r
 	clock    wire.Clock
 	started  time.Time
 	authd    Authd

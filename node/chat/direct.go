@@ -226,6 +226,6 @@ func (c *Core) showDirect(now time.Time, dev *device, m *wire.DirectMessage, mod
 		Clock: m.Clock, At: now, Text: text, Action: action, ReplyTo: m.Message.Ref})
 	c.show(Message{ID: id.String(), Chat: "@" + from.name, From: from.name, Text: text, Mode: mode.String(),
 		ReplyTo: MessageID(m.Message.Ref).String(), Action: action, Late: late})
-	c.lastFrom = from.name
+	c.lastFrom = from
 	c.ring(now, chat, "@"+from.name, id, "dm")
 }

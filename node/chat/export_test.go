@@ -25,3 +25,13 @@ func (c *Core) RoomID(inRoom string) wire.RoomID { return c.findRoom(inRoom).id 
 
 // ParseDuration is parseDuration.
 func ParseDuration(s string) (time.Duration, error) { return parseDuration(s) }
+
+// Settings has an admin set any name and topic, fit or not.
+func (c *Core) Settings(now time.Time, inRoom, name, topic string) error {
+	m := c.findRoom(inRoom)
+	act, err := m.log.Settings(c.identity(), now, name, topic, m.log.State().Policy)
+	if err != nil {
+		return err
+	}
+	return c.act(now, m, act, "")
+}

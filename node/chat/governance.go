@@ -244,13 +244,10 @@ func (c *Core) handleKey(now time.Time, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if m := c.rooms[k.Room]; m != nil {
-		return c.acceptKey(now, m, k)
+	m := c.rooms[k.Room]
+	if m == nil {
+		return nil
 	}
-	return nil
-}
-
-func (c *Core) acceptKey(now time.Time, m *membership, k *wire.Key) error {
 	keys, err := m.keys.Accept(now, k.Entry, k.Secret)
 	c.keep(m, keys)
 	if errors.Is(err, room.ErrUnknown) {
@@ -453,11 +450,6 @@ func (c *Core) retry(now time.Time) {
 type offer struct {
 	info wire.RoomInfo
 	from []wire.DeviceID // who told
-}
-
-// survey asks a device, whose link has just come up, which rooms it knows.
-func (c *Core) survey(d *device) {
-	c.askRooms(d.id, func(now time.Time) {})
 }
 
 // askRooms asks a device which rooms it knows; then is called in any case.
@@ -774,7 +766,7 @@ func (c *Core) doRooms(k *call) {
 		list := []info{}
 		for _, m := range c.sortedRooms() {
 			s := m.log.State()
-			list = append(list, info{m.chat(), len(s.Members), c.people.nameOf(s.Admin()), s.Topic, s.Private(), true})
+			list = append(list, info{m.chat(), len(s.Members), c.people.nameOf(s.Admin()), clean.Line(s.Topic, wire.MaxTopic), s.Private(), true})
 		}
 		for _, o := range c.offers {
 			list = append(list, info{o.info.Name, int(o.info.Members), c.people.nameOf(o.info.Admin), o.info.Topic, o.info.Private, false})

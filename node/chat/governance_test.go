@@ -1,6 +1,7 @@
 package chat_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -46,4 +47,26 @@ func TestLogOfTheRemoved(t *testing.T) {
 	l.pass(time.Second)
 	checkTexts(t, "who was kicked reads", read(bob), []string{"CREATE", "ADMIT", "KICK"})
 	checkTexts(t, "the new member reads", read(cat), []string{"CREATE", "ADMIT", "KICK", "ADMIT"})
+}
+
+// The name and the topic in a room's log are its admin's words: they are shown
+// sanitised, and a name that is none is not shown at all.
+func TestHostileSettings(t *testing.T) {
+	l := newLAN(t, "ann", "bob").room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.clear()
+	if err := ann.core.Settings(l.now, "#lab", "#\x1b[31mlab", "a\x1b]0;x\u202etopic"); err != nil {
+		t.Fatal(err)
+	}
+	l.settle()
+	rooms := shown[chat.Room](bob)
+	if len(rooms) != 1 {
+		t.Fatalf("bob is told %d times", len(rooms))
+	}
+	if got := rooms[0].Topic; got != "a]0;xtopic" {
+		t.Errorf("topic %q", got)
+	}
+	if got := rooms[0].Chat; !strings.HasPrefix(got, "#room-") || len(got) != len("#room-")+8 {
+		t.Errorf("chat %q", got)
+	}
 }

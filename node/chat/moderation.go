@@ -167,11 +167,12 @@ func (c *Core) doTopic(k *call) {
 	}
 	s := m.log.State()
 	if k.rest == "" {
-		text := "the topic of " + m.chat() + ": " + s.Topic
-		if s.Topic == "" {
+		topic := clean.Line(s.Topic, wire.MaxTopic)
+		text := "the topic of " + m.chat() + ": " + topic
+		if topic == "" {
 			text = m.chat() + " has no topic; /topic text sets one"
 		}
-		c.show(Notice{Code: "topic", Text: text, Ref: k.ref, Data: s.Topic})
+		c.show(Notice{Code: "topic", Text: text, Ref: k.ref, Data: topic})
 		return
 	}
 	topic, err := clean.Topic(k.rest)

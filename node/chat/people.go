@@ -98,7 +98,7 @@ func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 		c.show(Peer{User: d.person.name, Device: d.id.String(), State: "online", Cause: "hello", Via: via})
 	}
 	c.flushDirect(d)
-	c.survey(d)
+	c.askRooms(d.id, func(time.Time) {}) // and whether it has more of our rooms' logs
 }
 
 // LinkDown says that the link with a device is gone. Whether the device is

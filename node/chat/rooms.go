@@ -84,8 +84,15 @@ type tracked struct {
 	got    map[wire.AccountID]bool
 }
 
-func (m *membership) name() string { return strings.TrimPrefix(m.log.State().Name, "#") }
-func (m *membership) chat() string { return "#" + m.name() }
+// chat returns what the room is called, "#name". The name in the log is its
+// admin's word: one that is no room name is not shown.
+func (m *membership) chat() string {
+	name, err := clean.RoomName(m.log.State().Name)
+	if err != nil {
+		return "#room-" + m.id.String()[:8]
+	}
+	return name
+}
 
 func (m *membership) author(d wire.DeviceID) *author {
 	a := m.authors[d]
@@ -161,7 +168,7 @@ func (c *Core) identity() room.Identity {
 // roomEvent returns the state of a room as an event.
 func (c *Core) roomEvent(m *membership, cause string, by, whom wire.AccountID, ref string) Room {
 	s := m.log.State()
-	e := Room{Chat: m.chat(), Seq: s.Seq, Members: []string{}, Admins: []string{}, Topic: s.Topic, Private: s.Private(), Cause: cause, Ref: ref}
+	e := Room{Chat: m.chat(), Seq: s.Seq, Members: []string{}, Admins: []string{}, Topic: clean.Line(s.Topic, wire.MaxTopic), Private: s.Private(), Cause: cause, Ref: ref}
 	if s.Epoch != nil {
 		e.Epoch = s.Epoch.Number
 	}
@@ -206,7 +213,7 @@ func (c *Core) findRoom(chat string) *membership {
 	if err != nil {
 		return nil
 	}
-	for _, m := range c.sortedRooms() {
+	for _, m := range c.rooms {
 		if m.chat() == name {
 			return m
 		}

@@ -161,7 +161,9 @@ func (h *Host) frame(now time.Time, l *peerLink, typ uint8, body []byte) {
 	h.discovery.Heard(device, presence.QUIC)
 	switch typ {
 	case wire.FramePing:
-		l.push(chat.Frame{Type: wire.FramePong, Body: body})
+		if _, err := wire.ParsePing(body); err == nil {
+			l.push(chat.Frame{Type: wire.FramePong, Body: body})
+		}
 	case wire.FramePong: // being heard is all it is for
 	default:
 		h.core.HandleFrame(now, device, typ, body)
