@@ -138,7 +138,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	for _, p := range cfg.State.People {
 		c.people.restore(p)
 	}
-	c.people.restore(SavePerson{Device: c.self.device, Key: c.self.key, Account: c.self.account, Name: c.self.name, NameSeq: cfg.Token.NameSeq})
+	c.people.restore(SavePerson{Device: c.self.device, Key: c.self.key, Account: c.self.account, Name: c.self.name, NameSeq: cfg.Token.NameSeq, Serial: cfg.Token.Serial})
 	for _, s := range cfg.State.Settings {
 		c.chats[s.Chat] = &settings{mode: s.Mode, notify: s.Notify, mutedUntil: s.MutedUntil}
 	}

@@ -35,3 +35,6 @@ func (c *Core) Settings(now time.Time, inRoom, name, topic string) error {
 	}
 	return c.act(now, m, act, "")
 }
+
+// Revoked reports whether the newest list names the device's token.
+func (c *Core) Revoked(id wire.DeviceID) bool { return c.people.devices[id].revoked }

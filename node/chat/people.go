@@ -34,6 +34,9 @@ type device struct {
 	person *person
 	online bool
 	linked bool
+
+	serial  realm.Serial // of the newest token seen; zero: unknown
+	revoked bool         // the newest revocation list names that token
 }
 
 // online reports whether any device of the person is online.
@@ -75,6 +78,7 @@ func (p *people) restore(s SavePerson) (d *device, renamedFrom string) {
 		p.devices[s.Device] = d
 		who.devices = append(who.devices, d)
 	}
+	d.serial = s.Serial
 	return d, renamedFrom
 }
 
@@ -92,7 +96,7 @@ func (p *people) nameOf(a wire.AccountID) string {
 func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 	d := c.met(now, t)
 	d.cert = sha256.Sum256(t.Leaf)
-	d.linked = true
+	d.linked, d.revoked = true, false // the token was judged by the newest list
 	if !d.online {
 		d.online = true
 		c.show(Peer{User: d.person.name, Device: d.id.String(), State: "online", Cause: "hello", Via: via})
@@ -120,9 +124,22 @@ func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause stri
 	c.show(Peer{User: d.person.name, Device: d.id.String(), State: state, Cause: cause, Via: via})
 }
 
+// HandleRevoked takes a new revocation list: revoked says whose tokens it
+// names. A list can also take somebody back in.
+func (c *Core) HandleRevoked(now time.Time, revoked func(realm.Serial) bool) {
+	for _, d := range c.people.devices {
+		was := d.revoked
+		d.revoked = !d.serial.IsZero() && revoked(d.serial)
+		if !d.revoked || was {
+			continue
+		}
+		c.HandlePresence(now, d.id, "left", "revoked", []string{})
+	}
+}
+
 // met notes whose device a verified token says it is.
 func (c *Core) met(now time.Time, t *realm.Token) *device {
-	s := SavePerson{Device: t.Device, Key: t.Key, Account: t.Account, Name: t.Name, NameSeq: t.NameSeq, Seen: now}
+	s := SavePerson{Device: t.Device, Key: t.Key, Account: t.Account, Name: t.Name, NameSeq: t.NameSeq, Seen: now, Serial: t.Serial}
 	d, was := c.people.restore(s)
 	if was != "" {
 		c.show(Renamed{Old: was, New: d.person.name})

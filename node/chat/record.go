@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"lanchat/wire"
+	"lanchat/wire/realm"
 )
 
 // A Record is one change to what the node keeps on disk. The core makes
@@ -51,6 +52,7 @@ type SavePerson struct {
 	Name    string
 	NameSeq uint64
 	Seen    time.Time
+	Serial  realm.Serial // of its newest token seen; zero: unknown
 }
 
 // SaveSettings keeps what the person here chose for a chat.

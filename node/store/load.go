@@ -51,8 +51,8 @@ func collect[T any](q queryer, scan func(scan func(dest ...any) error, v *T) err
 
 func loadPeople(tx *sql.Tx, st *chat.State) (err error) {
 	st.People, err = collect(tx, func(scan func(...any) error, v *chat.SavePerson) error {
-		return scan(into(v.Device[:]), into(v.Key[:]), into(v.Account[:]), &v.Name, (*number)(&v.NameSeq), (*moment)(&v.Seen))
-	}, "SELECT device, key, account, name, name_seq, seen FROM person ORDER BY device")
+		return scan(into(v.Device[:]), into(v.Key[:]), into(v.Account[:]), &v.Name, (*number)(&v.NameSeq), (*moment)(&v.Seen), into(v.Serial[:]))
+	}, "SELECT device, key, account, name, name_seq, seen, serial FROM person ORDER BY device")
 	return err
 }
 

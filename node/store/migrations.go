@@ -9,10 +9,15 @@ import (
 //go:embed schema.sql
 var schema string
 
+// Version 2: the serial number of a device's token, by which revocation lists
+// name it; zeros where no token was seen since.
+const tokenSerial = `ALTER TABLE person ADD COLUMN serial BLOB NOT NULL
+	DEFAULT x'00000000000000000000000000000000' CHECK (length(serial) = 16)`
+
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema},
+	Migrations:    []string{schema, tokenSerial},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},

@@ -28,6 +28,7 @@ import (
 	"lanchat/wire"
 	"lanchat/wire/dbfile"
 	"lanchat/wire/private"
+	"lanchat/wire/realm"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -131,7 +132,7 @@ func someRecords() (chat.State, []chat.Record) {
 	room, other := wire.RoomID{1}, wire.RoomID{31: 2}
 	st := chat.State{
 		People: []chat.SavePerson{
-			{Device: wire.DeviceID{1}, Key: wire.DeviceKey{31: 1}, Account: wire.AccountID{2}, Name: "alice", NameSeq: math.MaxUint64, Seen: t0},
+			{Device: wire.DeviceID{1}, Key: wire.DeviceKey{31: 1}, Account: wire.AccountID{2}, Name: "alice", NameSeq: math.MaxUint64, Seen: t0, Serial: realm.Serial{15: 3}},
 			{Device: wire.DeviceID{2}, Account: wire.AccountID{2}, Name: "alice", NameSeq: 1 << 63},
 		},
 		Settings: []chat.SaveSettings{ // direct messages of an account whose bytes a room's could begin with
@@ -221,7 +222,7 @@ func TestSaveReplaces(t *testing.T) {
 	_, records := someRecords()
 	mustApply(t, s, records...)
 	room := wire.RoomID{1}
-	person := chat.SavePerson{Device: wire.DeviceID{1}, Key: wire.DeviceKey{5}, Account: wire.AccountID{6}, Name: "bob", NameSeq: 2, Seen: t0.Add(time.Hour)}
+	person := chat.SavePerson{Device: wire.DeviceID{1}, Key: wire.DeviceKey{5}, Account: wire.AccountID{6}, Name: "bob", NameSeq: 2, Seen: t0.Add(time.Hour), Serial: realm.Serial{4}}
 	settings := chat.SaveSettings{Chat: chat.ChatID{Room: room}}
 	direct := chat.SaveDirect{Account: wire.AccountID{2}, Sent: 5}
 	received := chat.SaveReceived{Device: wire.DeviceID{1}, Number: 6}

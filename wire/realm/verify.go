@@ -69,6 +69,9 @@ type CRL struct {
 // Len returns how many certificates the list revokes.
 func (l CRL) Len() int { return len(l.revoked) }
 
+// Revokes reports whether the list names the certificate.
+func (l CRL) Revokes(s Serial) bool { return l.revoked[s] }
+
 // NewVerifier returns a verifier of the realm that root is the root of.
 func NewVerifier(root *x509.Certificate) (*Verifier, error) {
 	r, err := OfRoot(root)
@@ -246,7 +249,7 @@ func (v *Verifier) current(s Serial, notBefore, notAfter, now time.Time, late ti
 		return &TimeError{Err: ErrNotYetValid, Now: now, NotBefore: notBefore, NotAfter: notAfter}
 	case now.After(notAfter.Add(late)):
 		return &TimeError{Err: ErrExpired, Now: now, NotBefore: notBefore, NotAfter: notAfter}
-	case v.CRL().revoked[s]:
+	case v.CRL().Revokes(s):
 		return fmt.Errorf("%w: serial number %v", ErrRevoked, s)
 	}
 	return nil
