@@ -23,13 +23,14 @@ import (
 //
 //	RENEW ──► GRANT      ROSTER ──► ROSTER PAGE      PING ──► PONG
 //
-// Any of them may be answered by REFUSAL. authd pushes CRL at connect and
-// whenever it changes, each on a unidirectional stream of its own: one frame,
-// then the end. A connection with a self-signed certificate may only register
-// or log in; one with a certificate of the realm may do the rest.
+// What a person does with their account is in owner.go. Any request may be
+// answered by REFUSAL. authd pushes, each on a unidirectional stream of its
+// own, one frame and then the end: CRL at connect and whenever it changes, and
+// RENEW when the certificate says something of the account that is not so any
+// more. A connection with a self-signed certificate may only register or log
+// in; one with a certificate of the realm may do the rest.
 //
-// The numbers are only added to; 0x0c to 0x10 are reserved for RENAME,
-// PASSWORD, DEVICES, REVOKE and MAILBOX.
+// The numbers are only added to; 0x10 is reserved for MAILBOX.
 const (
 	FrameAuthStart      = 0x01
 	FrameAuthChallenge  = 0x02
@@ -42,19 +43,23 @@ const (
 	FrameAuthPong       = 0x09
 	FrameAuthRoster     = 0x0a
 	FrameAuthRosterPage = 0x0b
+	FrameAuthRename     = 0x0c
+	FrameAuthPassword   = 0x0d
+	FrameAuthDevices    = 0x0e
+	FrameAuthRevoke     = 0x0f
 
-	frameAuthRename   = 0x0c // reserved
-	frameAuthPassword = 0x0d // reserved
-	frameAuthDevices  = 0x0e // reserved
-	frameAuthRevoke   = 0x0f // reserved
-	frameAuthMailbox  = 0x10 // reserved
+	frameAuthMailbox = 0x10 // reserved
+
+	FrameAuthChange     = 0x11
+	FrameAuthDone       = 0x12
+	FrameAuthDeviceList = 0x13
 )
 
 // Limits of the conversation with authd, in bytes unless said otherwise. They
 // are chosen so that every message that keeps to them fits a frame.
 const (
 	MaxAuthName        = 64       // a user name as asked for; realm.CheckName is stricter
-	MaxInvite          = 16       // an invite (8) or another one-time secret
+	MaxInvite          = 16       // an invite (8) or the proof of a one-time code (16)
 	MaxDeviceName      = 64       // what a person calls a device
 	MaxCertificate     = 1024     // one certificate, DER
 	MaxCRL             = 56 << 10 // a revocation list, DER: some 1,500 certificates
@@ -67,7 +72,7 @@ const (
 
 // An AuthMessage is one of the messages below: *AuthStart, *AuthChallenge,
 // *AuthFinish, *AuthGrant, *AuthRenew, *AuthRefusal, *AuthCRL, *AuthPing,
-// *AuthPong, *AuthRoster or *AuthRosterPage.
+// *AuthPong, *AuthRoster, *AuthRosterPage, or one of owner.go.
 type AuthMessage interface {
 	// FrameType returns the type byte of the message's frame.
 	FrameType() byte
@@ -117,6 +122,20 @@ func ParseAuth(frameType byte, body []byte) (AuthMessage, error) {
 		m, name = &AuthRoster{}, "ROSTER"
 	case FrameAuthRosterPage:
 		m, name = &AuthRosterPage{}, "ROSTER PAGE"
+	case FrameAuthRename:
+		m, name = &AuthRename{}, "RENAME"
+	case FrameAuthPassword:
+		m, name = &AuthPassword{}, "PASSWORD"
+	case FrameAuthChange:
+		m, name = &AuthChange{}, "CHANGE"
+	case FrameAuthDevices:
+		m, name = &AuthDevices{}, "DEVICES"
+	case FrameAuthDeviceList:
+		m, name = &AuthDeviceList{}, "DEVICE LIST"
+	case FrameAuthRevoke:
+		m, name = &AuthRevoke{}, "REVOKE"
+	case FrameAuthDone:
+		m, name = &AuthDone{}, "DONE"
 	default:
 		return nil, fmt.Errorf("frame of the log-in conversation, type %#02x: %w", frameType, ErrType)
 	}
@@ -132,6 +151,7 @@ func ParseAuth(frameType byte, body []byte) (AuthMessage, error) {
 const (
 	AuthRegister = 1 // make the account
 	AuthLogin    = 2 // add this device to the account
+	AuthRecover  = 3 // the same, with a one-time code (in Invite) and a new password
 )
 
 // AuthPrehash is the authentication method of this version: an Argon2id
@@ -140,14 +160,14 @@ const AuthPrehash = 1
 
 // An AuthStart begins to register or log in.
 type AuthStart struct {
-	Kind   uint8  // AuthRegister or AuthLogin
+	Kind   uint8  // AuthRegister, AuthLogin or AuthRecover
 	Method uint8  // AuthPrehash; authd refuses what it does not know
 	Name   string // at most MaxAuthName bytes
-	Invite []byte // at most MaxInvite bytes, nil: none
+	Invite []byte // the invite, or realm.ResetCode.Proof; at most MaxInvite bytes, nil: none
 }
 
 func (m *AuthStart) Append(b []byte) []byte {
-	if m.Kind != AuthRegister && m.Kind != AuthLogin {
+	if m.Kind < AuthRegister || m.Kind > AuthRecover {
 		panic(fmt.Sprintf("wire: START of kind %d", m.Kind))
 	}
 	b = append(b, m.Kind, m.Method)              // Kind (8), Method (8)
@@ -159,7 +179,7 @@ func (m *AuthStart) parse(r *Reader) {
 	m.Kind, m.Method = r.Uint8(), r.Uint8()
 	m.Name = r.String8(MaxAuthName)
 	m.Invite = r.Bytes16(MaxInvite)
-	if m.Kind != AuthRegister && m.Kind != AuthLogin {
+	if m.Kind < AuthRegister || m.Kind > AuthRecover {
 		r.Fail(ErrValue)
 	}
 }
@@ -406,6 +426,7 @@ const (
 	CodeRevoked              Code = 14 // the device's token
 	CodeUnknownAccount       Code = 15 // a valid token of an account that is not on record
 	CodeDeviceOfOtherAccount Code = 16 // the device key belongs to somebody else's account
+	CodeNoSuchDevice         Code = 17 // the account has no such device
 )
 
 var codeNames = [...]string{
@@ -425,6 +446,7 @@ var codeNames = [...]string{
 	CodeRevoked:              "revoked",
 	CodeUnknownAccount:       "unknown_account",
 	CodeDeviceOfOtherAccount: "device_of_other_account",
+	CodeNoSuchDevice:         "no_such_device",
 }
 
 // String returns the code as scripts see it, in snake case.

@@ -55,6 +55,20 @@ var authTests = []struct {
 		},
 	}, "01 01 0002 3001 02 0002 3002 02 04 c0000201 128b 06 20010db8000000000000000000000001 0050 0002 3003 00"},
 	{"ROSTER PAGE, empty", &AuthRosterPage{}, "00 00 00"},
+	{"START to recover", &AuthStart{Kind: AuthRecover, Method: AuthPrehash, Name: "al", Invite: []byte{1, 15: 16}},
+		"03 01 02 616c 0010 01000000000000000000000000000010"},
+	{"RENAME", &AuthRename{Name: "anna"}, "04 616e6e61"},
+	{"PASSWORD", &AuthPassword{}, ""},
+	{"CHANGE", &AuthChange{Present: [32]byte{0xaa, 31: 0xab}, Salt: [16]byte{0xcc, 15: 0xcd}, Prehash: [32]byte{0xee, 31: 0xef}, SignOut: true},
+		"aa000000000000000000000000000000000000000000000000000000000000ab cc0000000000000000000000000000cd " +
+			"ee000000000000000000000000000000000000000000000000000000000000ef 01"},
+	{"DEVICES", &AuthDevices{}, ""},
+	{"DEVICE LIST", &AuthDeviceList{Devices: []DeviceEntry{
+		{Device: DeviceID{1, 7: 2}, Name: "Küche", Created: 5, Ends: 6}, {Device: DeviceID{3}, Revoked: true}}},
+		"02 0100000000000002 06 4bc3bc636865 0000000000000005 0000000000000006 00 0300000000000000 00 0000000000000000 0000000000000000 01"},
+	{"DEVICE LIST, empty", &AuthDeviceList{}, "00"},
+	{"REVOKE", &AuthRevoke{Device: DeviceID{1, 7: 2}}, "0100000000000002"},
+	{"DONE", &AuthDone{}, ""},
 }
 
 func authHex(t testing.TB, s string) []byte {
@@ -92,8 +106,8 @@ func TestAuthMessages(t *testing.T) {
 			t.Errorf("type %#x: %v, %v", i, m, err)
 		}
 	}
-	if len(seen) != 11 {
-		t.Errorf("%d of 11 messages are tested", len(seen))
+	if len(seen) != 18 {
+		t.Errorf("%d of 18 messages are tested", len(seen))
 	}
 }
 
@@ -105,7 +119,7 @@ func TestAuthRefuses(t *testing.T) {
 		want      error
 	}{
 		{"START of no kind", FrameAuthStart, "00 01 00 0000", ErrValue},
-		{"START of a third kind", FrameAuthStart, "03 01 00 0000", ErrValue},
+		{"START of a fourth kind", FrameAuthStart, "04 01 00 0000", ErrValue},
 		{"START, long name", FrameAuthStart, "01 01 41" + strings.Repeat("61", 65) + "0000", ErrTooLong},
 		{"START, name not UTF-8", FrameAuthStart, "01 01 01 ff 0000", ErrUTF8},
 		{"START, long invite", FrameAuthStart, "01 01 00 0011" + strings.Repeat("00", 17), ErrTooLong},
@@ -123,6 +137,12 @@ func TestAuthRefuses(t *testing.T) {
 		{"ROSTER PAGE, many addresses", FrameAuthRosterPage, "00 00 01 0000 09", ErrTooLong},
 		{"ROSTER PAGE, family 5", FrameAuthRosterPage, "00 00 01 0000 01 05 00000000 0000", ErrValue},
 		{"ROSTER PAGE, IPv4 in IPv6", FrameAuthRosterPage, "00 00 01 0000 01 06 00000000000000000000ffffc0000201 0050", ErrValue},
+		{"RENAME, long name", FrameAuthRename, "41" + strings.Repeat("61", 65), ErrTooLong},
+		{"RENAME, not UTF-8", FrameAuthRename, "01 ff", ErrUTF8},
+		{"CHANGE, more than true", FrameAuthChange, strings.Repeat("00", 80) + "02", ErrValue},
+		{"DEVICE LIST, long name", FrameAuthDeviceList, "01 0000000000000000 41" + strings.Repeat("61", 65), ErrTooLong},
+		{"DEVICE LIST, time before 1970", FrameAuthDeviceList, "01 0000000000000000 00 8000000000000000 0000000000000000 00", ErrValue},
+		{"DEVICE LIST, more than true", FrameAuthDeviceList, "01 0000000000000000 00 0000000000000000 0000000000000000 02", ErrValue},
 		{"reserved type", frameAuthMailbox, "", ErrType},
 	}
 	for _, tt := range tests {
@@ -143,6 +163,10 @@ func TestAuthLimits(t *testing.T) {
 	for range MaxRosterEntries {
 		page.Entries = append(page.Entries, RosterEntry{Leaf: cert, Addrs: []netip.AddrPort{v6, v6, v6, v6, v6, v6, v6, v6}})
 	}
+	devices := &AuthDeviceList{}
+	for range MaxDeviceList {
+		devices.Devices = append(devices.Devices, DeviceEntry{Name: name})
+	}
 	biggest := []AuthMessage{
 		&AuthStart{Kind: 1, Name: name, Invite: make([]byte, MaxInvite)},
 		&AuthFinish{Device: name},
@@ -150,6 +174,8 @@ func TestAuthLimits(t *testing.T) {
 		&AuthCRL{Issuing: cert, CRL: make([]byte, MaxCRL)},
 		&AuthRefusal{Code: 1, Text: strings.Repeat("x", maxRefusalText)},
 		page,
+		&AuthRename{Name: name},
+		devices,
 	}
 	for _, m := range biggest {
 		b := m.Append(nil)
@@ -172,6 +198,11 @@ func TestAuthLimits(t *testing.T) {
 		&AuthCRL{CRL: make([]byte, MaxCRL+1)},
 		&AuthRefusal{},
 		&AuthRefusal{Code: 1, Text: strings.Repeat("x", maxRefusalText+1)},
+		&AuthStart{Kind: 4},
+		&AuthRename{Name: name + "n"},
+		&AuthDeviceList{Devices: make([]DeviceEntry, MaxDeviceList+1)},
+		&AuthDeviceList{Devices: []DeviceEntry{{Name: name + "n"}}},
+		&AuthDeviceList{Devices: []DeviceEntry{{Created: -1}}},
 		&AuthRosterPage{Issuers: make([][]byte, MaxRosterIssuers+1)},
 		&AuthRosterPage{Entries: make([]RosterEntry, MaxRosterEntries+1)},
 		&AuthRosterPage{Entries: []RosterEntry{{Addrs: make([]netip.AddrPort, 1)}}},
@@ -204,13 +235,13 @@ func TestCodes(t *testing.T) {
 	for code, want := range map[Code]string{
 		CodeBadCredentials: "bad_credentials", CodeNameTaken: "name_taken", CodeWeakPassword: "weak_password",
 		CodeBadName: "bad_name", CodeRateLimited: "rate_limited", CodeNotAuthenticated: "not_authenticated",
-		CodeDeviceOfOtherAccount: "device_of_other_account", 0: "code_0", 17: "code_17", 0xffff: "code_65535",
+		CodeDeviceOfOtherAccount: "device_of_other_account", CodeNoSuchDevice: "no_such_device", 0: "code_0", 18: "code_18", 0xffff: "code_65535",
 	} {
 		if got := code.String(); got != want {
 			t.Errorf("code %d is %q, want %q", code, got, want)
 		}
 	}
-	if len(codeNames) != 17 {
+	if len(codeNames) != 18 {
 		t.Errorf("%d codes; they are only appended to", len(codeNames)-1)
 	}
 	for c, name := range codeNames[1:] {
@@ -222,11 +253,12 @@ func TestCodes(t *testing.T) {
 
 func TestPrehashIsNotPrinted(t *testing.T) {
 	m := AuthFinish{Prehash: [32]byte{0xab, 0xcd}, Device: "laptop"}
+	c := AuthChange{Present: [32]byte{0xab, 0xcd}, Prehash: [32]byte{0xab, 0xcd}}
 	var log bytes.Buffer
 	for _, h := range []slog.Handler{slog.NewTextHandler(&log, nil), slog.NewJSONHandler(&log, nil)} {
-		slog.New(h).Info("said", "value", m, "pointer", &m)
+		slog.New(h).Info("said", "value", m, "pointer", &m, "change", c, "its pointer", &c)
 	}
-	for _, s := range []string{fmt.Sprint(m), fmt.Sprintf("%v %+v %#v %s", &m, &m, &m, m), log.String()} {
+	for _, s := range []string{fmt.Sprint(m), fmt.Sprintf("%v %+v %#v %s", &m, &m, &m, m), fmt.Sprintf("%v %+v %#v %s", &c, &c, &c, c), log.String()} {
 		if strings.Contains(s, "171") || strings.Contains(strings.ToLower(s), "abcd") || strings.Contains(s, "q80") || !strings.Contains(s, "redacted") {
 			t.Errorf("the prehash is printed: %s", s)
 		}

@@ -98,7 +98,27 @@
 // after the end of the old one), PING ► PONG, ROSTER ► ROSTER PAGE (who else
 // is connected, their tokens and where authd sees them). Instead of any answer
 // there may be a REFUSAL with a Code. authd pushes the CRL at connect and when
-// it changes, on a unidirectional stream each.
+// it changes, on a unidirectional stream each, and RENEW (empty) when the
+// account has another name than the node's token says: the node renews it.
+//
+// What a person does with their account (owner.go) needs a token, too: RENAME
+// ► GRANT, of a token with the new name; DEVICES ► DEVICE LIST; REVOKE ► DONE,
+// for another device of the account; and to change the password
+//
+//	PASSWORD                                    ──►
+//	                                            ◄──  CHALLENGE (salt, time, policy)
+//	CHANGE (prehash, new salt, new prehash,
+//	        whether to revoke other devices)    ──►
+//	                                            ◄──  DONE
+//
+// Who has forgotten the password recovers with a one-time code of the
+// operator's: START (kind recover) with SHA-256("lc1 reset" ‖ realm id ‖
+// code)[:16] as the invite; the salt in CHALLENGE is that of the new password,
+// whose prehash is in FINISH.
+//
+// Names are counted: of two tokens of one account that with the higher name
+// number tells its name. A name that was given up is nobody's until every token
+// with it has ended.
 //
 // # Between nodes: ALPN lanchat-peer/1 (peer.go)
 //
@@ -110,7 +130,8 @@
 //
 //	control stream  Ping and Pong, Direct and DirectAck (reliable messages to
 //	                a person, in order, cumulative acknowledgement once they
-//	                are on disk), Key, Entry, Base, Signed, Packet, Mirror
+//	                are on disk), Key, Entry, Base, Signed, Packet, Mirror,
+//	                Token (the sender has a new one)
 //	DATAGRAM        DirectMessage, fast: one each, never repeated
 //	question        a stream of its own, one frame, the answer's frames, end:
 //
@@ -250,7 +271,7 @@
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.
 //
-// Reserved and not used yet: frames RENAME to MAILBOX with authd, notice (text
+// Reserved and not used yet: frame MAILBOX with authd, notice (text
 // fetched by QUIC) and pack (understood, never sent), edit and delete (dropped),
 // Hello's CRL number (told, not compared), Features, the ops VACATE and notary.
 //

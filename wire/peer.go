@@ -19,6 +19,7 @@ const (
 	FramePacket    = 0x07 // a room packet, for who asked for a Mirror
 	FrameSigned    = 0x08 // Signed
 	FrameMirror    = 0x09 // Mirror
+	FrameToken     = 0x0a // Token
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
 	FrameRoomInfo = 0x41
@@ -284,6 +285,25 @@ func ParseMirror(b []byte) (*Mirror, error) {
 	r := NewReader(b)
 	m := &Mirror{Seconds: r.Uint16()}
 	return parsed("mirror", m, r)
+}
+
+// A Token is the sender's new token, for the one it showed in the handshake:
+// renewed, or with another name. It counts if the handshake would have taken
+// it: issued by the realm, in force, and for the same key and account.
+type Token struct {
+	Leaf    []byte // certificate, DER, at most MaxCertificate bytes
+	Issuing []byte // its issuer, DER, at most MaxCertificate bytes
+}
+
+func (m *Token) Append(b []byte) []byte {
+	b = AppendBytes16(b, m.Leaf, MaxCertificate)       // Leaf Length (16), Leaf (..)
+	return AppendBytes16(b, m.Issuing, MaxCertificate) // Issuing Length (16), Issuing (..)
+}
+
+func ParseToken(b []byte) (*Token, error) {
+	r := NewReader(b)
+	m := &Token{Leaf: r.Bytes16(MaxCertificate), Issuing: r.Bytes16(MaxCertificate)}
+	return parsed("token", m, r)
 }
 
 // A LogRange asks for the entries of a room's log, on every branch, whose
