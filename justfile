@@ -34,6 +34,10 @@ test *args:
 race *args:
     go test -race ./... {{args}}
 
+# kill authd in the middle of its work, again and again: just kill 200
+kill rounds="200":
+    LANCHAT_KILLS={{rounds}} go test -count 1 -timeout 1h -v -run '^TestKilledAtAnyMoment$' ./authd
+
 # every fuzz target for a while: just fuzz 30s
 fuzz time="5s":
     for pkg in $(go list ./...); do for f in $(go test -list '^Fuzz' $pkg | grep ^Fuzz || true); do echo "$pkg $f"; go test -run '^$' -fuzz "^$f\$" -fuzztime {{time}} $pkg; done; done
