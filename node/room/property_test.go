@@ -33,16 +33,9 @@ func (f *forest) args(s *State) wire.Args {
 	pick := func() wire.AccountID {
 		return who(rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve"}).Draw(f.t, "whom")).Account
 	}
-	marks := func(a wire.AccountID) (marks []wire.Mark) {
-		if m := s.Member(a); m != nil {
-			for _, d := range m.Devices {
-				marks = append(marks, wire.Mark{Key: d.Key, Number: 1})
-			}
-		}
-		return marks
-	}
+	marks := func(a wire.AccountID) []wire.Mark { return marksOf(s, a) }
 	a := pick()
-	switch rapid.IntRange(0, 15).Draw(f.t, "op") {
+	switch rapid.IntRange(0, 20).Draw(f.t, "op") {
 	case 0, 1:
 		n := nameOf(a)
 		if n == "bob" {
@@ -70,12 +63,121 @@ func (f *forest) args(s *State) wire.Args {
 	case 12:
 		if n := len(f.log.Suspended()); n > 0 {
 			q := f.log.Suspended()[rapid.IntRange(0, n-1).Draw(f.t, "suspension")]
+			if rapid.Bool().Draw(f.t, "dismiss") {
+				return &wire.LogResolve{Removal: q.Removal.Hash(), Account: q.Account}
+			}
 			return &wire.LogResolve{Removal: q.Removal.Hash(), Account: q.Account, Uphold: true, Marks: marks(q.Account)}
 		}
 		return &wire.LogSettings{Name: "lab", Topic: "x"}
+	case 13:
+		return &wire.LogLeft{Account: a, Marks: marks(a)}
+	case 14:
+		return &wire.LogUnsilence{Account: a}
+	case 15:
+		return &wire.LogResolve{Removal: wire.Hash{byte(rapid.IntRange(1, 2).Draw(f.t, "nothing"))}, Account: a, Uphold: true, Marks: marks(a)}
+	case 16:
+		key := who(nameOf(a) + rapid.SampledFrom([]string{"", "2"}).Draw(f.t, "device")).Device()
+		if rapid.Bool().Draw(f.t, "remove") {
+			return &wire.LogDevice{Account: a, Remove: true, Key: key}
+		}
+		return &wire.LogDevice{Account: a, Key: key}
+	case 17:
+		return &wire.LogRekey{Without: []wire.DeviceID{who(nameOf(a)).Device().Device()}}
 	default:
 		return &wire.LogClaim{}
 	}
+}
+
+// plots are histories that drawing seldom comes upon: who signs what, on
+// which branch behind the base.
+var plots = [][][]move{
+	nil,
+	{ // rule 7: bob, in front of cat, may have built on what cat resigned from
+		{{"ann", transfer("cat")}, {"cat", transfer("bob")}},
+		{{"cat", claims}, {"cat", kick("dan")}, {"bob", claims}},
+	},
+	{ // the same with an admin who comes back to a branch of its own
+		{{"ann", transfer("bob")}, {"bob", transfer("cat")}},
+		{{"bob", claims}, {"bob", kick("dan")}, {"ann", claims}},
+		{{"bob2", claims}, {"dan", claims}},
+	},
+	{ // two resignations with one device, one of them built on
+		{{"ann", transfer("bob")}, {"bob", claims}},
+		{{"ann", transfer("cat")}, {"cat", kick("bob")}},
+	},
+	{ // two with different devices, behind and beside each other
+		{{"ann", transfer("bob")}, {"bob2", transfer("cat")}, {"cat", claims}},
+		{{"ann", transfer("bob")}, {"bob", leaves}, {"ann", rekeys}},
+	},
+	{ // one removal on a losing branch by who sat in front, one by who did not
+		{{"cat", claims}, {"cat", kick("dan")}},
+		{{"ann", promote("dan")}, {"dan", claims}, {"dan", kick("bob")}},
+		{{"ann", claims}},
+	},
+}
+
+// A move is one step of a plot.
+type move struct {
+	by   string
+	args func(s *State) wire.Args
+}
+
+func transfer(to string) func(*State) wire.Args {
+	return func(*State) wire.Args { return &wire.LogTransfer{Account: who(to).Account} }
+}
+func promote(name string) func(*State) wire.Args {
+	return func(*State) wire.Args { return &wire.LogPromote{Account: who(name).Account} }
+}
+func kick(name string) func(*State) wire.Args {
+	return func(s *State) wire.Args {
+		return &wire.LogKick{Account: who(name).Account, Marks: marksOf(s, who(name).Account)}
+	}
+}
+func claims(*State) wire.Args { return &wire.LogClaim{} }
+func leaves(*State) wire.Args { return &wire.LogLeave{} }
+func rekeys(*State) wire.Args { return &wire.LogRekey{} }
+
+func marksOf(s *State, a wire.AccountID) (marks []wire.Mark) {
+	if m := s.Member(a); m != nil {
+		for _, d := range m.Devices {
+			marks = append(marks, wire.Mark{Key: d.Key, Number: 1})
+		}
+	}
+	return marks
+}
+
+// plot begins with a part of one of the plots.
+func (f *forest) plot() {
+	root := f.log.now.head
+	for _, branch := range rapid.SampledFrom(plots).Draw(f.t, "plot") {
+		at := root
+		for _, m := range branch[:rapid.IntRange(len(branch)-1, len(branch)).Draw(f.t, "moves")] {
+			s := f.log.stateAt(at)
+			e := sign(who(m.by), s, m.args(s))
+			if f.refused(s, e) {
+				break
+			}
+			if _, err := f.log.Add(e); err != nil {
+				f.t.Fatal(err)
+			}
+			at = f.log.nodes[e.Hash()]
+		}
+	}
+}
+
+// refused reports whether an entry is not valid, or not to be drawn.
+func (f *forest) refused(s *State, e *wire.Entry) bool {
+	if s.check(e) != nil {
+		return true
+	}
+	if !f.honest {
+		return false
+	}
+	trial, err := Load(testRealm, append(f.log.Since(0), e), nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return len(trial.Equivocations()) > 0
 }
 
 // place draws an entry to build on: mostly a tip, and only a tip where there
@@ -113,17 +215,8 @@ func (f *forest) grow(n int, by ...string) (grown []*wire.Entry) {
 		node := f.place()
 		s := f.log.stateAt(node)
 		e := sign(f.author(s, by), s, f.args(s))
-		if s.check(e) != nil {
+		if f.refused(s, e) {
 			continue
-		}
-		if f.honest {
-			trial, err := Load(testRealm, append(f.log.Since(0), e), nil)
-			if err != nil {
-				f.t.Fatal(err)
-			}
-			if len(trial.Equivocations()) > 0 {
-				continue
-			}
 		}
 		if c, err := f.log.Add(e); err != nil {
 			f.t.Fatalf("%v by %s: %v", e.Op(), nameOf(s.owners[e.Author]), err)
@@ -148,6 +241,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 	base := baseRoom(t)
 	rapid.Check(t, func(t *rapid.T) {
 		f := newForest(t, base, true)
+		f.plot()
 		f.grow(30, testPeople...)
 		if len(f.log.Equivocations()) > 0 {
 			t.Fatalf("honest people signed twice")
@@ -186,6 +280,7 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 	base := baseRoom(t)
 	rapid.Check(t, func(t *rapid.T) {
 		f := newForest(t, base, false)
+		f.plot()
 		f.grow(40, testPeople...)
 		applied, err := Load(testRealm, f.log.Since(0), f.log.Applied())
 		if err != nil || dump(applied) != dump(f.log) {
@@ -242,6 +337,7 @@ func TestRemovals(t *testing.T) {
 	base := baseRoom(t)
 	rapid.Check(t, func(t *rapid.T) {
 		f := newForest(t, base, false)
+		f.plot()
 		f.grow(40, testPeople...)
 		out := map[wire.AccountID]bool{}
 		for _, e := range f.log.Audit()[1:] {
