@@ -400,6 +400,44 @@ func TestTooManyBranches(t *testing.T) {
 	}
 }
 
+// Whoever fills the places with branches of its own keeps no branch out that
+// wins by what stands further along it.
+func TestBranchesDoNotKeepTheAdminOut(t *testing.T) {
+	base := found(t, "ann", "bob", "cat")
+	// cat signs five claims, and shows the one with the highest hash to ann
+	// and the others to bob.
+	var claims []*wire.Entry
+	for i := range MaxBranches + 1 {
+		cat := base.peer("cat")
+		cat.now = at(float64(i))
+		claims = append(claims, cat.claim())
+	}
+	slices.SortFunc(claims, func(a, b *wire.Entry) int {
+		x, y := a.Hash(), b.Hash()
+		return slices.Compare(x[:], y[:])
+	})
+	ann, bob := base.desks("ann")[0], base.desks("bob")[0]
+	ann.add(claims[MaxBranches])
+	ann.topic("ann answers")
+	bob.add(claims[:MaxBranches]...)
+	if len(bob.log.tips) != MaxBranches {
+		t.Fatalf("bob has %d branches, want %d", len(bob.log.tips), MaxBranches)
+	}
+	for name, pieces := range map[string][][]*wire.Entry{
+		"as ann has it": {ann.log.Since(1)},
+		"one by one":    {{claims[MaxBranches]}, {ann.log.Head()}, {claims[MaxBranches]}},
+		"backwards":     {{ann.log.Head()}, {claims[MaxBranches]}},
+	} {
+		see := bob.peer("bob")
+		for _, p := range pieces {
+			see.log.Add(p...) // the first alone is the weakest, and is refused
+		}
+		if see.log.Head() != ann.log.Head() || len(see.log.tips) > MaxBranches {
+			t.Errorf("%s: bob sees topic %q with %d branches, want ann's", name, see.log.State().Topic, len(see.log.tips))
+		}
+	}
+}
+
 func TestFullLog(t *testing.T) {
 	ann := found(t, "ann", "bob")
 	if ann.log.max != MaxEntries {

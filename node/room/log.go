@@ -12,8 +12,12 @@ import (
 const (
 	MaxEntries  = 10_000 // entries of a room, all branches
 	MaxBranches = 4      // tips; of more, the weakest branch goes
-	MaxOrphans  = 64     // entries of one author that wait for a missing one
-	maxWaiting  = 1024   // of all authors
+	// As many tips may stand while an Add goes on: what a peer sends has as
+	// many branches as that peer keeps, and only at their ends one sees which
+	// of them, and of those here, is the weakest.
+	maxNewBranches = 2 * MaxBranches
+	MaxOrphans     = 64   // entries of one author that wait for a missing one
+	maxWaiting     = 1024 // of all authors
 	// A state is kept for every stateEvery-th entry; others are made from it.
 	stateEvery = 256
 )
@@ -182,9 +186,17 @@ func Load(realm wire.RealmID, entries []*wire.Entry, applied []wire.Hash) (*Log,
 func (l *Log) Add(entries ...*wire.Entry) (Change, error) {
 	var c Change
 	var errs []error
+	refused := func(e *wire.Entry, err error) {
+		errs = append(errs, fmt.Errorf("entry %d %v: %w", e.Seq, e.Op(), err))
+	}
 	for _, e := range entries {
 		if err := l.add(e, &c); err != nil {
-			errs = append(errs, fmt.Errorf("entry %d %v: %w", e.Seq, e.Op(), err))
+			refused(e, err)
+		}
+	}
+	for _, e := range l.trim(MaxBranches, &c) {
+		if slices.Contains(entries, e) {
+			refused(e, ErrFull)
 		}
 	}
 	return c, errors.Join(errs...)
@@ -239,18 +251,8 @@ func (l *Log) enter(parent *node, e *wire.Entry, c *Change) error {
 	}
 	c.Added = append(c.Added, e)
 	l.settle(l.nodes[e.Hash()], c)
-	if evicted := l.trim(); len(evicted) > 0 {
-		l.settle(nil, c)
-		for _, e := range evicted {
-			if i := slices.Index(c.Added, e); i >= 0 {
-				c.Added = slices.Delete(c.Added, i, i+1)
-			} else {
-				c.Evicted = append(c.Evicted, e)
-			}
-		}
-		if l.nodes[e.Hash()] == nil {
-			return ErrFull
-		}
+	if slices.Contains(l.trim(maxNewBranches, c), e) {
+		return ErrFull
 	}
 	return nil
 }
@@ -429,12 +431,10 @@ func (l *Log) wait(e *wire.Entry) {
 }
 
 // trim takes the weakest losing branches away while there are too many
-// branches or entries, and returns what went.
-func (l *Log) trim() (evicted []*wire.Entry) {
-	for {
-		if len(l.tips) <= MaxBranches && l.Len() <= l.max {
-			return evicted
-		}
+// branches or entries. It returns what went of the entries that are new.
+func (l *Log) trim(branches int, c *Change) (refused []*wire.Entry) {
+	var evicted []*wire.Entry
+	for len(l.tips) > branches || l.Len() > l.max {
 		n := l.weakest()
 		for last := false; !last; n = n.parent {
 			l.detach(n)
@@ -442,6 +442,19 @@ func (l *Log) trim() (evicted []*wire.Entry) {
 			last = len(n.parent.children) > 0 || l.now.onPath(n.parent)
 		}
 	}
+	if len(evicted) == 0 {
+		return nil
+	}
+	l.settle(nil, c)
+	for _, e := range evicted {
+		if i := slices.Index(c.Added, e); i >= 0 {
+			c.Added = slices.Delete(c.Added, i, i+1)
+			refused = append(refused, e)
+		} else {
+			c.Evicted = append(c.Evicted, e)
+		}
+	}
+	return refused
 }
 
 // weakest returns the tip of the losing branch that is furthest from winning:

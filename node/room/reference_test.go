@@ -740,6 +740,16 @@ func TestEvaluateIsTheReference(t *testing.T) {
 				t.Fatalf("with %d entries:\n%s\nwant\n%s", log.Len(), got, want)
 			}
 		}
+		// A node that has applied less than that before it learnt all at once.
+		had := log.Applied()
+		had = had[:rapid.IntRange(1, len(had)).Draw(t, "had")]
+		late, err := Load(testRealm, log.Since(0), had)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := verdictOf(late), refEvaluate(entries, had).String(); got != want {
+			t.Fatalf("having applied %d before:\n%s\nwant\n%s", len(had), got, want)
+		}
 		if f.honest {
 			if got, want := verdictOf(log), refEvaluate(entries, nil).String(); got != want {
 				t.Fatalf("by the set alone:\n%s\nwant\n%s", got, want)
