@@ -82,6 +82,9 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	for _, e := range change.Added {
 		c.save(SaveEntry{Room: m.id, Hash: e.Hash(), Entry: e.Append(nil)})
 	}
+	for _, e := range change.Evicted {
+		c.save(DropEntry{Room: m.id, Hash: e.Hash()})
+	}
 	if len(change.Applied) == 0 && len(change.Dropped) == 0 {
 		return
 	}

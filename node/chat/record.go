@@ -116,6 +116,12 @@ type SaveEntry struct {
 	Entry []byte
 }
 
+// DropEntry forgets an entry of a losing branch for which there is no room.
+type DropEntry struct {
+	Room wire.RoomID
+	Hash wire.Hash
+}
+
 // SaveSecret keeps an epoch secret; Epoch is the hash of the entry it belongs to.
 type SaveSecret struct {
 	Room   wire.RoomID
@@ -150,6 +156,7 @@ func (SaveRoom) record()     {}
 func (SaveNumber) record()   {}
 func (DropRoom) record()     {}
 func (SaveEntry) record()    {}
+func (DropEntry) record()    {}
 func (SaveSecret) record()   {}
 func (DropSecret) record()   {}
 func (SaveAuthor) record()   {}

@@ -74,6 +74,8 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	case chat.SaveEntry:
 		return exec("INSERT INTO entry (room, hash, entry) VALUES (?, ?, ?) ON CONFLICT (room, hash) DO NOTHING",
 			r.Room[:], r.Hash[:], r.Entry)
+	case chat.DropEntry:
+		return exec("DELETE FROM entry WHERE room = ? AND hash = ?", r.Room[:], r.Hash[:])
 	case chat.SaveSecret:
 		return exec("INSERT OR REPLACE INTO secret (room, epoch, secret) VALUES (?, ?, ?)", r.Room[:], r.Epoch[:], r.Secret[:])
 	case chat.DropSecret:

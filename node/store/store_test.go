@@ -252,6 +252,8 @@ func TestDrop(t *testing.T) {
 		{"outbox, numbers beyond 2^63", chat.DropOutbox{Account: wire.AccountID{2}, Number: 1<<63 - 1}, func(st *chat.State) { st.Outbox = st.Outbox[2:] }},
 		{"outbox, all of one", chat.DropOutbox{Account: wire.AccountID{2}, Number: math.MaxUint64}, func(st *chat.State) { st.Outbox = st.Outbox[3:] }},
 		{"outbox, none", chat.DropOutbox{Account: wire.AccountID{2}, Number: 254}, func(st *chat.State) {}},
+		{"entry", chat.DropEntry{Room: wire.RoomID{1}, Hash: wire.Hash{9}}, func(st *chat.State) { st.Entries = st.Entries[1:] }},
+		{"entry of another room", chat.DropEntry{Room: wire.RoomID{31: 2}, Hash: wire.Hash{1}}, func(st *chat.State) {}},
 		{"secret", chat.DropSecret{Room: wire.RoomID{1}, Epoch: wire.Hash{8}}, func(st *chat.State) { st.Secrets = nil }},
 		{"secret of another room", chat.DropSecret{Room: wire.RoomID{31: 2}, Epoch: wire.Hash{8}}, func(st *chat.State) {}},
 		{"room", chat.DropRoom{Room: wire.RoomID{1}}, func(st *chat.State) {
