@@ -55,6 +55,11 @@ func metrics(s server.Stats, accounts int, up time.Duration) []byte {
 	one("logins_total", "counter", "Log-ins since start.", s.LoggedIn)
 	one("renewals_total", "counter", "Tokens renewed since start.", s.Renewed)
 	one("malformed_total", "counter", "Requests not understood since start.", s.Malformed)
+	ok := 1
+	if s.Trouble != "" {
+		ok = 0
+	}
+	one("store_ok", "gauge", "1 while the database takes what is to be stored, else 0.", ok)
 	one("uptime_seconds", "gauge", "Seconds since start.", int64(up.Seconds()))
 	fmt.Fprint(&b, "# HELP authd_refusals_total Requests refused since start, by code.\n# TYPE authd_refusals_total counter\n")
 	for _, code := range slices.SortedFunc(maps.Keys(s.Refused), func(a, b wire.Code) int { return int(a) - int(b) }) {

@@ -41,6 +41,8 @@ type status struct {
 	Malformed     uint64            `json:"malformed"`      // requests not understood
 	Refusals      map[string]uint64 `json:"refusals"`       // by code
 	Database      int64             `json:"database_bytes"` // with its write-ahead log
+	Trouble       string            `json:"trouble"`        // why the database takes nothing just now; "": it does
+	TroubleSince  *time.Time        `json:"trouble_since"`  // null without trouble
 }
 
 // answer returns what a control socket of a says.
@@ -67,7 +69,10 @@ func answer(a *serve.Authd, data string, started time.Time) func(request string)
 			Realm: r.Name, Fingerprint: r.Fingerprint().String(), Address: a.Server.Addr().String(), Uptime: int64(up.Seconds()),
 			Accounts: accounts, Online: s.Online, Strangers: s.Strangers,
 			Registrations: s.Registered, Logins: s.LoggedIn, Renewals: s.Renewed, Malformed: s.Malformed,
-			Refusals: make(map[string]uint64, len(s.Refused)), Database: size,
+			Refusals: make(map[string]uint64, len(s.Refused)), Database: size, Trouble: s.Trouble,
+		}
+		if s.Trouble != "" {
+			st.TroubleSince = &s.TroubleSince
 		}
 		for code, n := range s.Refused {
 			st.Refusals[code.String()] += n
@@ -155,5 +160,8 @@ func (s *status) print(w io.Writer) error {
 	fmt.Fprintf(tw, "refusals\t%d%s\n", total, refused)
 	fmt.Fprintf(tw, "malformed\t%d\n", s.Malformed)
 	fmt.Fprintf(tw, "database\t%d KiB\n", (s.Database+1023)/1024)
+	if s.Trouble != "" {
+		fmt.Fprintf(tw, "trouble\t%s\n\tsince %s; nobody can register, log in or renew\n", s.Trouble, s.TroubleSince.Format(time.DateTime))
+	}
 	return tw.Flush()
 }

@@ -77,7 +77,7 @@ const (
 	requestTime  = 10 * time.Second // from the first byte of a request to its answer; a log-in has strangerLife
 	pushTime     = 10 * time.Second // to take in a revocation list
 	lookEvery    = 2 * time.Second  // for what the operator changed in the database
-	retryCRL     = time.Minute      // after a revocation list could not be made
+	retryCRL     = 5 * time.Second  // after a revocation list could not be made
 	maintain     = time.Hour        // the certificates
 	freshCRL     = 24 * time.Hour   // a new list at least, for the time it carries
 	unavailable  = 30               // seconds until a client should try again
@@ -92,6 +92,7 @@ type Server struct {
 	verifier *realm.Verifier
 	gate     *gate
 	stats    counters
+	health   health
 
 	rules sync.Mutex // around registrar, which is for one goroutine at a time
 	reg   *account.Registrar
@@ -281,6 +282,7 @@ func (s *Server) watch(ctx context.Context) {
 	defer look.Stop()
 	seen, _ := s.cfg.Store.Version()
 	maintained, published := time.Now(), time.Now()
+	owed := s.verifier.CRL().Number == 0
 	for {
 		select {
 		case <-ctx.Done():
@@ -301,19 +303,22 @@ func (s *Server) watch(ctx context.Context) {
 			seen, due = v, true // the operator's doing
 		}
 		since := now.Sub(published).Abs()
-		if due || since >= freshCRL || s.verifier.CRL().Number == 0 && since >= retryCRL {
+		trouble, _ := s.health.state() // a list is numbered in the store, so one shows whether it works
+		if due || since >= freshCRL || (owed || trouble != "") && since >= retryCRL {
 			published = now
-			s.publish(now)
+			owed = s.publish(now) != nil
 			s.recheck(now)
 		}
 	}
 }
 
-// publish makes a new revocation list and gives it to who is connected.
-func (s *Server) publish(now time.Time) {
+// publish makes a new revocation list and gives it to who is connected. An
+// error has been logged.
+func (s *Server) publish(now time.Time) error {
 	s.rules.Lock()
 	number, revoked, err := s.reg.CRL(now)
 	s.rules.Unlock()
+	s.stored(now, err)
 	var der []byte
 	ca := s.keys.issuer()
 	if err == nil {
@@ -323,8 +328,10 @@ func (s *Server) publish(now time.Time) {
 		_, err = s.verifier.SetCRL(ca.Cert.Raw, der)
 	}
 	if err != nil {
-		s.log.Error("making the revocation list", "err", err)
-		return
+		if !errors.Is(err, account.ErrUnavailable) {
+			s.log.Error("making the revocation list", "err", err)
+		}
+		return err
 	}
 	s.log.Debug("revocation list", "number", number, "revoked", len(revoked))
 	for _, ses := range s.sessions() {
@@ -333,6 +340,7 @@ func (s *Server) publish(now time.Time) {
 		default: // it will see this one too
 		}
 	}
+	return nil
 }
 
 // recheck closes the connections of who may not have one any more.
@@ -359,6 +367,10 @@ type Stats struct {
 	Renewed    uint64
 	Malformed  uint64               // requests that were not understood
 	Refused    map[wire.Code]uint64 // requests that a rule said no to
+	// Trouble is why the store takes nothing just now, "" while it does, and
+	// TroubleSince since when.
+	Trouble      string
+	TroubleSince time.Time
 }
 
 // counters are Stats as they are counted.
@@ -388,6 +400,9 @@ func (s *Server) Stats() Stats {
 		Renewed:    s.stats.renewed.Load(),
 		Malformed:  s.stats.malformed.Load(),
 		Refused:    make(map[wire.Code]uint64),
+	}
+	if st.Trouble, st.TroubleSince = s.health.state(); st.Trouble == "" {
+		st.TroubleSince = time.Time{}
 	}
 	s.mu.Lock()
 	for i, ses := range s.roster {

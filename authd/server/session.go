@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/netip"
 	"slices"
@@ -105,7 +106,12 @@ func (ses *session) refusal(err error) *wire.AuthRefusal {
 		s.log.Debug("malformed request", "from", from, "device", ses.device, "err", err)
 	} else {
 		m.Code, m.RetryAfter, m.Text = wire.CodeUnavailable, unavailable, "authd can't do this just now, try again later"
-		s.log.Error("answering a request", "from", from, "device", ses.device, "err", err)
+		level := slog.LevelError
+		if errors.Is(err, account.ErrUnavailable) {
+			s.stored(time.Now(), err) // which says it once
+			level = slog.LevelDebug
+		}
+		s.log.Log(context.Background(), level, "answering a request", "from", from, "device", ses.device, "err", err)
 	}
 	s.stats.refuse(m.Code)
 	return m

@@ -3,6 +3,8 @@ package dbfile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"syscall"
 
 	"github.com/mattn/go-sqlite3"
@@ -46,7 +48,11 @@ func (f *File) Mapped(err error) error {
 		return err
 	}
 	d := &DiskError{Err: err}
-	switch e.Code {
+	code := e.Code
+	if code == sqlite3.ErrCantOpen && f.closedToWriting() {
+		code = sqlite3.ErrReadonly // SQLite had fallen back to reading, and missed its log
+	}
+	switch code {
 	case sqlite3.ErrFull:
 		d.Code, d.Problem = "disk_full", "the disk is full"
 		d.Cure = fmt.Sprintf("free some space on the disk of %q", f.dir)
@@ -72,6 +78,18 @@ func (f *File) Mapped(err error) error {
 		return err
 	}
 	return d
+}
+
+// closedToWriting reports whether no file can be made beside the database. It
+// does not open the database to find out: closing it again would drop the
+// locks that this process has on it.
+func (f *File) closedToWriting() bool {
+	probe, err := os.CreateTemp(f.dir, ".probe-*")
+	if err == nil {
+		probe.Close()
+		os.Remove(probe.Name())
+	}
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
 func (f *File) damaged(how error) error {
