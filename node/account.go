@@ -73,15 +73,20 @@ func (o *options) logIn(how host.Credentials) error {
 	return err
 }
 
-// logOut removes the token.
+// logOut removes the token. A key that was revoked is of no use any more and
+// goes with it, so that the next log-in makes this another device.
 func (o *options) logOut() error {
 	n, err := o.open(nil)
 	if err != nil {
 		return err
 	}
 	defer n.close()
-	if n.profile.Token() == nil {
+	token := n.profile.Token()
+	if token == nil {
 		return errNobodyToAsk
+	}
+	if n.profile.Verifier().CRL().Revokes(token.Serial) {
+		return n.profile.ReplaceKey()
 	}
 	return n.profile.Forget()
 }

@@ -131,7 +131,7 @@
 //	control stream  Ping and Pong, Direct and DirectAck (reliable messages to
 //	                a person, in order, cumulative acknowledgement once they
 //	                are on disk), Key, Entry, Base, Signed, Packet, Mirror,
-//	                Token (the sender has a new one)
+//	                Token (the sender has a new one), NewCRL
 //	DATAGRAM        DirectMessage, fast: one each, never repeated
 //	question        a stream of its own, one frame, the answer's frames, end:
 //
@@ -140,9 +140,15 @@
 //	LogRange   ►  Entry…               all branches
 //	KeyRequest ►  Key                  to devices in that epoch only
 //	Part       ►  Done                 the signed leave, to the writer
+//	AskCRL     ►  CRL                  the revocation list with its issuer
 //	anything   ►  …, Refused           ends an answer that was not granted
 //
 // A frame of an unknown type on the control stream is ignored.
+//
+// Hello says which revocation list the sender holds, NewCRL that it has got a
+// newer one since. Who holds an older one asks for it, verifies it like one
+// of authd's and tells others in turn, so that a revocation reaches nodes that
+// cannot reach authd. On a new list every link is judged anew.
 //
 // # Rooms: the log (entry.go; the rules are in node/room)
 //
@@ -273,7 +279,7 @@
 //
 // Reserved and not used yet: frame MAILBOX with authd, notice (text
 // fetched by QUIC) and pack (understood, never sent), edit and delete (dropped),
-// Hello's CRL number (told, not compared), Features, the ops VACATE and notary.
+// Features, the ops VACATE and notary.
 //
 // # How to add a message
 //

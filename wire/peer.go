@@ -20,6 +20,7 @@ const (
 	FrameSigned    = 0x08 // Signed
 	FrameMirror    = 0x09 // Mirror
 	FrameToken     = 0x0a // Token
+	FrameNewCRL    = 0x0b // NewCRL
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
 	FrameRoomInfo = 0x41
@@ -30,6 +31,8 @@ const (
 	FrameKeyOf    = 0x46 // question: KeyRequest; answer: Key
 	FramePart     = 0x47 // question: Part; answer: Done
 	FrameDone     = 0x48 // empty: the question was granted
+	FrameAskCRL   = 0x49 // question: empty; answer: CRL, or nothing where there is none
+	FrameCRL      = 0x4a // CRL
 	FrameRefused  = 0x4f // Refused ends any answer
 )
 
@@ -304,6 +307,40 @@ func ParseToken(b []byte) (*Token, error) {
 	r := NewReader(b)
 	m := &Token{Leaf: r.Bytes16(MaxCertificate), Issuing: r.Bytes16(MaxCertificate)}
 	return parsed("token", m, r)
+}
+
+// A NewCRL says that the sender holds a revocation list of this number since
+// its Hello. Whoever holds an older one asks for it (FrameAskCRL).
+type NewCRL struct {
+	Number uint64
+}
+
+func (m *NewCRL) Append(b []byte) []byte {
+	return binary.BigEndian.AppendUint64(b, m.Number) // Number (64)
+}
+
+func ParseNewCRL(b []byte) (*NewCRL, error) {
+	r := NewReader(b)
+	m := &NewCRL{Number: r.Uint64()}
+	return parsed("new crl", m, r)
+}
+
+// A CRL is the realm's revocation list as a node hands it on. It brings its
+// issuer, by which everybody can verify it: who handed it on does not matter.
+type CRL struct {
+	Issuing []byte // DER, signed List; at most MaxCertificate bytes
+	List    []byte // DER, at most MaxCRL bytes
+}
+
+func (m *CRL) Append(b []byte) []byte {
+	b = AppendBytes16(b, m.Issuing, MaxCertificate) // Issuing Length (16), Issuing (..)
+	return AppendBytes16(b, m.List, MaxCRL)         // List Length (16), List (..)
+}
+
+func ParseCRL(b []byte) (*CRL, error) {
+	r := NewReader(b)
+	m := &CRL{Issuing: r.Bytes16(MaxCertificate), List: r.Bytes16(MaxCRL)}
+	return parsed("crl", m, r)
 }
 
 // A LogRange asks for the entries of a room's log, on every branch, whose

@@ -27,6 +27,8 @@ var peerParsers = map[uint8]func([]byte) (appender, error){
 	FrameSigned:    erase(ParseSigned),
 	FrameMirror:    erase(ParseMirror),
 	FrameToken:     erase(ParseToken),
+	FrameNewCRL:    erase(ParseNewCRL),
+	FrameCRL:       erase(ParseCRL),
 	FrameRefused:   erase(ParseRefused),
 }
 
@@ -67,6 +69,8 @@ var peerTable = []struct {
 	{"part", FramePart, &Part{Room: RoomID{1}, Packet: []byte{0x11, 0}}, "01" + strings.Repeat("00", 31) + "1100", true},
 	{"mirror", FrameMirror, &Mirror{Seconds: 10}, "000a", false},
 	{"token", FrameToken, &Token{Leaf: []byte{0x30, 1}, Issuing: []byte{0x30, 2, 3}}, "0002 3001 0003 300203", false},
+	{"new crl", FrameNewCRL, &NewCRL{Number: 1_700_000_000}, "000000006553f100", false},
+	{"crl", FrameCRL, &CRL{Issuing: []byte{0x30, 1}, List: []byte{0x30, 2, 3}}, "0002 3001 0003 300203", false},
 	{"signed", FrameSigned, &Signed{Room: RoomID{1}, Entry: Hash{2}, Signed: []byte{3, 4}},
 		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31) + "0304", true},
 	{"refused", FrameRefused, &Refused{Code: "banned", Text: "no"}, "06 62616e6e6564 0002 6e6f", false},
@@ -119,6 +123,8 @@ func TestPeerMessagesRefused(t *testing.T) {
 		{"direct message cut short", FrameDirect, "0000000000000000 0000000000000001", ErrTruncated},
 		{"ping with padding", FramePing, "0000000000000001" + strings.Repeat("00", pingPadding-1) + "01", ErrReserved},
 		{"token with a long leaf", FrameToken, "0401" + strings.Repeat("00", MaxCertificate+1) + "0000", ErrTooLong},
+		{"crl with a long issuer", FrameCRL, "0401" + strings.Repeat("30", 1025) + "0000", ErrTooLong},
+		{"crl too long", FrameCRL, "0000 e001" + strings.Repeat("30", 56<<10+1), ErrTooLong},
 		{"refused with a long code", FrameRefused, "41" + strings.Repeat("61", 65) + "0000", ErrTooLong},
 	} {
 		b, err := hex.DecodeString(strings.ReplaceAll(tt.hex, " ", ""))

@@ -80,6 +80,18 @@ func (h *Host) enter(ctx context.Context) error {
 			return err
 		}
 		problem = h.logIn(ctx, s, c)
+		if refused, ok := errors.AsType[*login.RefusedError](problem); ok && refused.Code == wire.CodeRevoked {
+			// The password is right and the key was revoked before: with another
+			// key this is another device.
+			s.Close()
+			if err := p.ReplaceKey(); err != nil {
+				return err
+			}
+			if s, err = h.find(ctx); err != nil {
+				return err
+			}
+			problem = h.logIn(ctx, s, c)
+		}
 		debug.FreeOSMemory() // hashing a password takes 64 MiB, which nothing else here needs
 		if problem == nil {
 			return s.Close()
@@ -137,6 +149,8 @@ func refusalWords(r *login.RefusedError) string {
 		return "an invitation is needed: ask who runs authd for a join code that has one, and start with --join CODE"
 	case wire.CodeTooManyDevices:
 		return "the account has as many devices as it may: log in on one of them and revoke another"
+	case wire.CodeRevoked:
+		return revokedWords
 	case wire.CodeUnavailable:
 		return "authd cannot do that just now: try again in a moment"
 	}
@@ -193,7 +207,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 					dctx, cancel = context.WithCancel(ctx) // people take their time
 				}
 				defer cancel()
-				s, err := login.Dial(dctx, h.transport, a, login.Config{Profile: h.cfg.Profile, Trust: t, OnCRL: func() { h.tryPost(h.recheck) }, Logger: h.log})
+				s, err := login.Dial(dctx, h.transport, a, login.Config{Profile: h.cfg.Profile, Trust: t, OnCRL: func() { h.tryPost(h.newList) }, Logger: h.log})
 				select {
 				case results <- tried{s, a, err}:
 				case <-ctx.Done():

@@ -138,6 +138,9 @@ type Host struct {
 	links    int
 	answers  map[uint64]*quic.Stream // open questions of peers
 	lastID   uint64
+	pulling  bool // a revocation list is being asked for
+	badLists int  // lists that peers offered and did not have
+	shutOut  bool // the person was told that this device is revoked
 	faces    map[Face]bool
 	authd    chat.Authd // the last news
 	failed   error      // why the node has to end
@@ -283,6 +286,7 @@ func (h *Host) loop(ctx context.Context) error {
 		}
 	})
 	h.showReady()
+	h.newList(time.Now()) // the one on disk
 	running.Go(func() { h.keepAuthd(ctx) })
 	h.dialPeers(ctx)
 	ended := make(chan error, 1)

@@ -1,10 +1,12 @@
 package host_test
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -35,12 +37,13 @@ import (
 // A lab is the real authd and real nodes on a network in memory, in a bubble
 // of virtual time. Only what is below the sockets is not real.
 type lab struct {
-	t     *testing.T
-	dir   string
-	net   *memnet.Network
-	life  time.Duration // of tokens; 0: authd's default
-	authd *authd
-	nodes []*node
+	t      *testing.T
+	dir    string
+	net    *memnet.Network
+	life   time.Duration // of tokens; 0: authd's default
+	authd  *authd        // the first
+	authds []*authd
+	nodes  []*node
 }
 
 const (
@@ -140,60 +143,107 @@ func (l *lab) close() {
 		n.stop()
 		n.closeStore()
 	}
-	l.stopAuthd()
+	for _, a := range l.authds {
+		a.halt()
+	}
 }
 
 // ---- authd
 
+// An authd is one machine that serves the realm.
 type authd struct {
+	l           *lab
 	host        *memnet.Host
+	dir         string
+	port        uint16
+	addr        string // of host
 	fingerprint realm.Fingerprint
-	stop        func() error
+	stop        func() error // nil: it does not run
 }
 
+// startAuthd starts the lab's first authd, at the address that nodes are told.
 func (l *lab) startAuthd() {
 	l.t.Helper()
 	if l.authd == nil {
-		l.authd = &authd{host: l.net.Host("authd", "10.77.0.100/24")}
+		l.authd = l.newAuthd("authd", "10.77.0.100")
 	}
-	dir := filepath.Join(l.dir, "authd")
+	l.authd.start()
+}
+
+// newAuthd returns a machine that can serve from the directory of that name in
+// the lab's.
+func (l *lab) newAuthd(name, addr string) *authd {
+	a := &authd{l: l, host: l.net.Host(name, addr+"/24"), dir: filepath.Join(l.dir, name), port: authdPort, addr: addr}
+	l.authds = append(l.authds, a)
+	return a
+}
+
+func (a *authd) start() {
+	l := a.l
+	l.t.Helper()
 	must := func(err error) {
 		l.t.Helper()
 		if err != nil {
 			l.t.Fatal(err)
 		}
 	}
-	keys, err := server.OpenKeys(dir, "test realm", time.Now())
+	keys, err := server.OpenKeys(a.dir, "test realm", time.Now())
 	must(err)
-	st, err := authdstore.Open(filepath.Join(dir, server.DatabaseFile), keys.Realm.ID)
+	st, err := authdstore.Open(filepath.Join(a.dir, server.DatabaseFile), keys.Realm.ID)
 	must(err)
-	conn, err := l.authd.host.ListenPacket(authdPort)
+	conn, err := a.host.ListenPacket(a.port)
 	must(err)
 	_, err = keys.Maintain(time.Now(), cmp.Or(l.life, realm.TokenLife))
 	must(err)
 	boot, err := st.Boot(time.Now())
 	must(err)
-	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: authdPort, Net: l.authd.host})
+	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: a.port, Net: a.host})
 	srv, err := server.New(server.Config{Keys: keys, Store: st, Conn: conn, Rules: account.Config{TokenLife: l.life}, Discovery: svc})
 	must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- srv.Run(ctx) }()
-	l.authd.fingerprint = keys.Realm.Fingerprint()
-	l.authd.stop = func() error {
+	a.fingerprint = keys.Realm.Fingerprint()
+	a.stop = func() error {
 		cancel()
 		return errors.Join(<-ran, conn.Close(), st.Close(), keys.Close())
 	}
 }
 
-func (l *lab) stopAuthd() {
-	if l.authd == nil || l.authd.stop == nil {
+func (l *lab) stopAuthd() { l.authd.halt() }
+
+// halt ends an authd as SIGTERM does.
+func (a *authd) halt() {
+	if a == nil || a.stop == nil {
 		return
 	}
-	if err := l.authd.stop(); err != nil {
-		l.t.Errorf("authd: %v", err)
+	if err := a.stop(); err != nil {
+		a.l.t.Errorf("authd: %v", err)
 	}
-	l.authd.stop = nil
+	a.stop = nil
+}
+
+// operate does an operator's work in the database, whether or not the authd
+// runs.
+func (a *authd) operate(f func(*authdstore.Store) error) {
+	a.l.t.Helper()
+	r, _, err := server.ReadRealm(a.dir)
+	if err != nil {
+		a.l.t.Fatal(err)
+	}
+	st, err := authdstore.Open(filepath.Join(a.dir, server.DatabaseFile), r.ID)
+	if err != nil {
+		a.l.t.Fatal(err)
+	}
+	if err := errors.Join(f(st), st.Close()); err != nil {
+		a.l.t.Fatal(err)
+	}
+}
+
+// revoke shuts a node's device out.
+func (a *authd) revoke(n *node) {
+	a.l.t.Helper()
+	a.operate(func(st *authdstore.Store) error { return st.Revoke(n.profile.DeviceKey(), time.Now()) })
 }
 
 // ---- nodes
@@ -206,6 +256,11 @@ type node struct {
 	host *memnet.Host
 	disk *disk
 	loss float64 // of what comes by multicast
+	look bool    // for authd by itself: it is not told where that is
+
+	profile *login.Profile // of the program that was started last
+	addr    netip.AddrPort // likewise: its UDP socket
+	logs    bytes.Buffer
 
 	control *pipeListener // nil: none
 
@@ -261,11 +316,13 @@ func (l *lab) node(name string) *node {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	i := slices.Index(names, name)
-	n := &node{l: l, name: name, host: l.net.Host(name, fmt.Sprintf("10.77.0.%d/24", i+1)), disk: &disk{Store: st}, news: make(chan struct{}, 1)}
+	n := &node{l: l, name: name, host: l.net.Host(name, ip(name)+"/24"), disk: &disk{Store: st}, news: make(chan struct{}, 1)}
 	l.nodes = append(l.nodes, n)
 	return n
 }
+
+// ip returns the address of a person's machine.
+func ip(name string) string { return fmt.Sprintf("10.77.0.%d", slices.Index(names, name)+1) }
 
 // start runs the node as main does.
 func (n *node) start() *node {
@@ -279,6 +336,8 @@ func (n *node) start() *node {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	n.profile = profile
+	n.addr = netip.AddrPortFrom(netip.MustParseAddr(ip(n.name)), conn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
 	n.begun = make(chan struct{})
 	n.mu.Lock()
 	n.links, n.linked, n.shakes = map[wire.DeviceID]int{}, 0, map[string]bool{}
@@ -294,7 +353,10 @@ func (n *node) start() *node {
 				return host.Credentials{Name: n.name, Password: password, Device: "test", Register: true}, problem
 			},
 		},
-		Logger: logger(),
+		Logger: n.logger(),
+	}
+	if n.look {
+		cfg.Authds = nil
 	}
 	if n.control != nil {
 		cfg.Control = n.control
@@ -309,12 +371,38 @@ func (n *node) start() *node {
 	return n
 }
 
-// logger is silent unless LANCHAT_TEST_LOG is set.
-func logger() *slog.Logger {
-	if os.Getenv("LANCHAT_TEST_LOG") == "" {
-		return nil
+// logger keeps what the node logs, and prints it too if LANCHAT_TEST_LOG is
+// set.
+func (n *node) logger() *slog.Logger {
+	w := io.Writer(&n.logs)
+	if os.Getenv("LANCHAT_TEST_LOG") != "" {
+		w = io.MultiWriter(w, os.Stderr)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return slog.New(slog.NewTextHandler(locked{w, &n.mu}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+// locked writes under a lock.
+type locked struct {
+	io.Writer
+	mu *sync.Mutex
+}
+
+func (w locked) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.Writer.Write(b)
+}
+
+// logged returns the lines of the log that contain s.
+func (n *node) logged(s string) (lines []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for line := range strings.Lines(n.logs.String()) {
+		if strings.Contains(line, s) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
 }
 
 func (n *node) network() host.Network {
@@ -407,11 +495,10 @@ func (c shakeCounter) SetWriteBuffer(int) error { return nil }
 
 // shakesWith returns how many handshakes there were with another node.
 func (n *node) shakesWith(p *node) (k int) {
-	i := slices.Index(names, p.name)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for s := range n.shakes {
-		if strings.HasPrefix(s, fmt.Sprintf("10.77.0.%d:", i+1)) {
+		if strings.HasPrefix(s, ip(p.name)+":") {
 			k++
 		}
 	}

@@ -33,8 +33,13 @@ type peerLink struct {
 	control *quic.Stream
 	token   *realm.Token
 	hello   wire.Hello
-	dialled bool      // by us
-	since   time.Time // owned by the loop
+	dialled bool // by us
+
+	// Owned by the loop.
+	since   time.Time
+	told    uint64 // the number of our revocation list that the other side knows of
+	offered uint64 // the number of its own, as it says
+	empty   bool   // it did not have what it offered, and is not asked again
 
 	mu     sync.Mutex
 	frames []chat.Frame // waiting to be written to control
@@ -50,7 +55,7 @@ type peerLink struct {
 func greet(ctx context.Context, conn *quic.Conn, token *realm.Token, dialled bool, mine wire.Hello) (*peerLink, error) {
 	ctx, cancel := context.WithTimeout(ctx, helloWait)
 	defer cancel()
-	l := &peerLink{conn: conn, token: token, dialled: dialled, wake: make(chan struct{}, 1), wakeDG: make(chan struct{}, 1)}
+	l := &peerLink{conn: conn, token: token, dialled: dialled, told: mine.CRLNumber, wake: make(chan struct{}, 1), wakeDG: make(chan struct{}, 1)}
 	var err error
 	if dialled {
 		l.control, err = conn.OpenStreamSync(ctx)

@@ -3,7 +3,6 @@ package host
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net/netip"
 	"time"
 
@@ -93,7 +92,7 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 		return
 	}
 	h.links++
-	l.since = now
+	l.since, l.offered = now, l.hello.CRLNumber
 	c.link, c.tries, c.alive = l, 0, true
 	h.discovery.Linked(device)
 	h.core.LinkUp(now, l.token, h.via(c))
@@ -115,6 +114,10 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 				s.CancelWrite(0)
 				return
 			}
+			if typ == wire.FrameAskCRL {
+				go answer(s, h.listFrames())
+				return
+			}
 			h.lastID++
 			h.answers[h.lastID] = s
 			h.core.HandleQuestion(now, device, h.lastID, typ, body)
@@ -128,12 +131,18 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 				return
 			}
 			h.dropLink(now, c, link.CloseGoodbye)
+			if closed && code == link.CloseRevoked {
+				h.selfRevoked(l.token.Name + " says that ")
+			}
 			if closed && code == link.CloseGoodbye {
 				h.discovery.Goodbye(device)
 				h.gone(now, device, "left", "goodbye")
 			}
 		})
 	}()
+	h.recheck(now) // a list may have come since the handshake
+	h.tellList()
+	h.pullList()
 }
 
 // dialler returns which device dialled the link.
@@ -165,6 +174,10 @@ func (h *Host) frame(now time.Time, l *peerLink, typ uint8, body []byte) {
 			l.push(chat.Frame{Type: wire.FramePong, Body: body})
 		}
 	case wire.FramePong: // being heard is all it is for
+	case wire.FrameNewCRL:
+		if m, err := wire.ParseNewCRL(body); err == nil {
+			h.listOffered(l, m.Number)
+		}
 	default:
 		h.core.HandleFrame(now, device, typ, body)
 	}
@@ -182,19 +195,6 @@ func (h *Host) dropLink(now time.Time, c *contact, code quic.ApplicationErrorCod
 	h.discovery.Unlinked(c.device)
 	h.core.LinkDown(now, c.device)
 	c.next = now // dial again at once, if it is still there
-}
-
-// recheck ends the links of devices whose tokens the newest revocation list
-// names.
-func (h *Host) recheck(now time.Time) {
-	for _, c := range h.contacts {
-		if c.link == nil || !errors.Is(h.cfg.Profile.Verifier().Check(c.link.token, h.now()), realm.ErrRevoked) {
-			continue
-		}
-		h.dropLink(now, c, link.CloseRevoked)
-		h.discovery.Unvouch(c.device)
-		h.gone(now, c.device, "left", "revoked")
-	}
 }
 
 // gone says that a device is no longer there.

@@ -1,0 +1,176 @@
+package host_test
+
+import (
+	"context"
+	"crypto/rand"
+	"math"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lanchat/node/chat"
+	"lanchat/node/login"
+	"lanchat/wire"
+	"lanchat/wire/link"
+	"lanchat/wire/realm"
+)
+
+func left(user, cause string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		p, ok := e.(chat.Peer)
+		return ok && p.User == user && p.State == "left" && p.Cause == cause
+	}
+}
+
+// "Lower CRL number pulls": a revocation reaches nodes that cannot reach authd,
+// through those that can, within seconds.
+func TestRevocationSpreads(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat", "dan")
+		ann, bob, cat, dan := nodes[0], nodes[1], nodes[2], nodes[3]
+		for _, n := range nodes {
+			n.wait("authd", 5*time.Second, authdIs("up"))
+		}
+		// Only ann reaches authd; dan hears of ann by cat alone.
+		for _, n := range []*node{bob, cat, dan} {
+			l.net.Cut(n.host, l.authd.host)
+			n.wait("no authd", 20*time.Second, authdIs("down"))
+		}
+		l.net.Cut(ann.host, dan.host)
+		dan.wait("ann is lost", 30*time.Second, peer("ann", "lost"))
+		for _, n := range nodes {
+			n.mark()
+		}
+
+		begin := time.Now()
+		l.authd.revoke(bob)
+		for _, n := range []*node{ann, cat, dan} {
+			if took := n.wait("bob is revoked", 10*time.Second, left("bob", "revoked")).Sub(begin); took > 5*time.Second {
+				t.Errorf("%s hears of it after %v", n.name, took)
+			}
+		}
+		bob.wait("that it is bob who is revoked", 5*time.Second, code("revoked"))
+
+		// It stays so, also after a restart without authd, and for who was away.
+		time.Sleep(time.Minute)
+		cat.stop()
+		cat.mark()
+		cat.start()
+		cat.wait("dan", 10*time.Second, peer("dan", "online"))
+		time.Sleep(time.Minute)
+		for _, n := range []*node{ann, cat, dan} {
+			if n.count(peer("bob", "online")) != 0 {
+				t.Errorf("%s is linked with bob again:\n%s", n.name, n.log())
+			}
+			if k := n.count(left("bob", "revoked")); k > 1 {
+				t.Errorf("%s was told %d times that bob is revoked", n.name, k)
+			}
+		}
+	})
+}
+
+// A lister is a device of the realm that offers revocation lists of its own
+// making.
+type lister struct {
+	number uint64 // that its Hello names
+	answer *wire.CRL
+}
+
+// link connects the lister with a node under the name of a person of the
+// realm, and answers when it is asked for its list. It returns after a while,
+// with how often it was asked.
+func (q lister) link(l *lab, name string, to *node) (asked int) {
+	l.t.Helper()
+	must := func(err error) {
+		l.t.Helper()
+		if err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	p, err := login.Open(filepath.Join(l.dir, name))
+	must(err)
+	conn, err := l.net.Host(name+" as lister", ip(name)+"/24").ListenPacket(0)
+	must(err)
+	defer conn.Close()
+	tr := link.NewTransport(conn, nil)
+	defer tr.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, _, err := link.DialPeer(ctx, tr, to.addr, p.Identity, p.Verifier(), p.Now, to.profile.DeviceKey().Device())
+	must(err)
+	defer c.CloseWithError(link.CloseGoodbye, "")
+	control, err := c.OpenStream()
+	must(err)
+	hello := wire.Hello{Version: 1, Boot: 1, CRLNumber: q.number}
+	must(link.WriteFrame(control, wire.FrameHello, hello.Append(nil)))
+	for {
+		s, err := c.AcceptStream(ctx)
+		if err != nil {
+			return asked
+		}
+		s.ReleaseStreamCredit()
+		typ, _, err := link.ReadFrame(s)
+		must(err)
+		if typ == wire.FrameAskCRL {
+			asked++
+			if q.answer != nil {
+				must(link.WriteFrame(s, wire.FrameCRL, q.answer.Append(nil)))
+			}
+			again := wire.NewCRL{Number: math.MaxInt64} // nothing may come of it
+			must(link.WriteFrame(control, wire.FrameNewCRL, again.Append(nil)))
+		}
+		s.Close()
+	}
+}
+
+// A list counts by authd's signature and its number: what a member makes up is
+// ignored and counted, and it is not asked again.
+func TestListsOfPeers(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		ann, bob := nodes[0], nodes[1]
+		ann.wait("authd", 5*time.Second, authdIs("up"))
+		time.Sleep(5 * time.Second)
+		held := ann.profile.Verifier().CRL()
+		root, err := realm.NewRoot(rand.Reader, "another realm", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		issuing, err := root.IssueCA(rand.Reader, time.Now(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		foreign, err := issuing.RevocationList(held.Number+100, []realm.Revoked{{Serial: bob.profile.Token().Serial, At: time.Now()}}, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		bad := 0
+		for _, tt := range []struct {
+			name   string
+			number uint64
+			answer *wire.CRL
+			asked  int
+		}{
+			{"an older one", held.Number - 1, nil, 0},
+			{"the same", held.Number, nil, 0},
+			{"nothing", held.Number + 1, nil, 1},
+			{"the one held", held.Number + 1, &wire.CRL{Issuing: held.Issuing, List: held.DER}, 1},
+			{"no list", math.MaxUint64, &wire.CRL{Issuing: held.Issuing, List: []byte("list")}, 1},
+			{"one of another realm", held.Number + 100, &wire.CRL{Issuing: issuing.Cert.Raw, List: foreign}, 1},
+			{"one of another realm under our issuer", held.Number + 100, &wire.CRL{Issuing: held.Issuing, List: foreign}, 1},
+		} {
+			bad += tt.asked
+			if asked := (lister{tt.number, tt.answer}).link(l, "cat", ann); asked != tt.asked {
+				t.Errorf("%s: asked for the list %d times, want %d", tt.name, asked, tt.asked)
+			}
+			if got := ann.profile.Verifier().CRL(); got.Number != held.Number {
+				t.Errorf("%s: list %d is in force, want %d", tt.name, got.Number, held.Number)
+			}
+			if got := len(ann.logged("does not have the revocation list")); got != bad {
+				t.Errorf("%s: counted %d bad lists, want %d", tt.name, got, bad)
+			}
+		}
+		ann.say("@bob", "reliable", "still there?")
+		bob.wait("the message", time.Second, message("@ann", "still there?"))
+	})
+}
