@@ -26,6 +26,7 @@ var (
 	ErrNotFound    = errors.New("not found")
 	ErrNameTaken   = errors.New("name in use or in quarantine")
 	ErrDeviceTaken = errors.New("device belongs to another account")
+	ErrChanged     = errors.New("account changed meanwhile")
 	// ErrUnavailable is what a store that cannot write just now wraps: disk
 	// full, I/O error, read-only, busy for too long. Nothing was changed.
 	ErrUnavailable = errors.New("database unavailable, try later")
@@ -41,6 +42,13 @@ type Account struct {
 	Verifier [32]byte // HMAC-SHA-256(pepper, Salt2 ‖ prehash)
 	Disabled bool
 	Created  time.Time
+}
+
+// A Password is what a password is verified by.
+type Password struct {
+	Salt     [16]byte // part of the salt of the client's hash
+	Salt2    [16]byte
+	Verifier [32]byte // HMAC-SHA-256(pepper, Salt2 ‖ prehash)
 }
 
 // A Device is one key of an account.
@@ -102,9 +110,22 @@ type Store interface {
 
 	// Add stores an account without devices. ErrNameTaken.
 	Add(a Account) error
-	// SetPassword replaces what the password is verified by, and forgets the
-	// failures. ErrNotFound.
-	SetPassword(id wire.AccountID, salt, salt2 [16]byte, verifier [32]byte) error
+	// SetPassword replaces what the password is verified by, forgets the
+	// failures and voids a one-time code. ErrNotFound.
+	SetPassword(id wire.AccountID, p Password) error
+	// SignOut is SetPassword that also revokes every device of the account but
+	// one, as Revoke does. ErrNotFound.
+	SignOut(id wire.AccountID, p Password, but wire.DeviceKey, now time.Time) error
+	// SetReset keeps the hash of a one-time code that is good until then, in
+	// place of an older one. ErrNotFound.
+	SetReset(id wire.AccountID, code [32]byte, until time.Time) error
+	// Reset returns the hash of the account's one-time code, if it has one that
+	// is good at now, or ErrNotFound.
+	Reset(id wire.AccountID, now time.Time) (code [32]byte, err error)
+	// Recover uses the account's one-time code up, sets the password as
+	// SetPassword does and admits the device as Admit does. ErrNotFound if the
+	// account has not that code; ErrDeviceTaken.
+	Recover(code [32]byte, p Password, d Device, g realm.Grant) error
 	// Disable shuts an account out: its certificates count as revoked until
 	// Enable. ErrNotFound.
 	Disable(id wire.AccountID, now time.Time) error
@@ -117,9 +138,14 @@ type Store interface {
 	// last certificate, whichever is later. ErrNotFound.
 	Remove(id wire.AccountID, now, until time.Time) error
 	// Rename gives the account another name, counts its NameSeq up, and keeps
-	// the old name in quarantine as Remove does. ErrNameTaken (in quarantine
-	// at now counts), ErrNotFound.
-	Rename(id wire.AccountID, name string, now, until time.Time) error
+	// the old name in quarantine as Remove does. With a grant, which carries the
+	// new name, it stores that as Renew does. ErrNameTaken (in quarantine at now
+	// counts), ErrNotFound; ErrChanged if the grant has not the NameSeq that the
+	// account gets.
+	Rename(id wire.AccountID, name string, now, until time.Time, g *realm.Grant) error
+	// Names returns how many names the account's certificates carry that end
+	// after now.
+	Names(id wire.AccountID, now time.Time) (int, error)
 	// List returns all accounts by name.
 	List() ([]Summary, error)
 	// Count returns the number of accounts.

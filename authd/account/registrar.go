@@ -91,6 +91,10 @@ type Config struct {
 	// all sources, before the operator has to unlock it. Default 100
 	// (NIST SP 800-63B-4, 3.2.2). Who holds a certificate does not notice.
 	LockAfter int
+	// MaxNames is how many names an account may use up: the one it has, and
+	// those it gave up that certificates still carry, which nobody else can
+	// take. Default 5.
+	MaxNames int
 	// MaxTracked bounds each of the tables the limits above are kept in.
 	// Default 16,384 entries.
 	MaxTracked int
@@ -155,21 +159,25 @@ func New(cfg Config, store Store) *Registrar {
 	}
 }
 
-// A Request begins a registration or a log-in.
+// A Request begins a registration, a log-in, or a log-in with a one-time code
+// and a new password.
 type Request struct {
 	Register bool
+	Recover  bool
 	Name     string
-	Invite   []byte
+	Invite   []byte // or the proof of the code
 	// Source is the verified address the request came from.
 	Source netip.Addr
 }
 
-// An Attempt is a log-in or registration between its two halves.
+// An Attempt is a log-in, registration, recovery or change of password between
+// its two halves.
 type Attempt struct {
 	// Salt goes to the client, which hashes its password with it.
 	Salt [16]byte
 
 	register bool
+	proof    []byte // of a one-time code; nil: no recovery
 	name     string
 	source   netip.Addr
 }
@@ -200,6 +208,10 @@ func (r *Registrar) Start(now time.Time, q Request) (*Attempt, error) {
 		return a, nil
 	}
 
+	if q.Recover {
+		return r.startRecovery(now, a, q.Invite)
+	}
+
 	acct, known, err := r.find(q.Name)
 	if err != nil {
 		return nil, err
@@ -217,40 +229,46 @@ func (r *Registrar) Start(now time.Time, q Request) (*Attempt, error) {
 //
 // The error is a *Refusal, or a failure of the store.
 func (r *Registrar) Finish(now time.Time, a *Attempt, prehash [32]byte, key wire.DeviceKey, deviceName string) (*Grant, error) {
-	if a.register {
+	switch {
+	case a.register:
 		return r.register(now, a, prehash, key, deviceName)
+	case a.proof != nil:
+		return r.recover(now, a, prehash, key, deviceName)
 	}
 	acct, known, err := r.find(a.name)
 	if err != nil {
 		return nil, err
 	}
-	// Again: a hundred attempts can have been started side by side.
-	if err := r.mayTry(now, a, acct, known); err != nil {
+	if err := r.verify(now, a, acct, known, prehash); err != nil {
 		return nil, err
-	}
-	got := r.verifier(acct.Salt2, prehash)
-	if subtle.ConstantTimeCompare(got[:], acct.Verifier[:]) != 1 || !known || acct.Disabled {
-		if err := r.store.Fail(r.who(acct, a.name, known), now); err != nil {
-			return nil, err
-		}
-		r.delays.fail(now, delayKey{a.name, a.source})
-		return nil, refuse(wire.CodeBadCredentials, "wrong user name or password")
 	}
 
-	d, err := r.device(now, acct, key, deviceName)
+	d, g, err := r.admission(now, acct, key, deviceName)
 	if err != nil {
 		return nil, err
 	}
-	g, err := r.grant(now, acct, key)
-	if err != nil {
-		return nil, err
-	}
-	d.Expires = g.NotAfter
 	if err := r.store.Admit(d, g); err != nil {
 		return nil, r.refused(err)
 	}
 	r.delays.forget(delayKey{a.name, a.source})
 	return &Grant{Grant: g}, nil
+}
+
+// verify judges a password. acct is the account of a.name, or made up.
+func (r *Registrar) verify(now time.Time, a *Attempt, acct Account, known bool, prehash [32]byte) error {
+	// Again: a hundred attempts can have been started side by side.
+	if err := r.mayTry(now, a, acct, known); err != nil {
+		return err
+	}
+	got := r.verifier(acct.Salt2, prehash)
+	if subtle.ConstantTimeCompare(got[:], acct.Verifier[:]) != 1 || !known || acct.Disabled {
+		if err := r.store.Fail(r.who(acct, a.name, known), now); err != nil {
+			return err
+		}
+		r.delays.fail(now, delayKey{a.name, a.source})
+		return refuse(wire.CodeBadCredentials, "wrong user name or password")
+	}
+	return nil
 }
 
 // Renew gives a known device a further certificate. The connection has proved
@@ -346,11 +364,16 @@ func (r *Registrar) Rename(now time.Time, old, name string) error {
 	if err := r.NameFree(now, name); err != nil {
 		return err
 	}
-	err = r.store.Rename(a.ID, name, now, now.Add(r.cfg.tokenLife()+renaming))
+	err = r.store.Rename(a.ID, name, now, r.quarantined(now), nil)
 	if errors.Is(err, ErrNameTaken) {
 		return r.refused(err)
 	}
 	return err
+}
+
+// quarantined returns until when a name that is given up at now is nobody's.
+func (r *Registrar) quarantined(now time.Time) time.Time {
+	return now.Add(r.cfg.tokenLife() + renaming)
 }
 
 // SetPassword gives the account the password that prehash was made of under
@@ -360,11 +383,21 @@ func (r *Registrar) SetPassword(name string, salt [16]byte, prehash [32]byte) er
 	if err != nil {
 		return err
 	}
-	var salt2 [16]byte
-	if err := r.fill(salt2[:]); err != nil {
+	p, err := r.newPassword(salt, prehash)
+	if err != nil {
 		return err
 	}
-	return r.store.SetPassword(a.ID, salt, salt2, r.verifier(salt2, prehash))
+	return r.store.SetPassword(a.ID, p)
+}
+
+// newPassword returns what a new password is verified by.
+func (r *Registrar) newPassword(salt [16]byte, prehash [32]byte) (Password, error) {
+	p := Password{Salt: salt}
+	if err := r.fill(p.Salt2[:]); err != nil {
+		return Password{}, err
+	}
+	p.Verifier = r.verifier(p.Salt2, prehash)
+	return p, nil
 }
 
 // Disable shuts the account out until Enable. ErrNotFound.
@@ -482,14 +515,22 @@ func (r *Registrar) who(acct Account, name string, known bool) []byte {
 	return []byte{sum[30] & 0x0f, sum[31]}
 }
 
-// mayTry refuses who failed too often.
-func (r *Registrar) mayTry(now time.Time, a *Attempt, acct Account, known bool) error {
+// delayed refuses who failed too often from one source.
+func (r *Registrar) delayed(now time.Time, a *Attempt) error {
 	if wait := r.delays.wait(now, delayKey{a.name, a.source}); wait > 0 {
 		return &Refusal{
 			Code:       wire.CodeRateLimited,
 			RetryAfter: wait,
 			Text:       "too many failed log-ins, wait before the next",
 		}
+	}
+	return nil
+}
+
+// mayTry refuses who failed too often.
+func (r *Registrar) mayTry(now time.Time, a *Attempt, acct Account, known bool) error {
+	if err := r.delayed(now, a); err != nil {
+		return err
 	}
 	failures, err := r.store.Failures(r.who(acct, a.name, known))
 	if err != nil {
@@ -518,15 +559,27 @@ func (r *Registrar) register(now time.Time, a *Attempt, prehash [32]byte, key wi
 }
 
 func (r *Registrar) newAccount(now time.Time, name string, salt [16]byte, prehash [32]byte) (Account, error) {
-	a := Account{Name: name, NameSeq: 1, Salt: salt, Created: now}
+	p, err := r.newPassword(salt, prehash)
+	if err != nil {
+		return Account{}, err
+	}
+	a := Account{Name: name, NameSeq: 1, Salt: p.Salt, Salt2: p.Salt2, Verifier: p.Verifier, Created: now}
 	if err := r.fill(a.ID[:]); err != nil {
 		return Account{}, err
 	}
-	if err := r.fill(a.Salt2[:]); err != nil {
-		return Account{}, err
-	}
-	a.Verifier = r.verifier(a.Salt2, prehash)
 	return a, nil
+}
+
+// admission returns the device that logs in, if the account may have it, and
+// its certificate.
+func (r *Registrar) admission(now time.Time, acct Account, key wire.DeviceKey, name string) (Device, realm.Grant, error) {
+	d, err := r.device(now, acct, key, name)
+	if err != nil {
+		return Device{}, realm.Grant{}, err
+	}
+	g, err := r.grant(now, acct, key)
+	d.Expires = g.NotAfter
+	return d, g, err
 }
 
 // device returns the device that logs in, if the account may have it.
@@ -555,7 +608,7 @@ func (r *Registrar) device(now time.Time, acct Account, key wire.DeviceKey, name
 		}
 	}
 	if n >= limit(r.cfg.MaxDevices, 8) {
-		return Device{}, refuse(wire.CodeTooManyDevices, "too many devices: have one revoked first (authd device revoke)")
+		return Device{}, refuse(wire.CodeTooManyDevices, "too many devices: revoke one first, on one of them (node sessions) or have the operator do it (authd device list, authd device revoke)")
 	}
 	return Device{Key: key, Account: acct.ID, Name: printable(name), Created: now}, nil
 }
@@ -592,6 +645,8 @@ func (r *Registrar) refused(err error) error {
 		return refuse(wire.CodeDeviceOfOtherAccount, "this device's key belongs to another account: use another data directory, or log out first")
 	case errors.Is(err, ErrNotFound):
 		return refuse(wire.CodeNotAuthenticated, "this realm does not know the account or device any more: log in again")
+	case errors.Is(err, ErrChanged):
+		return &Refusal{Code: wire.CodeUnavailable, RetryAfter: time.Second, Text: "the account was changed at the same moment: try again"}
 	}
 	return err
 }

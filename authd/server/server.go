@@ -97,6 +97,8 @@ type Server struct {
 	rules sync.Mutex // around registrar, which is for one goroutine at a time
 	reg   *account.Registrar
 
+	changed chan struct{} // accounts or devices have, by who is connected
+
 	mu     sync.Mutex
 	roster []*session // with a token, in ascending order of device ids, older ones first
 }
@@ -126,6 +128,7 @@ func New(cfg Config) (*Server, error) {
 		log:      log,
 		keys:     cfg.Keys,
 		verifier: v,
+		changed:  make(chan struct{}, 1),
 		reg:      account.New(rules, cfg.Store),
 		gate: &gate{
 			perAddr:   cmp.Or(cfg.MaxPerAddress, 64),
@@ -204,7 +207,7 @@ func (s *Server) serve(ctx context.Context, conn *quic.Conn) {
 		conn.CloseWithError(link.CloseRevoked, "") // by a list that came during the handshake
 		return
 	}
-	ses := &session{s: s, conn: conn, key: key, device: key.Device(), changed: make(chan struct{}, 1)}
+	ses := &session{s: s, conn: conn, key: key, device: key.Device(), changed: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
 	ses.token.Store(token)
 	var streams sync.WaitGroup
 	defer streams.Wait()
@@ -276,6 +279,9 @@ func (s *Server) sessions() []*session {
 	return slices.Clone(s.roster)
 }
 
+// look has the revocation list and those who are connected looked at at once.
+func (s *Server) look() { signal(s.changed) }
+
 // watch keeps certificates and revocation list current.
 func (s *Server) watch(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
@@ -284,13 +290,15 @@ func (s *Server) watch(ctx context.Context) {
 	maintained, published := time.Now(), time.Now()
 	owed := s.verifier.CRL().Number == 0
 	for {
+		due := false
 		select {
 		case <-ctx.Done():
 			return
 		case <-look.C:
+		case <-s.changed:
+			due = true // somebody's own doing
 		}
 		now := time.Now()
-		due := false
 		if now.Sub(maintained).Abs() >= maintain {
 			maintained = now
 			changed, err := s.keys.Maintain(now, s.reg.TokenLife())
@@ -335,20 +343,16 @@ func (s *Server) publish(now time.Time) error {
 	}
 	s.log.Debug("revocation list", "number", number, "revoked", len(revoked))
 	for _, ses := range s.sessions() {
-		select {
-		case ses.changed <- struct{}{}:
-		default: // it will see this one too
-		}
+		signal(ses.changed)
 	}
 	return nil
 }
 
-// recheck closes the connections of who may not have one any more.
+// recheck closes the connections of who may not have one any more, and has
+// those renew whose name has changed.
 func (s *Server) recheck(now time.Time) {
 	for _, ses := range s.sessions() {
-		s.rules.Lock()
-		_, err := s.reg.Allowed(now, ses.token.Load().Account, ses.key)
-		s.rules.Unlock()
+		err := ses.allowed(now, ses.token.Load())
 		if _, refused := errors.AsType[*account.Refusal](err); refused {
 			ses.conn.CloseWithError(link.CloseRevoked, "")
 			if s.cfg.Discovery != nil {

@@ -26,7 +26,9 @@ import (
 //	  START … FINISH ─► GRANT          RENEW ─► GRANT
 //	                                   PING ─► PONG
 //	                                   ROSTER ─► ROSTER PAGE
+//	                                   RENAME, PASSWORD, DEVICES, REVOKE (owner.go)
 //	                                   ◄─ CRL, at once and whenever it changes
+//	                                   ◄─ RENEW, when the account has another name
 type session struct {
 	s       *Server
 	conn    *quic.Conn
@@ -34,6 +36,7 @@ type session struct {
 	device  wire.DeviceID
 	token   atomic.Pointer[realm.Token] // nil for a stranger; RENEW replaces it
 	changed chan struct{}               // there is a new revocation list
+	stale   chan struct{}               // the account has another name than the token says
 }
 
 // errMalformed says that a request was not understood.
@@ -69,7 +72,7 @@ func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
 			return nil, &account.Refusal{Code: wire.CodeBadRequest, Text: "this device is logged in: log out first"}
 		}
 		return ses.logIn(stream, m)
-	case *wire.AuthRenew, *wire.AuthPing, *wire.AuthRoster:
+	case *wire.AuthRenew, *wire.AuthPing, *wire.AuthRoster, *wire.AuthRename, *wire.AuthPassword, *wire.AuthDevices, *wire.AuthRevoke:
 		if token == nil {
 			return nil, &account.Refusal{Code: wire.CodeNotAuthenticated, Text: "log in first"}
 		}
@@ -84,6 +87,14 @@ func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
 			return &wire.AuthPong{Nonce: m.Nonce, Time: wire.UnixMilli(now)}, nil
 		case *wire.AuthRoster:
 			return ses.s.page(ses, m.After, now), nil
+		case *wire.AuthRename:
+			return ses.rename(now, token, m)
+		case *wire.AuthPassword:
+			return ses.changePassword(stream, token)
+		case *wire.AuthDevices:
+			return ses.devices(now, token)
+		case *wire.AuthRevoke:
+			return ses.revoke(now, token, m)
 		}
 	}
 	return nil, fmt.Errorf("%w: type %#02x at this point", errMalformed, m.FrameType())
@@ -119,12 +130,24 @@ func (ses *session) refusal(err error) *wire.AuthRefusal {
 
 func (ses *session) source() netip.Addr { return addrOf(ses.conn.RemoteAddr()).Addr() }
 
-// allowed asks whether the token's account and device are still good.
+// allowed asks whether the token's account and device are still good. A token
+// with an old name is, and the other side is told to renew it.
 func (ses *session) allowed(now time.Time, token *realm.Token) error {
 	ses.s.rules.Lock()
-	defer ses.s.rules.Unlock()
-	_, err := ses.s.reg.Allowed(now, token.Account, ses.key)
+	acct, err := ses.s.reg.Allowed(now, token.Account, ses.key)
+	ses.s.rules.Unlock()
+	if err == nil && acct.NameSeq > token.NameSeq {
+		signal(ses.stale)
+	}
 	return err
+}
+
+// signal wakes who reads from c, which has room for one.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default: // it will see this one too
+	}
 }
 
 // logIn has the longer conversation: START is m, then CHALLENGE, FINISH, and
@@ -139,28 +162,15 @@ func (ses *session) logIn(stream *quic.Stream, m *wire.AuthStart) (wire.AuthMess
 	now := time.Now()
 	s.rules.Lock()
 	attempt, err := s.reg.Start(now, account.Request{
-		Register: m.Kind == wire.AuthRegister, Name: m.Name, Invite: m.Invite, Source: ses.source(),
+		Register: m.Kind == wire.AuthRegister, Recover: m.Kind == wire.AuthRecover, Name: m.Name, Invite: m.Invite, Source: ses.source(),
 	})
 	s.rules.Unlock()
 	if err != nil {
 		return nil, err
 	}
-	challenge := &wire.AuthChallenge{
-		Salt:      attempt.Salt,
-		Time:      wire.UnixMilli(now),
-		MinLength: uint8(max(s.cfg.MinPassword, realm.DefaultMinLength)),
-		MinScore:  uint8(min(max(s.cfg.MinScore, realm.DefaultMinScore), 4)),
-	}
-	if err := link.WriteAuth(stream, challenge); err != nil {
-		return nil, fmt.Errorf("%w: %w", errMalformed, err)
-	}
-	next, err := link.ReadAuth(stream)
+	finish, err := challenged[*wire.AuthFinish](ses, stream, attempt, now)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errMalformed, err)
-	}
-	finish, ok := next.(*wire.AuthFinish)
-	if !ok {
-		return nil, fmt.Errorf("%w: type %#02x instead of FINISH", errMalformed, next.FrameType())
+		return nil, err
 	}
 
 	now = time.Now()
@@ -179,7 +189,7 @@ func (ses *session) logIn(stream *quic.Stream, m *wire.AuthStart) (wire.AuthMess
 		s.log.Info("registered", "user", grant.Name, "device", ses.device, "from", ses.source())
 	} else {
 		s.stats.loggedIn.Add(1)
-		s.log.Info("logged in", "user", grant.Name, "device", ses.device, "from", ses.source())
+		s.log.Info("logged in", "user", grant.Name, "device", ses.device, "from", ses.source(), "with_code", m.Kind == wire.AuthRecover)
 	}
 	return reply, nil
 }
@@ -224,14 +234,18 @@ func (ses *session) sign(now time.Time, grant *account.Grant) (*wire.AuthGrant, 
 }
 
 // push gives the other side the revocation list, now and whenever there is a
-// new one.
+// new one, and tells it when its token is out of date.
 func (ses *session) push() {
+	what, push := "the revocation list", ses.pushCRL
 	for {
-		if err := ses.pushCRL(); err != nil && ses.conn.Context().Err() == nil {
-			ses.s.log.Debug("pushing the revocation list", "device", ses.device, "err", err)
+		if err := push(); err != nil && ses.conn.Context().Err() == nil {
+			ses.s.log.Debug("pushing "+what, "device", ses.device, "err", err)
 		}
 		select {
 		case <-ses.changed:
+			what, push = "the revocation list", ses.pushCRL
+		case <-ses.stale:
+			what, push = "a wish to renew", ses.pushRenew
 		case <-ses.conn.Context().Done():
 			return
 		}
@@ -243,15 +257,19 @@ func (ses *session) pushCRL() error {
 	if crl.Number == 0 {
 		return nil // none could be made so far; it will come
 	}
+	return ses.pushMessage(&wire.AuthCRL{Issuing: crl.Issuing, CRL: crl.DER, Time: wire.UnixMilli(time.Now())})
+}
+
+// pushMessage sends a message on a stream of its own.
+func (ses *session) pushMessage(m wire.AuthMessage) error {
 	ctx, cancel := context.WithTimeout(ses.conn.Context(), pushTime)
 	defer cancel()
 	stream, err := ses.conn.OpenUniStreamSync(ctx)
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	stream.SetWriteDeadline(now.Add(pushTime))
-	if err := link.WriteAuth(stream, &wire.AuthCRL{Issuing: crl.Issuing, CRL: crl.DER, Time: wire.UnixMilli(now)}); err != nil {
+	stream.SetWriteDeadline(time.Now().Add(pushTime))
+	if err := link.WriteAuth(stream, m); err != nil {
 		stream.CancelWrite(0)
 		return err
 	}

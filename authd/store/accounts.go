@@ -150,31 +150,35 @@ func insertCertificate(tx *sql.Tx, g realm.Grant) error {
 
 // Admit implements account.Store.
 func (s *Store) Admit(d account.Device, g realm.Grant) error {
-	return s.update(func(tx *sql.Tx) error {
-		err := one(tx.Exec("UPDATE device SET name = ?, expires = ? WHERE key = ? AND account = ?",
-			d.Name, toUnix(d.Expires), d.Key[:], d.Account[:]))
-		if errors.Is(err, account.ErrNotFound) {
-			err = insertDevice(tx, d)
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec("DELETE FROM failure WHERE who = ?", d.Account[:]); err != nil {
-			return err
-		}
-		return insertCertificate(tx, g)
-	})
+	return s.update(func(tx *sql.Tx) error { return admit(tx, d, g) })
+}
+
+func admit(tx *sql.Tx, d account.Device, g realm.Grant) error {
+	err := one(tx.Exec("UPDATE device SET name = ?, expires = ? WHERE key = ? AND account = ?",
+		d.Name, toUnix(d.Expires), d.Key[:], d.Account[:]))
+	if errors.Is(err, account.ErrNotFound) {
+		err = insertDevice(tx, d)
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec("DELETE FROM failure WHERE who = ?", d.Account[:]); err != nil {
+		return err
+	}
+	return insertCertificate(tx, g)
 }
 
 // Renew implements account.Store.
 func (s *Store) Renew(g realm.Grant) error {
-	return s.update(func(tx *sql.Tx) error {
-		if err := one(tx.Exec("UPDATE device SET expires = ? WHERE key = ? AND account = ? AND revoked IS NULL",
-			toUnix(g.NotAfter), g.Key[:], g.Account[:])); err != nil {
-			return err
-		}
-		return insertCertificate(tx, g)
-	})
+	return s.update(func(tx *sql.Tx) error { return renew(tx, g) })
+}
+
+func renew(tx *sql.Tx, g realm.Grant) error {
+	if err := one(tx.Exec("UPDATE device SET expires = ? WHERE key = ? AND account = ? AND revoked IS NULL",
+		toUnix(g.NotAfter), g.Key[:], g.Account[:])); err != nil {
+		return err
+	}
+	return insertCertificate(tx, g)
 }
 
 // Failures implements account.Store.
@@ -200,14 +204,67 @@ func (s *Store) ForgetFailures(who []byte) error {
 }
 
 // SetPassword implements account.Store.
-func (s *Store) SetPassword(id wire.AccountID, salt, salt2 [16]byte, verifier [32]byte) error {
+func (s *Store) SetPassword(id wire.AccountID, p account.Password) error {
+	return s.update(func(tx *sql.Tx) error { return setPassword(tx, id, p) })
+}
+
+func setPassword(tx *sql.Tx, id wire.AccountID, p account.Password) error {
+	if err := one(tx.Exec("UPDATE account SET salt = ?, salt2 = ?, verifier = ? WHERE id = ?",
+		p.Salt[:], p.Salt2[:], p.Verifier[:], id[:])); err != nil {
+		return err
+	}
+	if _, err := tx.Exec("DELETE FROM reset WHERE account = ?", id[:]); err != nil {
+		return err
+	}
+	_, err := tx.Exec("DELETE FROM failure WHERE who = ?", id[:])
+	return err
+}
+
+// SignOut implements account.Store.
+func (s *Store) SignOut(id wire.AccountID, p account.Password, but wire.DeviceKey, now time.Time) error {
 	return s.update(func(tx *sql.Tx) error {
-		if err := one(tx.Exec("UPDATE account SET salt = ?, salt2 = ?, verifier = ? WHERE id = ?",
-			salt[:], salt2[:], verifier[:], id[:])); err != nil {
+		if err := setPassword(tx, id, p); err != nil {
 			return err
 		}
-		_, err := tx.Exec("DELETE FROM failure WHERE who = ?", id[:])
+		for _, table := range []string{"device", "certificate"} {
+			if _, err := tx.Exec("UPDATE "+table+" SET revoked = ? WHERE account = ? AND key <> ? AND revoked IS NULL",
+				toUnix(now), id[:], but[:]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// SetReset implements account.Store.
+func (s *Store) SetReset(id wire.AccountID, code [32]byte, until time.Time) error {
+	return s.update(func(tx *sql.Tx) error {
+		_, err := tx.Exec("INSERT OR REPLACE INTO reset (account, code, until) VALUES (?, ?, ?)", id[:], code[:], toUnix(until))
+		if dbfile.IsOrphan(err) {
+			return account.ErrNotFound
+		}
 		return err
+	})
+}
+
+// Reset implements account.Store.
+func (s *Store) Reset(id wire.AccountID, now time.Time) (code [32]byte, err error) {
+	var b []byte
+	err = s.db.QueryRow("SELECT code FROM reset WHERE account = ? AND until > ?", id[:], toUnix(now)).Scan(&b)
+	copy(code[:], b)
+	return code, s.mapped(err)
+}
+
+// Recover implements account.Store.
+func (s *Store) Recover(code [32]byte, p account.Password, d account.Device, g realm.Grant) error {
+	return s.update(func(tx *sql.Tx) error {
+		if err := one(tx.Exec("DELETE FROM reset WHERE account = ? AND code = ?", d.Account[:], code[:])); err != nil {
+			return err
+		}
+		if err := setPassword(tx, d.Account, p); err != nil {
+			return err
+		}
+		return admit(tx, d, g)
 	})
 }
 
@@ -271,7 +328,7 @@ func (s *Store) Remove(id wire.AccountID, now, until time.Time) error {
 }
 
 // Rename implements account.Store.
-func (s *Store) Rename(id wire.AccountID, name string, now, until time.Time) error {
+func (s *Store) Rename(id wire.AccountID, name string, now, until time.Time, g *realm.Grant) error {
 	return s.update(func(tx *sql.Tx) error {
 		var taken bool
 		if err := tx.QueryRow(takenQuery, name, toUnix(now)).Scan(&taken); err != nil {
@@ -286,8 +343,24 @@ func (s *Store) Rename(id wire.AccountID, name string, now, until time.Time) err
 		if _, err := tx.Exec("DELETE FROM quarantine WHERE name = ?", name); err != nil {
 			return err
 		}
-		return one(tx.Exec("UPDATE account SET name = ?, name_seq = name_seq + 1 WHERE id = ?", name, id[:]))
+		var seq uint64
+		if err := tx.QueryRow("UPDATE account SET name = ?, name_seq = name_seq + 1 WHERE id = ? RETURNING name_seq", name, id[:]).Scan(&seq); err != nil {
+			return err
+		}
+		switch {
+		case g == nil:
+			return nil
+		case g.NameSeq != seq:
+			return account.ErrChanged
+		}
+		return renew(tx, *g)
 	})
+}
+
+// Names implements account.Store.
+func (s *Store) Names(id wire.AccountID, now time.Time) (n int, err error) {
+	err = s.db.QueryRow("SELECT count(DISTINCT name) FROM certificate WHERE account = ? AND not_after > ?", id[:], toUnix(now)).Scan(&n)
+	return n, s.mapped(err)
 }
 
 // quarantine keeps the account's name from others until the given time or the

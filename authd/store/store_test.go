@@ -294,13 +294,13 @@ func TestRename(t *testing.T) {
 	b, _ := mustCreate(t, s, 2, "bob")
 
 	now, until := t0.Add(time.Hour), t0.Add(2*month)
-	wantErr(t, s.Rename(a.ID, "bob", now, until), account.ErrNameTaken)
-	wantErr(t, s.Rename(wire.AccountID{9}, "dave", now, until), account.ErrNotFound)
+	wantErr(t, s.Rename(a.ID, "bob", now, until, nil), account.ErrNameTaken)
+	wantErr(t, s.Rename(wire.AccountID{9}, "dave", now, until, nil), account.ErrNotFound)
 	if got, err := s.Get(a.ID); err != nil || got != a {
 		t.Errorf("after what was refused: got %+v, %v, want %+v", got, err, a)
 	}
 
-	if err := s.Rename(a.ID, "carol", now, until); err != nil {
+	if err := s.Rename(a.ID, "carol", now, until, nil); err != nil {
 		t.Fatal(err)
 	}
 	want := a
@@ -313,10 +313,10 @@ func TestRename(t *testing.T) {
 	if got, err := s.Device(d.Key); err != nil || got.Account != a.ID || got.Revoked {
 		t.Errorf("device: got %+v, %v, want it unharmed", got, err)
 	}
-	wantErr(t, s.Rename(b.ID, "alice", until.Add(-time.Second), until), account.ErrNameTaken)
+	wantErr(t, s.Rename(b.ID, "alice", until.Add(-time.Second), until, nil), account.ErrNameTaken)
 
 	// The certificate outlives the time that is asked for.
-	if err := s.Rename(b.ID, "dave", now, now); err != nil {
+	if err := s.Rename(b.ID, "dave", now, now, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
@@ -331,7 +331,7 @@ func TestRename(t *testing.T) {
 			t.Errorf("Taken(%q) at %v: got %v, %v, want %v", tt.name, tt.at, got, err, tt.want)
 		}
 	}
-	if err := s.Rename(b.ID, "alice", until, until); err != nil {
+	if err := s.Rename(b.ID, "alice", until, until, nil); err != nil {
 		t.Errorf("after the quarantine: %v", err)
 	}
 }
@@ -403,8 +403,12 @@ func TestSetPassword(t *testing.T) {
 	if err := s.Fail(a.ID[:], t0); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.SetReset(a.ID, [32]byte{5}, t0.Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	a.Salt, a.Salt2, a.Verifier = [16]byte{7}, [16]byte{8}, [32]byte{9}
-	if err := s.SetPassword(a.ID, a.Salt, a.Salt2, a.Verifier); err != nil {
+	p := account.Password{Salt: a.Salt, Salt2: a.Salt2, Verifier: a.Verifier}
+	if err := s.SetPassword(a.ID, p); err != nil {
 		t.Fatal(err)
 	}
 	if got, err := s.Find("alice"); err != nil || got != a {
@@ -413,7 +417,133 @@ func TestSetPassword(t *testing.T) {
 	if n, _ := s.Failures(a.ID[:]); n != 0 {
 		t.Errorf("got %d failures, want none", n)
 	}
-	wantErr(t, s.SetPassword(wire.AccountID{9}, a.Salt, a.Salt2, a.Verifier), account.ErrNotFound)
+	_, err := s.Reset(a.ID, t0)
+	wantErr(t, err, account.ErrNotFound) // void with the password that it was to replace
+	wantErr(t, s.SetPassword(wire.AccountID{9}, p), account.ErrNotFound)
+}
+
+// The others are out, their certificates on the list, and nobody else's.
+func TestSignOut(t *testing.T) {
+	s := newStore(t)
+	a, here := mustCreate(t, s, 1, "alice")
+	_, bobs := mustCreate(t, s, 2, "bob")
+	there := testDevice(a, 3)
+	if err := s.Admit(there, testCertificate(there, 3, "alice")); err != nil {
+		t.Fatal(err)
+	}
+	p := account.Password{Salt: [16]byte{7}, Salt2: [16]byte{8}, Verifier: [32]byte{9}}
+	wantErr(t, s.SignOut(wire.AccountID{9}, p, here.Key, t0), account.ErrNotFound)
+	if err := s.SignOut(a.ID, p, here.Key, t0); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		key  wire.DeviceKey
+		want bool
+	}{{here.Key, false}, {there.Key, true}, {bobs.Key, false}} {
+		if d, err := s.Device(tt.key); err != nil || d.Revoked != tt.want {
+			t.Errorf("got %+v, %v, want revoked %v", d, err, tt.want)
+		}
+	}
+	_, revoked, err := s.NextCRL(t0, t0)
+	if err != nil || len(revoked) != 1 || revoked[0].Serial != (realm.Serial{0x40, 3}) {
+		t.Errorf("got %+v, %v, want the other device's certificate", revoked, err)
+	}
+	if got, _ := s.Get(a.ID); got.Verifier != p.Verifier {
+		t.Error("the password is the old one")
+	}
+}
+
+func TestReset(t *testing.T) {
+	s := newStore(t)
+	a, d := mustCreate(t, s, 1, "alice")
+	b, _ := mustCreate(t, s, 2, "bob")
+	until := t0.Add(time.Hour)
+	wantErr(t, s.SetReset(wire.AccountID{9}, [32]byte{5}, until), account.ErrNotFound)
+	for _, code := range [][32]byte{{4}, {5}} { // the second takes the place of the first
+		if err := s.SetReset(a.ID, code, until); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := s.Reset(a.ID, until.Add(-time.Second)); err != nil || got != [32]byte{5} {
+		t.Errorf("got %x, %v", got, err)
+	}
+	_, err := s.Reset(a.ID, until)
+	wantErr(t, err, account.ErrNotFound)
+	_, err = s.Reset(b.ID, t0)
+	wantErr(t, err, account.ErrNotFound)
+
+	p := account.Password{Salt: [16]byte{7}, Salt2: [16]byte{8}, Verifier: [32]byte{9}}
+	n := testDevice(a, 3)
+	wantErr(t, s.Recover([32]byte{4}, p, n, testCertificate(n, 3, "alice")), account.ErrNotFound)
+	taken := testDevice(a, 2) // bob's
+	wantErr(t, s.Recover([32]byte{5}, p, taken, testCertificate(taken, 4, "alice")), account.ErrDeviceTaken)
+	if got, err := s.Get(a.ID); err != nil || got != a {
+		t.Errorf("after what was refused: got %+v, %v, want %+v", got, err, a)
+	}
+	if err := s.Recover([32]byte{5}, p, n, testCertificate(n, 5, "alice")); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := s.Get(a.ID); got.Verifier != p.Verifier || got.Salt != p.Salt || got.Salt2 != p.Salt2 {
+		t.Errorf("got %+v, want the new password", got)
+	}
+	if got, err := s.Device(n.Key); err != nil || got.Account != a.ID {
+		t.Errorf("got %+v, %v, want alice's second device", got, err)
+	}
+	wantErr(t, s.Recover([32]byte{5}, p, d, testCertificate(d, 6, "alice")), account.ErrNotFound)
+
+	// A code goes with its account.
+	if err := s.SetReset(a.ID, [32]byte{6}, until); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Remove(a.ID, t0, until); err != nil {
+		t.Fatal(err)
+	}
+	if n := count(t, s, "reset"); n != 0 {
+		t.Errorf("%d codes of nobody", n)
+	}
+}
+
+// Name, quarantine and certificate come together or not at all.
+func TestRenameWithGrant(t *testing.T) {
+	s := newStore(t)
+	a, d := mustCreate(t, s, 1, "alice")
+	now, until := t0.Add(time.Hour), t0.Add(2*month)
+	g := testCertificate(d, 3, "anna")
+	g.NameSeq = a.NameSeq + 2 // somebody else renamed in between
+	wantErr(t, s.Rename(a.ID, "anna", now, until, &g), account.ErrChanged)
+	g.NameSeq, g.Key = a.NameSeq+1, wire.DeviceKey{9} // no such device
+	wantErr(t, s.Rename(a.ID, "anna", now, until, &g), account.ErrNotFound)
+	if got, err := s.Get(a.ID); err != nil || got != a {
+		t.Errorf("after what was refused: got %+v, %v, want %+v", got, err, a)
+	}
+	if taken, _ := s.Taken("anna", now); taken {
+		t.Error("the new name is taken by nobody")
+	}
+	if n := count(t, s, "quarantine"); n != 0 {
+		t.Errorf("%d names in quarantine, want none", n)
+	}
+
+	g.Key = d.Key
+	if err := s.Rename(a.ID, "anna", now, until, &g); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := s.Find("anna"); got.ID != a.ID || got.NameSeq != a.NameSeq+1 {
+		t.Errorf("got %+v", got)
+	}
+	if got, _ := s.Device(d.Key); !got.Expires.Equal(g.NotAfter) {
+		t.Errorf("the device's token ends %v, want %v", got.Expires, g.NotAfter)
+	}
+	if n := count(t, s, "certificate"); n != 2 {
+		t.Errorf("%d certificates, want 2", n)
+	}
+	for _, tt := range []struct {
+		at   time.Time
+		want int
+	}{{now, 2}, {g.NotAfter, 0}} {
+		if n, err := s.Names(a.ID, tt.at); n != tt.want || err != nil {
+			t.Errorf("at %v: %d names, %v, want %d", tt.at, n, err, tt.want)
+		}
+	}
 }
 
 // "CRL number = max(stored+1, unix seconds)": it rises whatever the clock
@@ -538,6 +668,9 @@ func TestOpensVersion1(t *testing.T) {
 	}
 	if taken, err := s.Taken("carol", t0); err != nil || !taken {
 		t.Errorf("quarantine: got %v, %v, want taken", taken, err)
+	}
+	if err := s.SetReset(want.ID, [32]byte{1}, t0); err != nil { // of version 2
+		t.Error(err)
 	}
 	if n, err := s.Failures(want.ID[:]); n != 7 || err != nil {
 		t.Errorf("failures: got %d, %v, want 7", n, err)
