@@ -280,7 +280,7 @@ func TestUsers(t *testing.T) {
 	if _, errs, status := user("eighteen dry newts", "passwd", "alice"); status != 0 {
 		t.Errorf("passwd: got status %d, %q", status, errs)
 	}
-	for _, cmd := range []string{"unlock", "remove", "passwd", "disable", "enable"} {
+	for _, cmd := range []string{"unlock", "remove", "passwd", "disable", "enable", "reset"} {
 		if _, errs, status := user("", cmd, "nobody"); status != 1 || !strings.Contains(errs, `"nobody"`) {
 			t.Errorf("%s nobody: got status %d, %q", cmd, status, errs)
 		}
@@ -294,8 +294,14 @@ func TestUsers(t *testing.T) {
 	if _, errs, status := user(password, "add", "bob"); status != 0 {
 		t.Errorf("add bob: got status %d, %q", status, errs)
 	}
-	if _, errs, status := user("", "remove", "--all", "--force"); status != 0 {
-		t.Errorf("remove --all --force: got status %d, %q", status, errs)
+	if _, errs, status := user("", "remove", "--all"); status != 2 || !strings.Contains(errs, "1 account with 0 devices (bob)") || !strings.Contains(errs, "--force") {
+		t.Errorf("remove --all: got status %d, %q, want what it would delete", status, errs)
+	}
+	if out, _, _ := user("", "list"); !strings.HasPrefix(out, "bob ") {
+		t.Errorf("after remove --all without --force: got %q", out)
+	}
+	if out, errs, status := user("", "remove", "--all", "--force"); status != 0 || !strings.Contains(out, "deleted 1 account") {
+		t.Errorf("remove --all --force: got status %d, %q, %q", status, out, errs)
 	}
 	if out, _, _ := user("", "list", "--json"); strings.TrimSpace(out) != "[]" {
 		t.Errorf("after remove --all: got %q", out)

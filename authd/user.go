@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ func (o *options) userCommand() *cobra.Command {
 	user := &cobra.Command{
 		Use: "user", Short: "Lists, adds, changes and removes accounts", Args: usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("user: want list, add, passwd, rename, disable, enable, unlock or remove")}
+			return usageError{errors.New("user: want list, add, passwd, reset, rename, disable, enable, unlock or remove")}
 		},
 	}
 	var asJSON bool
@@ -47,7 +48,7 @@ func (o *options) userCommand() *cobra.Command {
 	remove := &cobra.Command{
 		Use: "remove NAME", Short: "Removes an account, or with --all --force every one",
 		Args: usage(func(cmd *cobra.Command, args []string) error {
-			if all != (len(args) == 0) || all && !force || len(args) > 1 {
+			if all != (len(args) == 0) || len(args) > 1 {
 				return errors.New("user remove: want a NAME, or --all --force")
 			}
 			return nil
@@ -55,20 +56,9 @@ func (o *options) userCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return o.operate(func(st *store.Store, reg *account.Registrar, _ realm.Realm) error {
 				if all {
-					users, err := st.List()
-					if err != nil {
-						return err
-					}
-					for _, u := range users {
-						args = append(args, u.Name)
-					}
+					return removeAll(cmd.OutOrStdout(), st, reg, force)
 				}
-				for _, name := range args {
-					if err := reg.Remove(time.Now(), name); err != nil {
-						return noSuchUser(name, err)
-					}
-				}
-				return nil
+				return noSuchUser(args[0], reg.Remove(time.Now(), args[0]))
 			})
 		},
 	}
@@ -95,7 +85,7 @@ func (o *options) userCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "rename OLD NEW", Short: "Gives an account another name; devices carry it from their next renewal on",
+			Use: "rename OLD NEW", Short: "Gives an account another name; connected nodes carry it within seconds",
 			Args: usage(cobra.ExactArgs(2)),
 			RunE: func(_ *cobra.Command, args []string) error {
 				return o.operate(func(_ *store.Store, reg *account.Registrar, _ realm.Realm) error {
@@ -104,6 +94,15 @@ func (o *options) userCommand() *cobra.Command {
 						return fmt.Errorf("%q: %w", args[1], err)
 					}
 					return noSuchUser(args[0], err)
+				})
+			},
+		},
+		&cobra.Command{
+			Use: "reset NAME", Short: "Prints a one-time code with which the person sets a new password, within a day",
+			Args: usage(cobra.ExactArgs(1)),
+			RunE: func(cmd *cobra.Command, args []string) error {
+				return o.operate(func(_ *store.Store, reg *account.Registrar, r realm.Realm) error {
+					return resetUser(cmd, reg, r, args[0])
 				})
 			},
 		},
@@ -205,6 +204,64 @@ func (o *options) operate(f func(*store.Store, *account.Registrar, realm.Realm) 
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
 	return f(st, account.New(account.Config{Pepper: pepper}, st), r)
+}
+
+// removeAll removes every account, with force; without, it says what that
+// would delete.
+func removeAll(w io.Writer, st *store.Store, reg *account.Registrar, force bool) error {
+	users, err := st.List()
+	if err != nil {
+		return err
+	}
+	var names []string
+	devices := 0
+	for _, u := range users {
+		names = append(names, u.Name)
+		devices += u.Devices
+	}
+	what := fmt.Sprintf("%s with %s", count(len(users), "account"), count(devices, "device"))
+	if len(names) > 0 {
+		what += " (" + strings.Join(names[:min(len(names), 20)], ", ")
+		if len(names) > 20 {
+			what += ", …"
+		}
+		what += ")"
+	}
+	if !force {
+		return usageError{fmt.Errorf("user remove --all: this would delete %s for ever and shut everybody out; their names are nobody's for %v days. "+
+			"Nothing was deleted: add --force to do it", what, int(reg.TokenLife().Hours()/24))}
+	}
+	for _, name := range names {
+		if err := reg.Remove(time.Now(), name); err != nil && !errors.Is(err, account.ErrNotFound) {
+			return err
+		}
+	}
+	_, err = fmt.Fprintf(w, "deleted %s\n", what)
+	return err
+}
+
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
+// resetUser makes a one-time code and prints it, alone on standard output.
+func resetUser(cmd *cobra.Command, reg *account.Registrar, r realm.Realm, name string) error {
+	code, err := realm.NewResetCode(rand.Reader)
+	if err != nil {
+		return err
+	}
+	if err := reg.SetReset(time.Now(), name, code.Proof(r.ID)); err != nil {
+		return noSuchUser(name, err)
+	}
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), code.Text()); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.ErrOrStderr(), "Hand this to %s and to nobody else: typed as the password at node login it sets a new one, once, within %v hours.\n",
+		name, account.ResetLife.Hours())
+	return err
 }
 
 func noSuchUser(name string, err error) error {

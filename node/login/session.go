@@ -87,6 +87,7 @@ type Session struct {
 	realm  realm.Realm
 	token  *realm.Token // presented at the handshake; nil: a bare key
 	pushes sync.WaitGroup
+	stale  chan struct{} // authd wants the token renewed
 }
 
 // Dial connects to the authd at addr, if it is the one that is trusted. With a
@@ -111,7 +112,7 @@ func Dial(ctx context.Context, t *quic.Transport, addr netip.AddrPort, c Config)
 	if err != nil {
 		return nil, dialError(err)
 	}
-	s := &Session{config: c, conn: conn, addr: addr, realm: found, token: token}
+	s := &Session{config: c, conn: conn, addr: addr, realm: found, token: token, stale: make(chan struct{}, 1)}
 	if err := p.trust(found, addr, time.Now()); err != nil {
 		s.Close()
 		return nil, err
@@ -253,7 +254,7 @@ func (s *Session) login(ctx context.Context, start *wire.AuthStart, password, de
 	if err != nil {
 		return nil, err
 	}
-	if start.Kind == wire.AuthRegister {
+	if start.Kind != wire.AuthLogin {
 		// An old password may be weaker than the policy of today.
 		if err := realm.CheckPassword(password, realm.Challenge(challenge), start.Name, s.realm.Name, device); err != nil {
 			return nil, refusedHere(wire.CodeWeakPassword, err)
@@ -284,10 +285,16 @@ func (s *Session) login(ctx context.Context, start *wire.AuthStart, password, de
 // Renew gets a new token for the one that the session was begun with, which
 // may have expired.
 func (s *Session) Renew(ctx context.Context) (*realm.Token, error) {
+	return s.newToken(ctx, &wire.AuthRenew{})
+}
+
+// newToken asks for another token for the one that the session was begun with,
+// and stores it.
+func (s *Session) newToken(ctx context.Context, m wire.AuthMessage) (*realm.Token, error) {
 	if s.token == nil {
 		return nil, ErrNoToken
 	}
-	grant, err := request[*wire.AuthGrant](ctx, s, &wire.AuthRenew{})
+	grant, err := request[*wire.AuthGrant](ctx, s, m)
 	if err != nil {
 		return nil, err
 	}
@@ -463,10 +470,16 @@ func (s *Session) receive() {
 		m, err := link.ReadAuth(stream)
 		stream.CancelRead(0)
 		if err == nil {
-			if crl, ok := m.(*wire.AuthCRL); ok {
-				s.answered(crl.Time)
-				err = s.takeCRL(crl.Issuing, crl.CRL)
-			} else {
+			switch m := m.(type) {
+			case *wire.AuthCRL:
+				s.answered(m.Time)
+				err = s.takeCRL(m.Issuing, m.CRL)
+			case *wire.AuthRenew:
+				select {
+				case s.stale <- struct{}{}:
+				default: // it is known
+				}
+			default:
 				err = fmt.Errorf("%w: %T pushed", ErrProtocol, m)
 			}
 		}
