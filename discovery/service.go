@@ -316,6 +316,20 @@ func (s *Service) AuthdUp(up bool) { s.authdUp.Store(up) }
 // Links returns the links in use. The caller must not change them.
 func (s *Service) Links() []presence.Link { return *s.links.Load() }
 
+// Addrs returns this machine's addresses on the links in use, those of loopback
+// left out: where others can dial it.
+func (s *Service) Addrs() (addrs []netip.Addr) {
+	for _, l := range s.Links() {
+		if l.Loopback {
+			continue
+		}
+		for _, p := range l.Prefixes {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	return addrs
+}
+
 // Skipped returns the interfaces that are not used, and why.
 func (s *Service) Skipped() []Skipped { return *s.skip.Load() }
 

@@ -1227,13 +1227,16 @@ func TestRevoked(t *testing.T) {
 }
 
 // Who is on a port without multicast takes part like everybody else: authd is
-// named, the roster tells of the others, and room packets come over links.
+// named, the roster tells of the others, and room packets come over links. ann
+// came to authd by an IPv6 address without a network, by which alone nobody
+// could tell carol where ann is.
 func TestWithoutMulticast(t *testing.T) {
 	t.Parallel()
 	l := newLAN(t, emu.Hosts(4)...)
 	l.Host("h4").Impair(emu.Link{NoMulticast: true})
 	a := l.authd("h1", "authd")
-	ann, bob, carol := l.newcomer("h2", "ann"), l.newcomer("h3", "bob"), l.newcomer("h4", "carol", "--authd", a.addr)
+	linkLocal := netip.AddrPortFrom(l.Host("h1").Port(0).IPv6().WithZone("eth0"), 4747)
+	ann, bob, carol := l.newcomer("h2", "ann", "--authd", linkLocal.String()), l.newcomer("h3", "bob"), l.newcomer("h4", "carol", "--authd", a.addr)
 	for _, n := range []*node{ann, bob, carol} {
 		n.ready(n.name, a)
 	}

@@ -346,13 +346,43 @@ func (m *AuthPong) parse(r *Reader) {
 type AuthRoster struct {
 	// After is the last device of the page before; zero asks for the first.
 	After DeviceID
+	// Since is the Serial of an earlier roster: only what is new after it is
+	// wanted. Zero: everybody.
+	Since uint64
+	// Addrs is where the asker says it can be dialled: other nodes may reach
+	// it where authd does not, and authd sees one address of several. Those of
+	// the last request count.
+	Addrs []netip.AddrPort
 }
 
 func (m *AuthRoster) Append(b []byte) []byte {
-	return append(b, m.After[:]...) // After (64)
+	b = append(b, m.After[:]...)                  // After (64)
+	b = binary.BigEndian.AppendUint64(b, m.Since) // Since (64)
+	return appendAddrPorts(b, m.Addrs)            // Addresses (8), Address (..) each
 }
 
-func (m *AuthRoster) parse(r *Reader) { r.Fill(m.After[:]) }
+func (m *AuthRoster) parse(r *Reader) {
+	r.Fill(m.After[:])
+	m.Since = r.Uint64()
+	m.Addrs = r.addrPorts()
+}
+
+// appendAddrPorts appends the candidate addresses of one device.
+func appendAddrPorts(b []byte, addrs []netip.AddrPort) []byte {
+	mustFit(len(addrs), MaxRosterAddresses)
+	b = append(b, uint8(len(addrs))) // Addresses (8)
+	for _, a := range addrs {
+		b = appendAddrPort(b, a) // Family (8), Address (32 or 128), Port (16)
+	}
+	return b
+}
+
+func (r *Reader) addrPorts() (addrs []netip.AddrPort) {
+	for range r.count8(MaxRosterAddresses) {
+		addrs = append(addrs, r.addrPort())
+	}
+	return addrs
+}
 
 // An AuthRosterPage answers AuthRoster with the next devices in ascending
 // order of their ids.
@@ -361,47 +391,46 @@ type AuthRosterPage struct {
 	Issuers [][]byte
 	Entries []RosterEntry
 	More    bool // devices follow after the last entry
+	// Serial rises with every device that connects or has new addresses or a
+	// new token. That of the first page is the Since to ask with next time; it
+	// starts anew when authd does.
+	Serial uint64
 }
 
 // A RosterEntry is one device that is connected to authd.
 type RosterEntry struct {
 	Leaf []byte // the token: the device's certificate, DER
-	// Addrs are candidates, never facts: where authd sees the device. They are
-	// sent without zone and with IPv4 addresses unmapped.
+	// Addrs are candidates, never facts: where authd sees the device, then
+	// where it says it is. They are sent without zone and with IPv4 addresses
+	// unmapped; a link-local one may be on any link.
 	Addrs []netip.AddrPort
 }
 
 func (m *AuthRosterPage) Append(b []byte) []byte {
 	mustFit(len(m.Issuers), MaxRosterIssuers)
 	mustFit(len(m.Entries), MaxRosterEntries)
-	b = AppendBool(b, m.More)            // More (8)
-	b = append(b, uint8(len(m.Issuers))) // Issuers (8)
+	b = AppendBool(b, m.More)                      // More (8)
+	b = binary.BigEndian.AppendUint64(b, m.Serial) // Serial (64)
+	b = append(b, uint8(len(m.Issuers)))           // Issuers (8)
 	for _, der := range m.Issuers {
 		b = AppendBytes16(b, der, MaxCertificate) // Issuer Length (16), Issuer (..)
 	}
 	b = append(b, uint8(len(m.Entries))) // Entries (8)
 	for _, e := range m.Entries {
-		mustFit(len(e.Addrs), MaxRosterAddresses)
 		b = AppendBytes16(b, e.Leaf, MaxCertificate) // Leaf Length (16), Leaf (..)
-		b = append(b, uint8(len(e.Addrs)))           // Addresses (8)
-		for _, a := range e.Addrs {
-			b = appendAddrPort(b, a) // Family (8), Address (32 or 128), Port (16)
-		}
+		b = appendAddrPorts(b, e.Addrs)              // Addresses (8), Address (..) each
 	}
 	return b
 }
 
 func (m *AuthRosterPage) parse(r *Reader) {
 	m.More = r.Bool()
+	m.Serial = r.Uint64()
 	for range r.count8(MaxRosterIssuers) {
 		m.Issuers = append(m.Issuers, r.Bytes16(MaxCertificate))
 	}
 	for range r.count8(MaxRosterEntries) {
-		e := RosterEntry{Leaf: r.Bytes16(MaxCertificate)}
-		for range r.count8(MaxRosterAddresses) {
-			e.Addrs = append(e.Addrs, r.addrPort())
-		}
-		m.Entries = append(m.Entries, e)
+		m.Entries = append(m.Entries, RosterEntry{Leaf: r.Bytes16(MaxCertificate), Addrs: r.addrPorts()})
 	}
 }
 

@@ -96,7 +96,8 @@
 // id ‖ salt)[:16], t 3, 64 MiB, p 4, 32 bytes). An unknown name gets a salt,
 // too, and takes as long. With a token: RENEW ► GRANT (accepted up to 90 days
 // after the end of the old one), PING ► PONG, ROSTER ► ROSTER PAGE (who else
-// is connected, their tokens and where authd sees them). Instead of any answer
+// is connected or newly so, their tokens, where authd sees them and where they
+// say they are; asked for every 5 s). Instead of any answer
 // there may be a REFUSAL with a Code. authd pushes the CRL at connect and when
 // it changes, on a unidirectional stream each, and RENEW (empty) when the
 // account has another name than the node's token says: the node renews it.

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"path/filepath"
 	"time"
 
@@ -83,14 +82,7 @@ func (a *Authd) open(c Config) (err error) {
 	})
 	a.Server, err = server.New(server.Config{
 		Keys: a.Keys, Store: a.Store, Conn: a.conn, Rules: c.Rules, Discovery: found, Logger: c.Logger,
-		LocalAddrs: func() (all []netip.Addr) {
-			for _, l := range found.Links() {
-				for _, p := range l.Prefixes {
-					all = append(all, p.Addr())
-				}
-			}
-			return all
-		},
+		LocalAddrs: found.Addrs,
 	})
 	return err
 }

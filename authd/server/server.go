@@ -101,6 +101,7 @@ type Server struct {
 
 	mu     sync.Mutex
 	roster []*session // with a token, in ascending order of device ids, older ones first
+	serial uint64     // of the last news in roster
 }
 
 // New checks what a server needs and makes certificates that are missing or
@@ -240,6 +241,7 @@ func (s *Server) enter(ses *session) {
 	s.mu.Lock()
 	first, after := s.find(ses.device)
 	s.roster = slices.Insert(s.roster, after, ses)
+	s.news(ses)
 	var oldest *session
 	if after+1-first > maxPerDevice {
 		oldest = s.roster[first]

@@ -713,11 +713,12 @@ func TestRoster(t *testing.T) {
 		want = slices.DeleteFunc(want, func(d wire.DeviceID) bool { return d == asker })
 		slices.SortFunc(want, func(a, b wire.DeviceID) int { return slices.Compare(a[:], b[:]) })
 
-		all := func() (got []wire.DeviceID, addrs map[wire.DeviceID][]netip.AddrPort) {
+		var serial uint64
+		since := func(old uint64) (got []wire.DeviceID, addrs map[wire.DeviceID][]netip.AddrPort) {
 			t.Helper()
 			v, _ := realm.NewVerifier(l.srv.Realm().Root)
 			addrs = make(map[wire.DeviceID][]netip.AddrPort)
-			m := new(wire.AuthRoster)
+			m := &wire.AuthRoster{Since: old}
 			for {
 				reply, err := ask(conns[asker], m)
 				p, ok := reply.(*wire.AuthRosterPage)
@@ -732,12 +733,14 @@ func TestRoster(t *testing.T) {
 					got = append(got, token.Device)
 					addrs[token.Device] = e.Addrs
 				}
+				serial = p.Serial
 				if !p.More {
 					return got, addrs
 				}
 				m.After = got[len(got)-1]
 			}
 		}
+		all := func() ([]wire.DeviceID, map[wire.DeviceID][]netip.AddrPort) { return since(0) }
 		got, addrs := all()
 		if !slices.Equal(got, want) {
 			t.Errorf("got %d devices %v, want %d %v", len(got), got, len(want), want)
@@ -749,6 +752,27 @@ func TestRoster(t *testing.T) {
 		// A node on authd's own host is found at the host's address.
 		if a := netip.MustParseAddrPort("10.0.0.1:6000"); !slices.Equal(addrs[local.deviceKey().Device()], []netip.AddrPort{a}) {
 			t.Errorf("got addresses %v of the local node, want %v", addrs[local.deviceKey().Device()], a)
+		}
+
+		// What is new: who says that it is elsewhere too, and who comes.
+		if got, _ := since(serial); len(got) > 0 {
+			t.Errorf("got %v as new, want nobody", got)
+		}
+		said := []netip.AddrPort{netip.MustParseAddrPort("[fe80::8]:5000"), netip.MustParseAddrPort("127.0.0.1:5000"), netip.MustParseAddrPort("10.7.0.8:5000")}
+		for range 2 { // the second time it is no news
+			if reply, err := ask(conns[seven], &wire.AuthRoster{Addrs: said}); err != nil {
+				t.Fatalf("got %v, %v, want a page", reply, err)
+			}
+		}
+		got, addrs = since(serial)
+		if want := []netip.AddrPort{netip.MustParseAddrPort("10.0.1.8:5000"), said[0], said[2]}; !slices.Equal(got, []wire.DeviceID{seven}) || !slices.Equal(addrs[seven], want) {
+			t.Errorf("got %v at %v as new, want %v at %v", got, addrs[seven], seven, want)
+		}
+		late := clients[8]
+		late.mustDial()
+		time.Sleep(100 * time.Millisecond)
+		if got, _ := since(serial); !slices.Equal(got, []wire.DeviceID{late.deviceKey().Device()}) {
+			t.Errorf("got %v as new, want who came: %v", got, late.deviceKey().Device())
 		}
 
 		conns[seven].CloseWithError(link.CloseGoodbye, "")

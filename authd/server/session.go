@@ -37,6 +37,10 @@ type session struct {
 	token   atomic.Pointer[realm.Token] // nil for a stranger; RENEW replaces it
 	changed chan struct{}               // there is a new revocation list
 	stale   chan struct{}               // the account has another name than the token says
+
+	// With Server.mu:
+	serial uint64           // of the roster, when this was last news
+	addrs  []netip.AddrPort // where the device says it is
 }
 
 // errMalformed says that a request was not understood.
@@ -86,7 +90,7 @@ func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
 		case *wire.AuthPing:
 			return &wire.AuthPong{Nonce: m.Nonce, Time: wire.UnixMilli(now)}, nil
 		case *wire.AuthRoster:
-			return ses.s.page(ses, m.After, now), nil
+			return ses.s.page(ses, m, now), nil
 		case *wire.AuthRename:
 			return ses.rename(now, token, m)
 		case *wire.AuthPassword:
@@ -222,6 +226,9 @@ func (ses *session) sign(now time.Time, grant *account.Grant) (*wire.AuthGrant, 
 	if ses.token.Load() != nil {
 		if t, err := s.verifier.Device(chain(cert, ca), now); err == nil {
 			ses.token.Store(t) // the roster shows it from now on
+			s.mu.Lock()
+			s.news(ses)
+			s.mu.Unlock()
 		}
 	}
 	return &wire.AuthGrant{
@@ -276,9 +283,10 @@ func (ses *session) pushMessage(m wire.AuthMessage) error {
 	return stream.Close()
 }
 
-// page returns the devices that are connected, after the given one and without
-// the asker's own.
-func (s *Server) page(asker *session, after wire.DeviceID, now time.Time) *wire.AuthRosterPage {
+// page notes where the asker says it is, and returns the devices that are
+// connected, after the given one, new since the serial and without the asker's
+// own.
+func (s *Server) page(asker *session, q *wire.AuthRoster, now time.Time) *wire.AuthRosterPage {
 	var local []netip.Addr
 	if s.cfg.LocalAddrs != nil {
 		local = s.cfg.LocalAddrs()
@@ -287,15 +295,20 @@ func (s *Server) page(asker *session, after wire.DeviceID, now time.Time) *wire.
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := new(wire.AuthRosterPage)
-	_, i := s.find(after)
+	if !slices.Equal(asker.addrs, q.Addrs) {
+		asker.addrs = q.Addrs
+		s.news(asker)
+	}
+	p := &wire.AuthRosterPage{Serial: s.serial}
+	_, i := s.find(q.After)
 	for i < len(s.roster) {
 		d := s.roster[i].device
 		_, next := s.find(d)
 		same := s.roster[i:next]
 		i = next
 		token := same[len(same)-1].token.Load()
-		if d == asker.device || s.verifier.Check(token, now) != nil {
+		isNew := slices.ContainsFunc(same, func(ses *session) bool { return ses.serial > q.Since })
+		if d == asker.device || !isNew || s.verifier.Check(token, now) != nil {
 			continue
 		}
 		known := slices.ContainsFunc(p.Issuers, func(der []byte) bool { return slices.Equal(der, token.Issuing) })
@@ -311,9 +324,16 @@ func (s *Server) page(asker *session, after wire.DeviceID, now time.Time) *wire.
 	return p
 }
 
+// news gives a session the next serial, so that everybody hears of it who asks
+// what is new. s.mu must be held.
+func (s *Server) news(ses *session) {
+	s.serial++
+	ses.serial = s.serial
+}
+
 // candidates returns where the device of these sessions may be found, the
-// newest first. One that came over loopback is on this host, which has other
-// addresses for askers elsewhere.
+// newest first: where it was seen, then where it says it is. One that came over
+// loopback is on this host, which has other addresses for askers elsewhere.
 func candidates(sessions []*session, local []netip.Addr, askerLocal bool) []netip.AddrPort {
 	var all []netip.AddrPort
 	add := func(a netip.Addr, port uint16) {
@@ -331,6 +351,13 @@ func candidates(sessions []*session, local []netip.Addr, askerLocal bool) []neti
 			continue
 		}
 		add(ap.Addr(), ap.Port())
+	}
+	for _, ses := range slices.Backward(sessions) {
+		for _, ap := range ses.addrs {
+			if a := ap.Addr(); a.IsGlobalUnicast() || a.IsLinkLocalUnicast() {
+				add(a, ap.Port())
+			}
+		}
 	}
 	return all
 }

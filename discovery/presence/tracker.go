@@ -499,7 +499,7 @@ func (t *Tracker) Hint(now time.Time, h Hint) {
 		d.authd = now
 	}
 	news := false
-	for _, a := range h.Addrs {
+	for _, a := range t.zoned(h.Addrs) {
 		if index, ok := t.diallable(a); ok && d.hint(now, a, h.Via, index) {
 			news = true
 		}
@@ -511,6 +511,23 @@ func (t *Tracker) Hint(now time.Time, h Hint) {
 		t.tell(now, Seen, d)
 	}
 	t.schedule(d)
+}
+
+// zoned gives link-local addresses that came without a zone, as those of a
+// roster do, the zone of each link where they may be.
+func (t *Tracker) zoned(addrs []netip.AddrPort) (zoned []netip.AddrPort) {
+	for _, a := range addrs {
+		if ip := a.Addr(); !ip.Is6() || !ip.IsLinkLocalUnicast() || ip.Zone() != "" {
+			zoned = append(zoned, a)
+			continue
+		}
+		for _, l := range t.links {
+			if l.OnLink(a.Addr()) {
+				zoned = append(zoned, netip.AddrPortFrom(l.Link.zoned(a.Addr()), a.Port()))
+			}
+		}
+	}
+	return zoned
 }
 
 // diallable reports whether a can be dialled from here, and by which link if

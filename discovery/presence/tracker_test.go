@@ -435,10 +435,15 @@ func TestCandidates(t *testing.T) {
 		t.Errorf("after a storm of hints: %v", got)
 	}
 	want(t, "hints run out", addrsOf(1, at(131*time.Second)), []string{"10.77.0.99:5000"})
-	for _, bad := range []string{"0.0.0.0:1", "224.0.0.1:1", "127.0.0.1:1", "10.0.0.1:0", "[fe80::1]:1", "[fe80::1%eth7]:1", "[fd00::1%eth0]:1", "[::ffff:10.0.0.1]:1"} {
+	for _, bad := range []string{"0.0.0.0:1", "224.0.0.1:1", "127.0.0.1:1", "10.0.0.1:0", "[fe80::1]:0", "[fe80::1%eth7]:1", "[fd00::1%eth0]:1", "[::ffff:10.0.0.1]:1"} {
 		s.Hint(t0, Hint{Device: id(2), Via: MDNS, Addrs: []netip.AddrPort{netip.MustParseAddrPort(bad)}})
 	}
 	want(t, "hints that nobody can dial", addrsOf(2, t0), []string(nil))
+
+	// A roster tells link-local addresses without the link they are on.
+	s.SetLinks(t0, []Link{eth0, eth1})
+	s.Hint(t0, Hint{Device: id(3), Via: Authd, Addrs: []netip.AddrPort{netip.MustParseAddrPort("[fe80::7]:1")}})
+	want(t, "on any link", addrsOf(3, t0), []string{"[fe80::7%eth0]:1", "[fe80::7%eth1]:1"})
 }
 
 func hint(n int, via Via, addrs ...string) Hint {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"sync"
 	"time"
 
 	"lanchat/discovery/presence"
@@ -15,8 +16,9 @@ import (
 const (
 	authdPing   = 5 * time.Second
 	authdAnswer = 3 * time.Second
-	rosterEvery = 30 * time.Second
-	renewEvery  = 24 * time.Hour // at the latest; a short-lived token at half its life
+	rosterEvery = 5 * time.Second // for what is new
+	rosterWhole = 2 * time.Minute // for everybody: hints of them do not last longer
+	renewEvery  = 24 * time.Hour  // at the latest; a short-lived token at half its life
 )
 
 // keepAuthd keeps a connection with the realm's authd until ctx ends: it
@@ -76,15 +78,15 @@ func (h *Host) keepAuthd(ctx context.Context) {
 func (h *Host) stay(ctx context.Context, s *login.Session) {
 	ping := time.NewTicker(authdPing)
 	defer ping.Stop()
-	roster := time.NewTimer(0)
-	defer roster.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	var passing sync.WaitGroup
+	defer passing.Wait()
+	defer cancel()
+	passing.Go(func() { h.passOn(ctx, s) })
 	renew := time.NewTimer(renewAfter(h.cfg.Profile.Token(), h.cfg.Profile.Now()))
 	defer renew.Stop()
 	for {
 		select {
-		case <-roster.C:
-			h.passOn(ctx, s)
-			roster.Reset(rosterEvery)
 		case <-renew.C:
 			t, err := s.Renew(ctx)
 			if err != nil {
@@ -125,14 +127,37 @@ func renewAfter(t *realm.Token, now time.Time) time.Duration {
 	return max(begin.Add(min(renewEvery, life/2)).Sub(now), 0)
 }
 
-// passOn hints at every device that is connected to authd, for those that
-// neither multicast nor mDNS shows.
+// passOn hints at the devices that are connected to authd, for those that
+// neither multicast nor mDNS shows, and tells authd where this one is, until
+// ctx or the session ends.
 func (h *Host) passOn(ctx context.Context, s *login.Session) {
-	contacts, err := s.Roster(ctx)
-	if err != nil {
-		h.log.Debug("asking authd for the roster", "err", err)
-		return
+	var known uint64
+	var whole time.Time // when everybody was last asked for
+	for {
+		if now := time.Now(); now.Sub(whole) >= rosterWhole {
+			known, whole = 0, now
+		}
+		var mine []netip.AddrPort
+		for _, a := range h.discovery.Addrs() {
+			mine = append(mine, netip.AddrPortFrom(a, h.port))
+		}
+		if contacts, next, err := s.Roster(ctx, known, mine); err != nil {
+			h.log.Debug("asking authd for the roster", "err", err)
+		} else {
+			known = next
+			h.hint(contacts)
+		}
+		select {
+		case <-time.After(rosterEvery):
+		case <-s.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
+}
+
+func (h *Host) hint(contacts []login.Contact) {
 	for _, c := range contacts {
 		if c.Token.Device != h.self {
 			h.discovery.Vouch(c.Token.Device)

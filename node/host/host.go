@@ -63,6 +63,9 @@ type Discovery interface {
 	Vouch(devices ...wire.DeviceID)
 	Unvouch(device wire.DeviceID)
 	AuthdUp(up bool)
+	// Addrs returns the addresses at which this machine can be dialled, the
+	// loopback ones left out.
+	Addrs() []netip.Addr
 }
 
 // A Network is the ways of this machine to find others; main fills it with
@@ -122,6 +125,7 @@ type Host struct {
 	core      *chat.Core
 	self      wire.DeviceID
 	boot      uint64
+	port      uint16 // of cfg.Conn
 
 	inbox     chan func(now time.Time) // what the loop does next
 	seen      chan presence.Event      // what discovery tells
@@ -249,8 +253,8 @@ func (h *Host) start() error {
 	if err != nil {
 		return err
 	}
-	port := h.cfg.Conn.LocalAddr().(*net.UDPAddr).Port
-	h.discovery = h.cfg.Network.Discover(Self{Realm: id, Key: h.cfg.Profile.Key(), Token: h.tokenHash, Boot: boot, Port: uint16(port)},
+	h.port = uint16(h.cfg.Conn.LocalAddr().(*net.UDPAddr).Port)
+	h.discovery = h.cfg.Network.Discover(Self{Realm: id, Key: h.cfg.Profile.Key(), Token: h.tokenHash, Boot: boot, Port: h.port},
 		h.presence, func(b []byte) {
 			h.offer(func(now time.Time) { h.core.HandlePacket(now, b) })
 		})

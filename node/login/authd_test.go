@@ -137,7 +137,7 @@ func TestWithAuthd(t *testing.T) {
 		if _, err := sa.Ping(t.Context()); err != nil {
 			t.Errorf("ping: %v", err)
 		}
-		contacts, err := sa.Roster(t.Context())
+		contacts, _, err := sa.Roster(t.Context(), 0, nil)
 		if err != nil || len(contacts) != 1 || contacts[0].Token.Name != "bob" || len(contacts[0].Addrs) != 1 || contacts[0].Addrs[0].String() != "10.0.0.3:5000" {
 			t.Errorf("roster: %+v, %v", contacts, err)
 		}

@@ -367,7 +367,7 @@ func TestRegisterAndRenew(t *testing.T) {
 		if _, err := s.Renew(t.Context()); err != ErrNoToken {
 			t.Errorf("renewing nothing: %v", err)
 		}
-		if _, err := s.Roster(t.Context()); err != ErrNoToken {
+		if _, _, err := s.Roster(t.Context(), 0, nil); err != ErrNoToken {
 			t.Errorf("roster without a token: %v", err)
 		}
 		token, err := s.Register(t.Context(), "alice", goodPassword, nil, "laptop")
@@ -1018,7 +1018,10 @@ func TestRoster(t *testing.T) {
 			if !ok {
 				return a
 			}
-			page := &wire.AuthRosterPage{Issuers: [][]byte{foreign.issuing.Cert.Raw, l.authd.issuing.Cert.Raw}}
+			if m.Since != 3 {
+				t.Errorf("asked for what is new since %d, want 3", m.Since)
+			}
+			page := &wire.AuthRosterPage{Serial: 17, Issuers: [][]byte{foreign.issuing.Cert.Raw, l.authd.issuing.Cert.Raw}}
 			for _, e := range entries {
 				if bytes.Compare(e.device[:], m.After[:]) <= 0 {
 					continue
@@ -1029,13 +1032,19 @@ func TestRoster(t *testing.T) {
 				}
 				page.Entries = append(page.Entries, wire.RosterEntry{Leaf: e.leaf, Addrs: []netip.AddrPort{addr}})
 			}
+			if !m.After.IsZero() {
+				page.Serial++ // somebody came meanwhile
+			}
 			spoil(page)
 			return page
 		}
 		l.authd.mu.Unlock()
-		contacts, err := s.Roster(t.Context())
+		contacts, next, err := s.Roster(t.Context(), 3, nil)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if next != 17 {
+			t.Errorf("got the serial %d, want that of the first page, 17", next)
 		}
 		got := make(map[string]bool)
 		for _, c := range contacts {
@@ -1057,7 +1066,7 @@ func TestRoster(t *testing.T) {
 			l.authd.mu.Lock()
 			spoil = f
 			l.authd.mu.Unlock()
-			if contacts, err := s.Roster(t.Context()); !errors.Is(err, ErrProtocol) {
+			if contacts, _, err := s.Roster(t.Context(), 3, nil); !errors.Is(err, ErrProtocol) {
 				t.Errorf("%s: %d contacts, %v", name, len(contacts), err)
 			}
 		}

@@ -372,44 +372,49 @@ type Contact struct {
 // maxContacts bounds a roster; as many peers as a node knows at most.
 const maxContacts = 16384
 
-// Roster returns the other devices that are connected to authd now. What does
-// not verify is left out.
-func (s *Session) Roster(ctx context.Context) ([]Contact, error) {
+// Roster tells authd where this node can be dialled (at most
+// wire.MaxRosterAddresses of mine count) and returns the other devices that
+// are connected to it. since is what an earlier call in the same session
+// returned as next: only what is new after it is wanted; zero: everybody. What
+// does not verify is left out.
+func (s *Session) Roster(ctx context.Context, since uint64, mine []netip.AddrPort) (contacts []Contact, next uint64, err error) {
 	if s.token == nil {
-		return nil, ErrNoToken
+		return nil, 0, ErrNoToken
 	}
+	q := &wire.AuthRoster{Since: since, Addrs: mine[:min(len(mine), wire.MaxRosterAddresses)]}
 	p := s.config.Profile
 	v, now := p.Verifier(), p.Now()
-	var contacts []Contact
-	var after wire.DeviceID
 	for n := 0; n <= maxContacts; {
-		page, err := request[*wire.AuthRosterPage](ctx, s, &wire.AuthRoster{After: after})
+		page, err := request[*wire.AuthRosterPage](ctx, s, q)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
+		}
+		if q.After.IsZero() {
+			next = page.Serial
 		}
 		chain := make([]*x509.Certificate, 1, 1+len(page.Issuers))
 		for _, der := range page.Issuers {
 			cert, err := x509.ParseCertificate(der)
 			if err != nil {
-				return nil, fmt.Errorf("%w: roster: %v", ErrProtocol, err)
+				return nil, 0, fmt.Errorf("%w: roster: %v", ErrProtocol, err)
 			}
 			chain = append(chain, cert)
 		}
 		for _, e := range page.Entries {
 			n++
 			if chain[0], err = x509.ParseCertificate(e.Leaf); err != nil {
-				return nil, fmt.Errorf("%w: roster: %v", ErrProtocol, err)
+				return nil, 0, fmt.Errorf("%w: roster: %v", ErrProtocol, err)
 			}
 			pub, ok := chain[0].PublicKey.(ed25519.PublicKey)
 			if !ok {
-				return nil, fmt.Errorf("%w: roster: key of type %T", ErrProtocol, chain[0].PublicKey)
+				return nil, 0, fmt.Errorf("%w: roster: key of type %T", ErrProtocol, chain[0].PublicKey)
 			}
 			// Whether it verifies or not, it must lead on.
 			device := wire.KeyOf(pub).Device()
-			if bytes.Compare(device[:], after[:]) <= 0 {
-				return nil, fmt.Errorf("%w: roster out of order", ErrProtocol)
+			if bytes.Compare(device[:], q.After[:]) <= 0 {
+				return nil, 0, fmt.Errorf("%w: roster out of order", ErrProtocol)
 			}
-			after = device
+			q.After = device
 			t, err := v.Device(chain, now)
 			switch {
 			case err != nil:
@@ -419,13 +424,13 @@ func (s *Session) Roster(ctx context.Context) ([]Contact, error) {
 			}
 		}
 		if !page.More {
-			return contacts, nil
+			return contacts, next, nil
 		}
 		if len(page.Entries) == 0 {
-			return nil, fmt.Errorf("%w: roster: empty page", ErrProtocol)
+			return nil, 0, fmt.Errorf("%w: roster: empty page", ErrProtocol)
 		}
 	}
-	return contacts, nil
+	return contacts, next, nil
 }
 
 // Ping asks authd for a sign of life and for the time, and returns the round
