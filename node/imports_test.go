@@ -46,7 +46,7 @@ var layers = map[string][]string{
 	"node/host":    {"discovery/presence", "node/chat", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 
 	// mains
-	"authd/serve": {"authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/realm"},
+	"authd/serve": {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/realm"},
 	"authd":       {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
 	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/host",
 		"node/login", "node/store", "node/ui", "wire", "wire/clean", "wire/private", "wire/realm"},

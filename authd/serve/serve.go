@@ -18,6 +18,7 @@ import (
 	"lanchat/authd/server"
 	"lanchat/authd/store"
 	"lanchat/discovery"
+	"lanchat/discovery/presence"
 	"lanchat/wire"
 	"lanchat/wire/realm"
 )
@@ -78,6 +79,12 @@ func (a *Authd) open(c Config) (err error) {
 		Port:   uint16(a.conn.LocalAddr().(*net.UDPAddr).Port),
 		Ifaces: c.Ifaces,
 		MDNS:   c.MDNS,
+		Handle: func(e presence.Event) {
+			if e.Kind == presence.Cloned && c.Logger != nil {
+				c.Logger.Warn("another authd has the same authd.pem, so nodes take the two for one that is in two places: remove authd.pem and reset.pem in one of the two data directories and start it again",
+					"other", e.Addrs)
+			}
+		},
 		Logger: c.Logger,
 	})
 	a.Server, err = server.New(server.Config{

@@ -16,33 +16,46 @@ import (
 const (
 	authdPing   = 5 * time.Second
 	authdAnswer = 3 * time.Second
-	rosterEvery = 5 * time.Second // for what is new
-	rosterWhole = 2 * time.Minute // for everybody: hints of them do not last longer
-	renewEvery  = 24 * time.Hour  // at the latest; a short-lived token at half its life
+	takeOver    = 700 * time.Millisecond // before an authd that has just gone is spoken of: another may be there
+	rosterEvery = 5 * time.Second        // for what is new
+	rosterWhole = 2 * time.Minute        // for everybody: hints of them do not last longer
+	renewEvery  = 24 * time.Hour         // at the latest; a short-lived token at half its life
 )
 
-// keepAuthd keeps a connection with the realm's authd until ctx ends: it
+// keepAuthd keeps a connection with an authd of the realm until ctx ends: it
 // tells the core when authd comes and goes, renews the token, and passes on
 // who else is connected. The chat needs none of it.
+//
+// The news is calm: "down" once after a while without any authd, "up" once one
+// answers. "changed" says that the one that answers is not where authd was
+// before: it has moved, or another of the realm has taken over. It comes after
+// "up" if there was a "down", and alone if the other took over at once.
 func (h *Host) keepAuthd(ctx context.Context) {
-	told := ""   // the state last shown
-	met := false // the realm's own authd has answered since the start
+	told, where := "", "" // the state last told, up or down; where authd answered last
+	met := false          // the realm's own authd has answered since the start
 	tell := func(state, addr string) {
-		if state == told {
-			return
-		}
-		told = state
 		h.post(func(time.Time) {
-			h.discovery.AuthdUp(state == "up")
-			h.authd = chat.Authd{State: state, Addr: addr, Fingerprint: h.cfg.Profile.Pin().Fingerprint().String()}
-			h.core.HandleAuthd(h.authd)
+			e := chat.Authd{State: state, Addr: addr, Fingerprint: h.cfg.Profile.Pin().Fingerprint().String()}
+			h.core.HandleAuthd(e)
+			if state == "changed" {
+				e.State = "up" // for who asks how things stand
+			}
+			h.authd = e
+			h.discovery.AuthdUp(e.State == "up")
 		})
 	}
 	for ctx.Err() == nil {
 		looking, cancel := context.WithCancel(ctx)
 		missed := make(chan struct{})
-		miss := time.AfterFunc(lookFor, func() {
-			tell("down", h.lastAuthd())
+		grace := lookFor
+		if told == "up" {
+			grace = takeOver
+		}
+		miss := time.AfterFunc(grace, func() {
+			if told != "down" {
+				told = "down"
+				tell("down", h.lastAuthd())
+			}
 			close(missed)
 		})
 		s, err := h.find(looking)
@@ -65,12 +78,17 @@ func (h *Host) keepAuthd(ctx context.Context) {
 			continue
 		}
 		met = true
-		tell("up", s.Addr().String())
+		addr := s.Addr().String()
+		if told != "up" {
+			told = "up"
+			tell("up", addr)
+		}
+		if where != "" && where != addr {
+			tell("changed", addr)
+		}
+		where = addr
 		h.stay(ctx, s)
 		s.Close()
-		if ctx.Err() == nil {
-			tell("down", s.Addr().String())
-		}
 	}
 }
 

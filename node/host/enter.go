@@ -22,6 +22,8 @@ const (
 	lookFor  = 2500 * time.Millisecond // before a missing authd is spoken of, or started here
 	tryEvery = 2 * time.Second         // dials to the same address
 	tryWait  = 3 * time.Second         // for one address
+
+	maxAuthds = 16 // addresses tried at a time, of those that presence tells: anybody can
 )
 
 // ErrNoAuthd says that no authd was found in time.
@@ -291,6 +293,8 @@ func (h *Host) judge(r tried) error {
 		return r.err
 	case errors.As(r.err, &untrusted):
 		return r.err
+	case errors.As(r.err, &refused) && refused.Code == wire.CodeUnavailable:
+		return nil // it is ending, or full
 	case errors.As(r.err, &refused) && refused.RetryAfter == 0:
 		return r.err
 	}
@@ -308,7 +312,13 @@ func (h *Host) browse(ctx context.Context, offer func(netip.AddrPort)) {
 	tick := time.NewTicker(tryEvery)
 	defer tick.Stop()
 	for {
-		for _, a := range h.knownAuthds() {
+		for i, a := range h.knownAuthds() {
+			if i == 1 && len(h.cfg.Authds) == 0 { // the last good one is preferred
+				select {
+				case <-time.After(stagger):
+				case <-ctx.Done():
+				}
+			}
 			offer(a)
 		}
 		select {
@@ -320,17 +330,24 @@ func (h *Host) browse(ctx context.Context, offer func(netip.AddrPort)) {
 	}
 }
 
-// knownAuthds returns the addresses given, or else the last good one and what
-// authd's own presence says.
+// knownAuthds returns the addresses given, or else the last good one and then
+// what the presence of authds says.
 func (h *Host) knownAuthds() []netip.AddrPort {
 	if len(h.cfg.Authds) > 0 {
 		return h.cfg.Authds
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	addrs := slices.Clone(h.authdAddrs)
+	var addrs []netip.AddrPort
 	if pin := h.cfg.Profile.Pin(); pin != nil && pin.Address.IsValid() {
 		addrs = append(addrs, pin.Address)
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, of := range h.authdAddrs {
+		for _, a := range of {
+			if len(addrs) < maxAuthds && !slices.Contains(addrs, a) {
+				addrs = append(addrs, a)
+			}
+		}
 	}
 	return addrs
 }

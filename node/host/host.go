@@ -135,7 +135,7 @@ type Host struct {
 	stop      <-chan struct{}          // closed when the loop is to end
 
 	mu         sync.Mutex
-	authdAddrs []netip.AddrPort // where authd's presence says it is
+	authdAddrs map[wire.DeviceID][]netip.AddrPort // where the presence of authds says they are
 
 	// Owned by the loop.
 	contacts map[wire.DeviceID]*contact
@@ -174,16 +174,17 @@ func Run(ctx context.Context, cfg Config) error {
 // open returns a host that does nothing yet. The caller closes its transport.
 func open(cfg Config) (*Host, error) {
 	h := &Host{
-		cfg:       cfg,
-		log:       cfg.Logger,
-		inbox:     make(chan func(time.Time), 1024),
-		seen:      make(chan presence.Event, 4096),
-		authdLost: make(chan struct{}, 1),
-		authdSeen: make(chan struct{}, 1),
-		quit:      make(chan struct{}),
-		contacts:  map[wire.DeviceID]*contact{},
-		answers:   map[uint64]*quic.Stream{},
-		faces:     map[Face]bool{cfg.Face: true},
+		cfg:        cfg,
+		log:        cfg.Logger,
+		inbox:      make(chan func(time.Time), 1024),
+		seen:       make(chan presence.Event, 4096),
+		authdLost:  make(chan struct{}, 1),
+		authdSeen:  make(chan struct{}, 1),
+		quit:       make(chan struct{}),
+		contacts:   map[wire.DeviceID]*contact{},
+		authdAddrs: map[wire.DeviceID][]netip.AddrPort{},
+		answers:    map[uint64]*quic.Stream{},
+		faces:      map[Face]bool{cfg.Face: true},
 	}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

@@ -71,10 +71,13 @@ func (h *Host) handleAuthdPresence(e presence.Event) {
 	switch e.Kind {
 	case presence.Seen, presence.Restarted:
 		h.mu.Lock()
-		h.authdAddrs = e.Addrs
+		h.authdAddrs[e.Device] = e.Addrs
 		h.mu.Unlock()
 		signal(h.authdSeen)
-	case presence.Left, presence.Lost:
+	case presence.Left, presence.Lost, presence.Expired:
+		h.mu.Lock()
+		delete(h.authdAddrs, e.Device)
+		h.mu.Unlock()
 		signal(h.authdLost)
 	}
 }

@@ -3,7 +3,9 @@ package host_test
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -172,5 +174,135 @@ func TestListsOfPeers(t *testing.T) {
 		}
 		ann.say("@bob", "reliable", "still there?")
 		bob.wait("the message", time.Second, message("@ann", "still there?"))
+	})
+}
+
+// authdAt is the news that an authd answers at an address.
+func authdAt(state string, a *authd) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		n, ok := e.(chat.Authd)
+		return ok && n.State == state && n.Addr == fmt.Sprintf("%s:%d", a.addr, a.port)
+	}
+}
+
+// "authd's address or port changed": nodes find it by themselves, though the
+// address they remember is dead.
+func TestAuthdMoves(t *testing.T) {
+	run(t, func(l *lab) {
+		ann := l.node("ann")
+		ann.look = true
+		ann.start()
+		ann.wait("authd", 5*time.Second, authdIs("up"))
+		for _, tt := range []struct {
+			name string
+			move func()
+		}{
+			{"another port", func() { l.authd.port = 5000 }},
+			{"another address", func() {
+				l.authd.addr = "10.77.0.200"
+				l.authd.host.SetAddrs("eth0", "10.77.0.200/24")
+			}},
+		} {
+			ann.mark()
+			l.authd.halt()
+			ann.wait(tt.name+": authd is away", 2*time.Second, authdIs("down"))
+			time.Sleep(time.Minute)
+			tt.move()
+			l.authd.start()
+			ann.wait(tt.name+": authd is back", 5*time.Second, authdAt("up", l.authd))
+			ann.wait(tt.name+": elsewhere", time.Second, authdAt("changed", l.authd))
+			time.Sleep(time.Minute)
+			if k := ann.count(func(e chat.Event) bool { return e.Name() == "authd" }); k != 3 {
+				t.Errorf("%s: %d lines about authd, want down, up, changed:\n%s", tt.name, k, ann.log())
+			}
+		}
+		// And while the node was off.
+		ann.stop()
+		ann.mark()
+		l.authd.halt()
+		l.authd.port = 6000
+		l.authd.start()
+		ann.start()
+		ann.wait("authd where it was never seen", 5*time.Second, authdAt("up", l.authd))
+	})
+}
+
+// copyAuthd returns another machine that serves the same realm, from what an
+// operator's backup holds: with the same keys, and from then on on its own.
+func (l *lab) copyAuthd(name, addr string) *authd {
+	l.t.Helper()
+	a := l.newAuthd(name, addr)
+	if err := os.CopyFS(a.dir, os.DirFS(l.authd.dir)); err != nil {
+		l.t.Fatal(err)
+	}
+	closeDirs(l.t, a.dir)
+	return a
+}
+
+// "Several authd with the right key": nodes accept them all, prefer the last
+// good one, and move to another within seconds when one dies.
+func TestSeveralAuthds(t *testing.T) {
+	run(t, func(l *lab) {
+		l.authd.halt()
+		second := l.copyAuthd("second authd", "10.77.0.101")
+		if err := os.Remove(filepath.Join(second.dir, "authd.pem")); err != nil {
+			t.Fatal(err)
+		}
+		l.authd.start()
+		second.start()
+		ann, bob := l.node("ann"), l.node("bob")
+		for _, n := range []*node{ann, bob} {
+			n.look = true
+			n.start()
+			n.wait("the authd of last time", 5*time.Second, authdAt("up", l.authd))
+			n.mark()
+		}
+		time.Sleep(time.Minute)
+
+		begin := time.Now()
+		l.authd.halt()
+		for _, n := range []*node{ann, bob} {
+			if took := n.wait("the other authd", 30*time.Second, authdAt("changed", second)).Sub(begin); took > 3*time.Second {
+				t.Errorf("%s finds the other authd after %v", n.name, took)
+			}
+		}
+		l.authd.start()
+		time.Sleep(time.Minute)
+		for _, n := range []*node{ann, bob} {
+			if k := n.count(func(e chat.Event) bool { return e.Name() == "authd" }); k != 1 {
+				t.Errorf("%s: %d lines about authd, want one:\n%s", n.name, k, n.log())
+			}
+			n.mark()
+		}
+		// It dies without a word.
+		for _, n := range []*node{ann, bob} {
+			l.net.Cut(n.host, second.host)
+			if took := n.wait("the first authd again", 30*time.Second, authdAt("changed", l.authd)).Sub(begin); took > 90*time.Second {
+				t.Errorf("%s finds the first authd after %v", n.name, took)
+			}
+			l.net.Mend(n.host, second.host)
+		}
+	})
+}
+
+// Two that have the same authd.pem, too, look like one that is in two places:
+// they are told apart more slowly, and do no other harm.
+func TestAuthdsOfOneKey(t *testing.T) {
+	run(t, func(l *lab) {
+		l.authd.halt()
+		second := l.copyAuthd("second authd", "10.77.0.101")
+		l.authd.start()
+		second.start()
+		ann := l.node("ann")
+		ann.look = true
+		ann.start()
+		ann.wait("the authd of last time", 5*time.Second, authdAt("up", l.authd))
+		time.Sleep(time.Minute)
+		ann.mark()
+		begin := time.Now()
+		l.authd.halt()
+		if took := ann.wait("the other authd", 30*time.Second, authdAt("changed", second)).Sub(begin); took > 10*time.Second {
+			t.Errorf("the other authd is found after %v", took)
+		}
 	})
 }
