@@ -42,7 +42,9 @@ func (e *UntrustedError) Error() string {
 	if e.Declined {
 		return fmt.Sprintf("%v: %q, fingerprint %v, at %v was declined", ErrUntrusted, e.Realm.Name, e.Realm.Fingerprint(), e.Address)
 	}
-	return fmt.Sprintf("%v: %q, fingerprint %v, at %v", ErrUntrusted, e.Realm.Name, e.Realm.Fingerprint(), e.Address)
+	f := e.Realm.Fingerprint()
+	return fmt.Sprintf("%v: %q, fingerprint %v, at %v: if that is what authd fingerprint prints there, start with --trust %v, or with --join and what authd code prints",
+		ErrUntrusted, e.Realm.Name, f, e.Address, f)
 }
 
 func (e *UntrustedError) Unwrap() error { return ErrUntrusted }
