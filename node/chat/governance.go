@@ -85,10 +85,10 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	for _, e := range change.Evicted {
 		c.save(DropEntry{Room: m.id, Hash: e.Hash()})
 	}
-	if len(change.Applied) == 0 && len(change.Dropped) == 0 {
+	if len(change.Added) == 0 && len(change.Applied) == 0 && len(change.Dropped) == 0 {
 		return
 	}
-	c.keep(m, m.keys.Update(now, change))
+	c.keep(m, m.keys.Update(now, change)) // of a losing branch's entries, too: they may suspend somebody
 	if change.Merged() {
 		c.show(Notice{Code: "merged", Text: fmt.Sprintf("the history of %s was merged: %d changes of one side do not count", m.chat(), len(change.Dropped))})
 	}

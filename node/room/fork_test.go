@@ -307,6 +307,38 @@ func TestSuspension(t *testing.T) {
 	}
 }
 
+// One new epoch is what a merge asks for, whether its secret is taken before
+// or after the log's change.
+func TestOneRekeyAfterMerge(t *testing.T) {
+	for _, first := range []string{"the change", "the secret"} {
+		ann := found(t, "ann", "bob", "cat", "dan")
+		bob := ann.desks("bob")[0]
+		bob.claimAndKick("cat")
+		ann.topic("ann is there")
+		ann.add(bob.log.Since(1)...)
+		if !ann.keys.RekeyDue(ann.now) {
+			t.Fatal("no rekey due after a merge")
+		}
+		a, err := ann.log.Rekey(ann.self, ann.now, ann.keys.Without())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == "the change" {
+			ann.do(a, nil)
+		} else {
+			c, err := ann.log.Add(a.Entry)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ann.accept(a)
+			ann.keys.Update(ann.now, c)
+		}
+		if ann.keys.RekeyDue(ann.now) || ann.keys.Current() == nil {
+			t.Errorf("%s first: another rekey due", first)
+		}
+	}
+}
+
 // "by someone in front of t at the fork": who got in front of t only on the
 // losing branch suspends nobody.
 func TestNoSuspensionFromBehind(t *testing.T) {

@@ -114,10 +114,8 @@ func (k *Keyring) Update(now time.Time, c Change) Keys {
 	// having let anybody in or out needs none.
 	rekeyed := func(e *wire.Entry) bool { return changesKeys(e.Args) }
 	lost := func(e *wire.Entry) bool { return rekeyed(e) && !k.log.Counts(e.Hash()) }
-	merged := slices.ContainsFunc(c.Dropped, rekeyed) || slices.ContainsFunc(c.Added, lost)
-	before := k.current
 	k.update(now)
-	k.merged = merged || k.merged && k.current == before
+	k.merged = k.merged || slices.ContainsFunc(c.Dropped, rekeyed) || slices.ContainsFunc(c.Added, lost)
 	return k.done()
 }
 
@@ -186,7 +184,7 @@ func (k *Keyring) update(now time.Time) {
 		}
 	}
 	if k.current != entry {
-		k.current, k.packets = entry, 0
+		k.current, k.packets, k.merged = entry, 0, false
 	}
 	for a := range k.leaving {
 		if !k.isLeaving(a) {
@@ -362,7 +360,17 @@ func (k *Keyring) Packet() { k.packets++ }
 func (k *Keyring) RekeyDue(now time.Time) bool {
 	s := k.log.State()
 	begun := timeOf(k.log.Get(s.Epoch.Entry).Time) // advisory, and only a habit hangs on it
-	return s.Unkeyed || k.blocked || k.merged || k.packets >= RotatePackets || now.Sub(begun) >= RotateAfter
+	return s.Unkeyed || k.blocked && k.helps() || k.merged || k.packets >= RotatePackets || now.Sub(begun) >= RotateAfter
+}
+
+// helps reports whether a REKEY would let this device in or leave out somebody
+// who is in the current epoch. It cannot where more have to go than fit into
+// one: those wait for KICK.
+func (k *Keyring) helps() bool {
+	info := k.log.State().Epoch
+	_, mine := info.Slot(k.self)
+	without := k.Without()
+	return !mine || slices.ContainsFunc(info.Slots, func(s Slot) bool { return slices.Contains(without, s.Device) })
 }
 
 // Deadline returns when Advance next has work; zero: never.

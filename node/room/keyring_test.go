@@ -2,6 +2,7 @@ package room
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -228,6 +229,35 @@ func TestRevokedDevice(t *testing.T) {
 	}
 	if ann.log.State().Member(who("cat").Account) == nil {
 		t.Error("cat was removed, not left out")
+	}
+}
+
+// A REKEY leaves out as many devices as fit; no second one is due for the rest,
+// and nobody sends while they have the key.
+func TestMoreRevokedThanFit(t *testing.T) {
+	ann := found(t, "ann", "bob")
+	for i := range wire.MaxWithout + 2 {
+		name := fmt.Sprintf("guest%dx", i)
+		ann.admit(name)
+		ann.keys.Revoke(device(name))
+	}
+	if !ann.keys.RekeyDue(ann.now) {
+		t.Fatal("no rekey due")
+	}
+	ann.rekey()
+	if ann.keys.RekeyDue(ann.now) || ann.keys.Current() != nil {
+		t.Errorf("rekey due %v, sends %v; want neither", ann.keys.RekeyDue(ann.now), ann.keys.Current() != nil)
+	}
+	for i := range 2 {
+		ann.kick(fmt.Sprintf("guest%dx", i))
+	}
+	for range 3 { // those who had not fit do now
+		if ann.keys.RekeyDue(ann.now) {
+			ann.rekey()
+		}
+	}
+	if ann.keys.Current() == nil || ann.keys.RekeyDue(ann.now) {
+		t.Errorf("sends %v, rekey due %v; want true, false", ann.keys.Current() != nil, ann.keys.RekeyDue(ann.now))
 	}
 }
 
