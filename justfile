@@ -38,6 +38,10 @@ race *args:
 kill rounds="200":
     LANCHAT_KILLS={{rounds}} go test -count 1 -timeout 1h -v -run '^TestKilledAtAnyMoment$' ./authd
 
+# what one authd sustains: log-ins, renewals, memory, storms
+bench-auth *args:
+    go run ./testdata/bench {{args}} auth
+
 # every fuzz target for a while: just fuzz 30s
 fuzz time="5s":
     for pkg in $(go list ./...); do for f in $(go test -list '^Fuzz' $pkg | grep ^Fuzz || true); do echo "$pkg $f"; go test -run '^$' -fuzz "^$f\$" -fuzztime {{time}} $pkg; done; done
