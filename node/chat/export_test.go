@@ -3,6 +3,7 @@ package chat
 import (
 	"time"
 
+	"lanchat/node/room"
 	"lanchat/wire"
 )
 
@@ -38,3 +39,22 @@ func (c *Core) Settings(now time.Time, inRoom, name, topic string) error {
 
 // Revoked reports whether the newest list names the device's token.
 func (c *Core) Revoked(id wire.DeviceID) bool { return c.people.devices[id].revoked }
+
+// Apply has a core take an entry into its own log, as if its rules allowed it.
+func (c *Core) Apply(now time.Time, inRoom string, e *wire.Entry) {
+	m := c.findRoom(inRoom)
+	change, _ := m.log.Add(e)
+	c.changed(now, m, change, "")
+	c.schedule(m)
+}
+
+// Log returns the log of a room one is in; nil if one is in none of that name.
+func (c *Core) Log(inRoom string) *room.Log {
+	if m := c.findRoom(inRoom); m != nil {
+		return m.log
+	}
+	return nil
+}
+
+// Keys returns the keyring of a room one is in.
+func (c *Core) Keys(inRoom string) *room.Keyring { return c.findRoom(inRoom).keys }

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 // TestMain keeps the properties short unless -rapid.checks asks for more.
 func TestMain(m *testing.M) {
 	flag.Parse()
+	time.Local = time.UTC // of the times in what is shown
 	asked := false
 	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
 	if !asked {
@@ -65,6 +67,7 @@ type node struct {
 	key   ed25519.PrivateKey
 	boot  uint64
 	store *store.Store // nil: none
+	dead  bool         // killed
 
 	links    map[*node]bool
 	events   []chat.Event
@@ -125,9 +128,10 @@ func (l *lan) add(name string) *node {
 	l.t.Helper()
 	seed := sha256.Sum256([]byte("device " + name))
 	n := &node{l: l, name: name, key: ed25519.NewKeyFromSeed(seed[:])}
-	account := sha256.Sum256([]byte("account " + name))
+	person := strings.TrimRight(name, "0123456789") // "ann2" is a device of ann
+	account := sha256.Sum256([]byte("account " + person))
 	key := wire.KeyOf(n.key.Public().(ed25519.PublicKey))
-	n.token = &realm.Token{Account: wire.AccountID(account[:16]), Device: key.Device(), Key: key, Name: name, NameSeq: 1, Leaf: []byte("token of " + name)}
+	n.token = &realm.Token{Account: wire.AccountID(account[:16]), Device: key.Device(), Key: key, Name: person, NameSeq: 1, Leaf: []byte("token of " + name)}
 	l.nodes = append(l.nodes, n)
 	n.start()
 	return n
@@ -198,12 +202,18 @@ func (l *lan) settle() {
 		}
 		busy := false
 		for _, n := range l.nodes {
+			if n.dead {
+				continue
+			}
 			w := n.core.Take()
 			busy = busy || !w.Empty()
 			n.perform(w)
 		}
 		if f, ok := l.land(); ok {
 			busy = true
+			if f.to.dead {
+				continue
+			}
 			f.to.packets = append(f.to.packets, slices.Clone(f.packet))
 			f.to.core.HandlePacket(l.now, f.packet)
 		}
@@ -296,7 +306,7 @@ func (l *lan) pass(d time.Duration) {
 		l.settle()
 		next := end
 		for _, n := range l.nodes {
-			if d := n.core.Deadline(); !d.IsZero() && d.Before(next) {
+			if d := n.core.Deadline(); !n.dead && !d.IsZero() && d.Before(next) {
 				next = d
 			}
 		}
@@ -314,7 +324,7 @@ func (l *lan) pass(d time.Duration) {
 			l.now = next
 		}
 		for _, n := range l.nodes {
-			if d := n.core.Deadline(); !d.IsZero() && !l.now.Before(d) {
+			if d := n.core.Deadline(); !n.dead && !d.IsZero() && !l.now.Before(d) {
 				n.core.Advance(l.now)
 				if again := n.core.Deadline(); again.Equal(d) {
 					l.t.Fatalf("%s: Advance leaves the deadline at %v", n.name, d)
