@@ -31,14 +31,16 @@ var layers = map[string][]string{
 	"authd/account":      {"wire", "wire/realm"},
 	"node/room":          {"wire"},
 	"node/delivery":      {"wire"},
-	"node/chat":          {"node/delivery", "node/room", "wire", "wire/clean", "wire/realm"},
+	"node/markup":        {},
+	"node/chat":          {"node/delivery", "node/markup", "node/room", "wire", "wire/clean", "wire/realm"},
 
 	// adapters
 	"discovery":        {"discovery/presence", "wire"},
 	"discovery/memnet": {"discovery", "discovery/presence"},
 	"authd/store":      {"authd/account", "wire", "wire/dbfile", "wire/realm"},
 	"node/store":       {"node/chat", "wire", "wire/dbfile"},
-	"node/ui":          {"node/chat", "wire/clean"},
+	"node/ui/theme":    {"node/markup"},
+	"node/ui":          {"node/chat", "node/markup", "node/ui/theme", "wire/clean"},
 
 	// shells
 	"authd/server": {"authd/account", "wire", "wire/clean", "wire/link", "wire/private", "wire/realm"},
@@ -49,11 +51,11 @@ var layers = map[string][]string{
 	"authd/serve": {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/realm"},
 	"authd":       {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
 	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/host",
-		"node/login", "node/store", "node/ui", "wire", "wire/clean", "wire/private", "wire/realm"},
+		"node/login", "node/store", "node/ui", "node/ui/theme", "wire", "wire/clean", "wire/private", "wire/realm"},
 }
 
 // cores do no I/O, start no goroutine and never read the clock.
-var cores = []string{"discovery/presence", "authd/account", "node/room", "node/delivery", "node/chat"}
+var cores = []string{"discovery/presence", "authd/account", "node/room", "node/delivery", "node/markup", "node/chat"}
 
 // ioPackages are what a core may not import; net/netip is fine.
 var ioPackages = []string{"net", "os", "os/exec", "os/signal", "database/sql", "io/ioutil", "net/http", "syscall"}
@@ -63,7 +65,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/mdns":   {"discovery"},
 	"github.com/quic-go/quic-go":  {"wire/link", "authd/server", "node/login", "node/host"},
 	"github.com/mattn/go-sqlite3": {"wire/dbfile"},
-	"github.com/gookit/color":     {"node/ui"},
+	"github.com/gookit/color":     {"node/ui/theme"},
 	"github.com/spf13/cobra":      {"authd", "node"},
 }
 

@@ -20,6 +20,7 @@ import (
 	"lanchat/node/chat"
 	"lanchat/node/host"
 	"lanchat/node/ui"
+	"lanchat/node/ui/theme"
 	"lanchat/wire/private"
 )
 
@@ -323,7 +324,7 @@ func (s *session) say(ctx context.Context, to, text, mode string, timeout time.D
 
 // tail prints messages until it is interrupted.
 func (o *options) tail(chats []string) error {
-	if _, err := ui.EnableColor(o.color, os.Stdout); err != nil {
+	if _, err := theme.Enable(o.color, os.Stdout); err != nil {
 		return usageError{err}
 	}
 	ctx, stop := interruptible()

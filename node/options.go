@@ -27,6 +27,7 @@ import (
 	"lanchat/node/login"
 	"lanchat/node/store"
 	"lanchat/node/ui"
+	"lanchat/node/ui/theme"
 	"lanchat/wire"
 	"lanchat/wire/clean"
 	"lanchat/wire/private"
@@ -78,7 +79,7 @@ var errNobodyToAsk = errors.New("not logged in, and nobody to ask")
 
 // chat runs the faces that people and scripts stay in.
 func (o *options) chat() error {
-	if _, err := ui.EnableColor(o.color, os.Stdout); err != nil {
+	if _, err := theme.Enable(o.color, os.Stdout); err != nil {
 		return usageError{err}
 	}
 	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)

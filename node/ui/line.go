@@ -15,8 +15,13 @@ import (
 	"golang.org/x/term"
 
 	"lanchat/node/chat"
+	"lanchat/node/markup"
+	"lanchat/node/ui/theme"
 	"lanchat/wire/clean"
 )
+
+// look is how lines look.
+var look = theme.Basic
 
 const (
 	bellEvery  = time.Second // between two bells
@@ -94,7 +99,7 @@ func NewLine(cfg LineConfig) *Line {
 	if out, ok := cfg.Out.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		l.tty = out
 	}
-	if in, ok := cfg.In.(*os.File); ok && term.IsTerminal(int(in.Fd())) && ableTerminal(l.tty) {
+	if in, ok := cfg.In.(*os.File); ok && term.IsTerminal(int(in.Fd())) && theme.Terminal(l.tty) {
 		l.editor = term.NewTerminal(struct {
 			io.Reader
 			io.Writer
@@ -240,14 +245,14 @@ func (l *Line) key(line string, pos int, key rune) (newLine string, newPos int, 
 		case cleared:
 			l.quit.Store(true) // keys ends the input at its next read
 		case line == "":
-			fmt.Fprintln(l.editor, Quiet.Paint(onceMore))
+			fmt.Fprintln(l.editor, look.Paint(theme.Quiet, onceMore))
 		}
 		l.cleared = true
 		return "", 0, true
 	case '\t':
 		newLine, newPos, choices := l.model.complete(l.cfg.Commands, line, pos)
 		if len(choices) > 0 {
-			fmt.Fprintln(l.editor, Quiet.Paint(strings.Join(choices, "  ")))
+			fmt.Fprintln(l.editor, look.Paint(theme.Quiet, strings.Join(choices, "  ")))
 		}
 		return newLine, newPos, true
 	}
@@ -267,7 +272,7 @@ func (l *Line) write(batch []item, dropped int) error {
 	}
 	var b bytes.Buffer
 	if dropped > 0 {
-		l.line(&b, width, batch[0].at, Trouble, skipped(dropped))
+		l.line(&b, width, batch[0].at, theme.Trouble, skipped(dropped))
 	}
 	before := l.prompt()
 	for _, it := range batch {
@@ -339,65 +344,66 @@ type speech struct {
 // speech draws a message.
 func (l *Line) speech(b *bytes.Buffer, width int, at time.Time, s speech) {
 	plain, painted := l.head(b, at)
-	put := func(look func(string) string, text string) {
+	put := func(k theme.Kind, text string) {
 		if text == "" {
 			return
 		}
 		plain += text
-		painted += look(text)
+		painted += look.Paint(k, text)
+	}
+	putName := func() {
+		plain += name(s.from)
+		painted += look.Name(s.from, name(s.from))
 	}
 	place := one(s.chat)
 	direct := strings.HasPrefix(place, "@")
 	if !direct {
-		put(Chat.Paint, place)
-		put(Plain.Paint, " ")
+		put(theme.Chat, place)
+		put(theme.Plain, " ")
 	}
 	if s.action {
-		put(Rooms.Paint, "*")
-		put(Plain.Paint, " ")
+		put(theme.Rooms, "*")
+		put(theme.Plain, " ")
 	}
 	if s.mode == chat.Fast.String() {
-		put(Fast.Paint, "~")
+		put(theme.Fast, "~")
 	}
 	switch {
 	case s.own && direct:
-		put(Own.Paint, "you")
-		put(Private.Paint, " → "+place)
+		put(theme.Own, "you")
+		put(theme.Private, " → "+place)
 	case s.own:
-		put(Own.Paint, "you")
+		put(theme.Own, "you")
 	case direct:
-		put(Private.Paint, "@")
-		put(PaintName, name(s.from))
-		put(Private.Paint, " → you")
+		put(theme.Private, "@")
+		putName()
+		put(theme.Private, " → you")
 	default:
-		put(PaintName, name(s.from))
+		putName()
 	}
-	put(Marks.Paint, s.marks)
+	put(theme.Marks, s.marks)
 	if s.action {
-		put(Plain.Paint, " ")
+		put(theme.Plain, " ")
 	} else {
-		put(Plain.Paint, ": ")
+		put(theme.Plain, ": ")
 	}
 
-	parse := Inline
-	if !colorOn() {
-		parse = asTyped
+	parse := markup.Lines
+	if !theme.On() {
+		parse = markup.Typed
 	}
-	rows(b, width, plain, painted, clean.Text(s.text, 0), parse, Span.Paint)
+	rows(b, width, plain, painted, parse(clean.Text(s.text, 0)), look.Span)
 }
 
-// asTyped is Inline for text that is not marked up.
-func asTyped(line string) []Span { return []Span{{Text: line}} }
-
 // line draws what is no message.
-func (l *Line) line(b *bytes.Buffer, width int, at time.Time, k Kind, text string) {
+func (l *Line) line(b *bytes.Buffer, width int, at time.Time, k theme.Kind, text string) {
 	if text == "" {
 		return
 	}
 	plain, painted := l.head(b, at)
 	plain += k.Mark() + " "
-	painted += k.Paint(k.Mark()) + " "
-	rows(b, width, plain, painted, text, asTyped, func(s Span) string { return k.Paint(s.Text) })
+	painted += look.Paint(k, k.Mark()) + " "
+	rows(b, width, plain, painted, markup.Typed(text), func(s markup.Span) string { return look.Paint(k, s.Text) })
 }
 
 // head begins a line with its time, after a line for the day if that is
@@ -406,10 +412,10 @@ func (l *Line) head(b *bytes.Buffer, at time.Time) (plain, painted string) {
 	at = at.In(l.cfg.Location)
 	if day := dayOf(at); day != l.day {
 		l.day = day
-		b.WriteString(Date.Paint("-- "+day) + "\n")
+		b.WriteString(look.Paint(theme.Date, "-- "+day) + "\n")
 	}
 	clock := at.Format("15:04")
-	return clock + " ", Time.Paint(clock) + " "
+	return clock + " ", look.Paint(theme.Time, clock) + " "
 }
 
 func dayOf(t time.Time) string { return t.Format("Monday, 2 January 2006") }
@@ -417,15 +423,15 @@ func dayOf(t time.Time) string { return t.Format("Monday, 2 January 2006") }
 // rows draws text behind a head, its further lines, and on a terminal what
 // does not fit into its width, under the gutter: text that reached the left
 // margin could pass for a line of its own.
-func rows(b *bytes.Buffer, width int, plain, painted, text string, parse func(string) []Span, paint func(Span) string) {
+func rows(b *bytes.Buffer, width int, plain, painted string, text [][]markup.Span, paint func(markup.Span) string) {
 	b.WriteString(painted)
 	first := true
-	for line := range strings.SplitSeq(text, "\n") {
+	for _, line := range text {
 		room := width - gutter
 		if first {
-			room = width - cells(plain)
+			room = width - markup.Cells(plain)
 		}
-		for _, row := range wrap(parse(line), room, width-gutter) {
+		for _, row := range markup.Wrap(line, room, width-gutter) {
 			if !first {
 				b.WriteString(strings.Repeat(" ", gutter))
 			}
@@ -433,7 +439,7 @@ func rows(b *bytes.Buffer, width int, plain, painted, text string, parse func(st
 			for _, s := range row {
 				b.WriteString(paint(s))
 			}
-			b.WriteString(reset())
+			b.WriteString(theme.Reset())
 			b.WriteByte('\n')
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/creack/pty"
 
 	"lanchat/node/chat"
+	"lanchat/node/markup"
+	"lanchat/node/ui/theme"
 	"lanchat/wire/clean"
 )
 
@@ -104,7 +106,7 @@ func TestLineColours(t *testing.T) {
 	got := showAll(t, chat.Message{Chat: "#lab", From: "bob", Text: "**b** http://x.org <red>x</>", Mode: "reliable"})
 	for _, want := range []string{
 		"\x1b[1mb\x1b[0m",
-		"\x1b]8;;http://x.org\x1b\\\x1b[4mhttp://x.org\x1b[0m\x1b]8;;\x1b\\",
+		"\x1b]8;id=cd9e5d39;http://x.org\x1b\\\x1b[4mhttp://x.org\x1b[0m\x1b]8;;\x1b\\",
 		" <red>x</>\x1b[0m\n", // the line ends with a reset
 	} {
 		if !strings.Contains(got, want) {
@@ -270,7 +272,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 // ownEscapes are the escape sequences that this package and the line editor
 // write: styles, cursor movements, erasing, paste mode, links.
-var ownEscapes = regexp.MustCompile("\x1b\\[[0-9;]*m|\x1b\\[[0-9]*[ABCDK]|\x1b\\[\\?2004[hl]|\x1b\\]8;;(?:(?:https?://|mailto:)[!-~]*)?\x1b\\\\")
+var ownEscapes = regexp.MustCompile("\x1b\\[[0-9;]*m|\x1b\\[[0-9]*[ABCDK]|\x1b\\[\\?2004[hl]|\x1b\\]8;(?:id=[0-9a-f]+)?;(?:(?:https?://|mailto:)[!-~]*)?\x1b\\\\")
 
 // A screen is the person's side of a terminal.
 type screen struct {
@@ -281,6 +283,18 @@ type screen struct {
 	cond *sync.Cond
 	got  []byte
 	eof  bool
+}
+
+// paint switches colour for one test.
+func paint(t *testing.T, on bool) {
+	t.Helper()
+	theme.Set(on)
+	t.Cleanup(func() { theme.Set(false) })
+}
+
+func TestMain(m *testing.M) {
+	theme.Set(false)
+	os.Exit(m.Run())
 }
 
 func openPTY(t *testing.T) (*screen, *os.File) {
@@ -455,7 +469,7 @@ func TestResize(t *testing.T) {
 	x.line.Show(chat.Message{Chat: "#lab", From: "bob", Text: text})
 	x.wait("word")
 	for row := range strings.SplitSeq("00:00 #lab bob: word"+x.wait("\r\n> "), "\r\n") {
-		if n := cells(ownEscapes.ReplaceAllString(row, "")); n > 60 {
+		if n := markup.Cells(ownEscapes.ReplaceAllString(row, "")); n > 60 {
 			t.Errorf("%q takes %d columns of 60", row, n)
 		}
 	}
@@ -463,7 +477,7 @@ func TestResize(t *testing.T) {
 	x.line.Show(chat.Message{Chat: "#lab", From: "bob", Text: text})
 	x.wait("word")
 	for row := range strings.SplitSeq("00:00 #lab bob: word"+x.wait("\r\n> "), "\r\n") {
-		if n := cells(ownEscapes.ReplaceAllString(row, "")); n > 30 {
+		if n := markup.Cells(ownEscapes.ReplaceAllString(row, "")); n > 30 {
 			t.Errorf("%q takes %d columns of 30", row, n)
 		}
 	}
@@ -552,7 +566,7 @@ func checkTranscript(t *testing.T, got string) {
 			t.Fatalf("the terminal received %U: %q", r, rest[max(0, i-40):min(len(rest), i+20)])
 		}
 	}
-	if strings.Contains(got, "\x1b]8;;http://evil.org") {
+	if strings.Contains(got, ";http://evil.org\x1b\\good") {
 		t.Error("a stranger's link came through")
 	}
 }

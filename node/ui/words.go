@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"lanchat/node/chat"
+	"lanchat/node/ui/theme"
 	"lanchat/wire/clean"
 )
 
@@ -25,47 +26,47 @@ const onceMore = "press Ctrl+C once more to quit"
 // me is one's own user name. Events that are no line of their own give "":
 // messages (see line.go for their shape), sent, notify. Text of several lines
 // comes from notices and errors only. What comes back has been cleaned.
-func Words(e chat.Event, me string) (Kind, string) {
+func Words(e chat.Event, me string) (theme.Kind, string) {
 	switch e := e.(type) {
 	case chat.Ready:
-		return Notice, fmt.Sprintf("you are %s on %s (fingerprint %s)", name(e.User), one(e.Realm), one(e.Fingerprint))
+		return theme.Notice, fmt.Sprintf("you are %s on %s (fingerprint %s)", name(e.User), one(e.Realm), one(e.Fingerprint))
 	case chat.Authd:
 		return authdWords(e)
 	case chat.Peer:
 		return peerWords(e, me)
 	case chat.Renamed:
 		if e.New == me || e.Old == me {
-			return People, fmt.Sprintf("you are now called %s (before: %s)", name(e.New), name(e.Old))
+			return theme.People, fmt.Sprintf("you are now called %s (before: %s)", name(e.New), name(e.Old))
 		}
-		return People, fmt.Sprintf("%s is now called %s", name(e.Old), name(e.New))
+		return theme.People, fmt.Sprintf("%s is now called %s", name(e.Old), name(e.New))
 	case chat.Room:
-		return Rooms, roomWords(e, me)
+		return theme.Rooms, roomWords(e, me)
 	case chat.Receipt:
-		return Quiet, fmt.Sprintf("%s: %s %s it (%d of %d)", one(e.Chat), who(e.By, me), has(e.By, me), e.Got, e.Of)
+		return theme.Quiet, fmt.Sprintf("%s: %s %s it (%d of %d)", one(e.Chat), who(e.By, me), has(e.By, me), e.Got, e.Of)
 	case chat.Gap:
 		if e.Healed {
-			return Rooms, fmt.Sprintf("%s: the missing messages of %s came", one(e.Chat), name(e.From))
+			return theme.Rooms, fmt.Sprintf("%s: the missing messages of %s came", one(e.Chat), name(e.From))
 		}
-		return Trouble, fmt.Sprintf("%s: %s missing from %s; asking for %s", one(e.Chat),
+		return theme.Trouble, fmt.Sprintf("%s: %s missing from %s; asking for %s", one(e.Chat),
 			count(int(e.Missing), "message is", "messages are"), name(e.From), map[bool]string{true: "it", false: "them"}[e.Missing == 1])
 	case chat.Notice:
-		return Notice, clean.Text(e.Text, 0)
+		return theme.Notice, clean.Text(e.Text, 0)
 	case chat.Error:
-		return Error, clean.Text(cmp.Or(e.Text, e.Code), 0)
+		return theme.Error, clean.Text(cmp.Or(e.Text, e.Code), 0)
 	}
-	return Plain, ""
+	return theme.Plain, ""
 }
 
-func authdWords(e chat.Authd) (Kind, string) {
+func authdWords(e chat.Authd) (theme.Kind, string) {
 	switch e.State {
 	case "up":
-		return Notice, at("authd is up", e.Addr)
+		return theme.Notice, at("authd is up", e.Addr)
 	case "down":
-		return Trouble, at("authd is away", e.Addr) + "; the chat goes on without it"
+		return theme.Trouble, at("authd is away", e.Addr) + "; the chat goes on without it"
 	case "changed":
-		return Notice, "authd has moved to " + cmp.Or(one(e.Addr), "another address")
+		return theme.Notice, "authd has moved to " + cmp.Or(one(e.Addr), "another address")
 	}
-	return Notice, at("authd: "+one(e.State), e.Addr)
+	return theme.Notice, at("authd: "+one(e.State), e.Addr)
 }
 
 func at(s, addr string) string {
@@ -75,28 +76,28 @@ func at(s, addr string) string {
 	return s + " at " + one(addr)
 }
 
-func peerWords(e chat.Peer, me string) (Kind, string) {
+func peerWords(e chat.Peer, me string) (theme.Kind, string) {
 	user := name(e.User)
 	if e.User == me {
 		user = "your other device"
 	}
 	switch e.State {
 	case "online":
-		return People, user + " is online"
+		return theme.People, user + " is online"
 	case "away":
-		return People, user + " is away"
+		return theme.People, user + " is away"
 	case "left":
 		if e.Cause == "revoked" {
-			return Trouble, user + " left: the device was revoked"
+			return theme.Trouble, user + " left: the device was revoked"
 		}
-		return People, user + " left"
+		return theme.People, user + " left"
 	case "lost":
 		if e.Cause == "silent" || e.Cause == "" {
-			return Trouble, user + " is lost (no sign for 7 s)"
+			return theme.Trouble, user + " is lost (no sign for 7 s)"
 		}
-		return Trouble, user + " is lost (" + one(e.Cause) + ")"
+		return theme.Trouble, user + " is lost (" + one(e.Cause) + ")"
 	}
-	return People, user + ": " + one(e.State)
+	return theme.People, user + ": " + one(e.State)
 }
 
 func roomWords(e chat.Room, me string) string {

@@ -1,4 +1,4 @@
-package ui
+package theme
 
 import (
 	"go/ast"
@@ -7,56 +7,126 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/creack/pty"
+
+	"lanchat/node/markup"
+	"lanchat/wire/clean"
 )
 
 // paint switches colour for one test.
 func paint(t *testing.T, on bool) {
 	t.Helper()
-	setColor(on)
-	t.Cleanup(func() { setColor(false) })
+	Set(on)
+	t.Cleanup(func() { Set(false) })
 }
 
 func TestMain(m *testing.M) {
-	setColor(false)
+	Set(false)
 	os.Exit(m.Run())
 }
 
 func TestPaint(t *testing.T) {
 	// Rule (security): only Style.Sprint on clean text, which reads no tags.
 	const text = "<red>ADMIN</> hello"
-	for k := range kinds {
-		paint(t, false)
-		if got := k.Paint(text); got != text {
-			t.Errorf("kind %d without colour: %q", k, got)
+	for _, th := range []*Theme{Basic, Dark, Light} {
+		for k := range kinds {
+			paint(t, false)
+			if got := th.Paint(k, text); got != text {
+				t.Errorf("kind %d without colour: %q", k, got)
+			}
+			paint(t, true)
+			got := th.Paint(k, text)
+			if !strings.Contains(got, text) {
+				t.Errorf("kind %d reads tags: %q", k, got)
+			}
+			if k != Plain && !(strings.HasPrefix(got, "\x1b[") && strings.HasSuffix(got, "m"+text+"\x1b[0m")) {
+				t.Errorf("kind %d has no look: %q", k, got)
+			}
+			if k.Mark() == "" {
+				t.Errorf("kind %d has no mark", k)
+			}
 		}
-		paint(t, true)
-		got := k.Paint(text)
-		if !strings.Contains(got, text) {
-			t.Errorf("kind %d reads tags: %q", k, got)
+		looks := map[string]bool{}
+		for _, n := range []string{"ann", "bob", "cyd", "dan"} {
+			if got := th.Name(n, text); !strings.Contains(got, text) {
+				t.Errorf("a name reads tags: %q", got)
+			} else {
+				looks[got] = true
+			}
 		}
-		if k != Plain && !(strings.HasPrefix(got, "\x1b[") && strings.HasSuffix(got, "m"+text+"\x1b[0m")) {
-			t.Errorf("kind %d has no look: %q", k, got)
+		if len(looks) == 1 {
+			t.Error("everybody has the same colour")
 		}
-		if k.Mark() == "" {
-			t.Errorf("kind %d has no mark", k)
-		}
-	}
-	if PaintName("ann") == PaintName("bob") && PaintName("bob") == PaintName("cyd") && PaintName("cyd") == PaintName("dan") {
-		t.Error("everybody has the same colour")
 	}
 }
 
-func TestEnableColor(t *testing.T) {
-	t.Cleanup(func() { setColor(false) })
+// Each part of a link that was wrapped has the id of the whole, and shows
+// where it leads.
+func TestSpan(t *testing.T) {
+	paint(t, true)
+	const link = "http://wiki.lan/a/long/way"
+	want := regexp.MustCompile("^\x1b]8;id=([0-9a-f]+);http://wiki.lan/a/long/way\x1b\\\\\x1b\\[4m(.*)\x1b\\[0m\x1b]8;;\x1b\\\\$")
+	ids, text := map[string]bool{}, ""
+	rows := markup.Wrap(markup.Inline(link), 10, 10)
+	for _, row := range rows {
+		m := want.FindStringSubmatch(Dark.Span(row[0]))
+		if m == nil {
+			t.Fatalf("got %q", Dark.Span(row[0]))
+		}
+		ids[m[1]] = true
+		text += m[2]
+	}
+	if len(rows) != 3 || len(ids) != 1 || text != link {
+		t.Errorf("%d rows with the ids %v show %q", len(rows), ids, text)
+	}
+	other := Dark.Span(markup.Span{Text: "http://x.lan", Link: "http://x.lan"})
+	for id := range ids {
+		if strings.Contains(other, id) {
+			t.Error("two links share an id")
+		}
+	}
+}
+
+// FuzzSpan checks that what is painted holds no escape but our own, and all of
+// the text.
+func FuzzSpan(f *testing.F) {
+	for _, s := range []string{"**a** *b* `c` ~~d~~ http://x.org/y", "[a](http://x.org) > b", "<red>x</>"} {
+		f.Add(s)
+	}
+	own := regexp.MustCompile("\x1b(?:\\[[0-9;]*m|]8;(?:id=[0-9a-f]+)?;[!-~]*\x1b\\\\)")
+	f.Fuzz(func(t *testing.T, in string) {
+		paint(t, true)
+		for _, line := range markup.Lines(clean.Text(in, 0)) {
+			var text, painted strings.Builder
+			for _, s := range line {
+				text.WriteString(s.Text)
+				painted.WriteString(Light.Span(s))
+			}
+			if rest := own.ReplaceAllString(painted.String(), ""); strings.ContainsRune(rest, 0x1b) || rest != text.String() {
+				t.Fatalf("%+v is painted %q", line, painted.String())
+			}
+		}
+	})
+}
+
+func TestEnable(t *testing.T) {
+	t.Cleanup(func() { Set(false) })
 	file, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	_, tty := openPTY(t)
+	ptmx, tty, err := pty.Open()
+	if err != nil {
+		t.Fatalf("opening a pseudo-terminal: %v", err)
+	}
+	defer ptmx.Close()
+	defer tty.Close()
 	for _, tt := range []struct {
 		choice  string
 		out     *os.File
@@ -76,15 +146,15 @@ func TestEnableColor(t *testing.T) {
 		t.Setenv("TERM", tt.term)
 		t.Setenv("NO_COLOR", tt.noColor)
 		t.Setenv("FORCE_COLOR", "0") // the library takes that for a yes
-		got, err := EnableColor(tt.choice, tt.out)
-		if got != tt.want || err != nil || colorOn() != tt.want {
-			t.Errorf("%+v: got %v, %v, colour is on: %v", tt, got, err, colorOn())
+		got, err := Enable(tt.choice, tt.out)
+		if got != tt.want || err != nil || On() != tt.want {
+			t.Errorf("%+v: got %v, %v, colour is on: %v", tt, got, err, On())
 		}
-		if coloured := Error.Paint("x") != "x"; coloured != tt.want {
+		if coloured := Basic.Paint(Error, "x") != "x"; coloured != tt.want {
 			t.Errorf("%+v: painted %v", tt, coloured)
 		}
 	}
-	if _, err := EnableColor("maybe", tty); err == nil {
+	if _, err := Enable("maybe", tty); err == nil {
 		t.Error("a choice that is none was taken")
 	}
 }
@@ -93,14 +163,14 @@ func TestEnableColor(t *testing.T) {
 // what they print, so nobody but the theme may import it, and the theme must
 // not call them.
 func TestOnlyTheThemeColours(t *testing.T) {
-	root, err := filepath.Abs("../..")
+	root, err := filepath.Abs("../../..")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
 		t.Fatal(err)
 	}
-	theme := filepath.Join(root, "node", "ui", "theme.go")
+	theme := filepath.Join(root, "node", "ui", "theme", "theme.go")
 	seen := false
 	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

@@ -1,8 +1,16 @@
-package ui
+// Package markup reads what people type around their words: **bold**,
+// *italic*, ~~strike~~, `code`, fenced blocks, > quotes and links. It says what
+// a piece of text is; how that looks is node/ui/theme's, and which of it fits
+// into a row is [Wrap]'s.
+//
+// Text of others must have passed wire/clean. Start with [Lines].
+package markup
 
 import (
+	"bytes"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/charmbracelet/x/ansi"
@@ -19,7 +27,8 @@ import (
 type Span struct {
 	Text                       string
 	Bold, Italic, Strike, Code bool
-	Link                       string // the target; Text is the same
+	Quote                      bool   // of a line that begins with >
+	Link                       string // the target, of which Text is a part
 }
 
 const (
@@ -53,6 +62,7 @@ var inline = parser.NewParser(
 		util.Prioritized(parser.NewCodeSpanParser(), 100),
 		util.Prioritized(only{parser.NewEmphasisParser(), "*"}, 500),
 		util.Prioritized(only{extension.NewStrikethroughParser(), "~~"}, 500),
+		util.Prioritized(named{}, 600),
 		util.Prioritized(extension.NewLinkifyParser(
 			extension.WithLinkifyAllowedProtocols([]string{"http:", "https:", "mailto:"}),
 			extension.WithLinkifyURLRegexp(linkShape),
@@ -94,6 +104,29 @@ func (o only) CloseBlock(parent ast.Node, block text.Reader, pc parser.Context) 
 	}
 }
 
+// named reads [text](target), where target is a link: what else stands in
+// brackets stays as typed.
+type named struct{}
+
+func (named) Trigger() []byte { return []byte{'['} }
+
+func (named) Parse(_ ast.Node, block text.Reader, _ parser.Context) ast.Node {
+	line, segment := block.PeekLine()
+	label, rest, ok := bytes.Cut(line[1:], []byte("]("))
+	if !ok || len(label) == 0 || bytes.ContainsAny(label, "[]") {
+		return nil
+	}
+	target, _, ok := bytes.Cut(rest, []byte(")"))
+	if _, good := Link(string(target)); !ok || !good {
+		return nil
+	}
+	n := ast.NewLink()
+	n.Destination = target
+	n.AppendChild(n, ast.NewTextSegment(text.NewSegment(segment.Start+1, segment.Start+1+len(label))))
+	block.Advance(1 + len(label) + 2 + len(target) + 1)
+	return n
+}
+
 // A walker turns a parsed line into spans.
 type walker struct {
 	src   []byte
@@ -126,6 +159,16 @@ func (w *walker) node(n ast.Node, look Span) {
 		}
 	case *extast.Strikethrough:
 		look.Strike = true
+	case *ast.Link:
+		w.children(n, look)
+		target, _ := Link(string(n.Destination))
+		link := look
+		look.Text, link.Text, link.Link = " (", target, target
+		w.add(look)
+		w.add(link)
+		look.Text = ")"
+		w.add(look)
+		return
 	case *ast.AutoLink:
 		look.Text = string(n.Label(w.src))
 		if target, ok := Link(look.Text); ok {
@@ -194,11 +237,51 @@ func Link(s string) (target string, ok bool) {
 	return target, true
 }
 
+// Lines takes a message apart into its lines. What stands between two lines of
+// three backticks is code as typed, without those lines; a line that begins
+// with > is a quote.
+func Lines(message string) [][]Span {
+	lines := strings.Split(message, "\n")
+	var list [][]Span
+	for i := 0; i < len(lines); i++ {
+		if strings.HasPrefix(lines[i], fence) {
+			if n := slices.Index(lines[i+1:], fence); n >= 0 {
+				for _, code := range lines[i+1 : i+1+n] {
+					list = append(list, []Span{{Text: code, Code: true}})
+				}
+				i += n + 1
+				continue
+			}
+		}
+		spans := Inline(lines[i])
+		if strings.HasPrefix(lines[i], ">") {
+			for k := range spans {
+				spans[k].Quote = true
+			}
+		}
+		list = append(list, spans)
+	}
+	if list == nil {
+		list = [][]Span{nil} // nothing but fences
+	}
+	return list
+}
+
+const fence = "```"
+
+// Typed is Lines for text that is not marked up.
+func Typed(text string) (list [][]Span) {
+	for line := range strings.SplitSeq(text, "\n") {
+		list = append(list, []Span{{Text: line}})
+	}
+	return list
+}
+
 // Links returns the targets of the links in a message, in order.
 func Links(message string) []string {
 	var links []string
-	for line := range strings.SplitSeq(message, "\n") {
-		for _, s := range Inline(line) {
+	for _, line := range Lines(message) {
+		for _, s := range line {
 			if s.Link != "" {
 				links = append(links, s.Link)
 			}
@@ -217,15 +300,15 @@ func ascii(s string) bool {
 	return true
 }
 
-// cells returns how many columns s may take on a terminal at most: what
+// Cells returns how many columns s may take on a terminal at most: what
 // counts as one sign for some is drawn part by part by others.
-func cells(s string) int {
+func Cells(s string) int {
 	return max(ansi.StringWidth(s), ansi.StringWidthWc(s))
 }
 
-// wrap breaks spans into rows of at most first columns, then rest columns
+// Wrap breaks spans into rows of at most first columns, then rest columns
 // each, between words where it can. A rest below 1 means no limit.
-func wrap(spans []Span, first, rest int) [][]Span {
+func Wrap(spans []Span, first, rest int) [][]Span {
 	if rest < 1 {
 		return [][]Span{spans}
 	}
@@ -250,7 +333,7 @@ func wrap(spans []Span, first, rest int) [][]Span {
 	}
 	for _, s := range spans {
 		for _, word := range runsOf(s.Text) {
-			n := cells(word)
+			n := Cells(word)
 			if used+n > limit && n <= rest && (used > 0 || len(rows) == 1) {
 				next()
 				if word[0] == ' ' {
@@ -267,7 +350,7 @@ func wrap(spans []Span, first, rest int) [][]Span {
 				if sign == "" {
 					sign = word
 				}
-				n := cells(sign)
+				n := Cells(sign)
 				if used+n > limit && (used > 0 || len(rows) == 1) {
 					next()
 				}
