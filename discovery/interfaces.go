@@ -26,12 +26,6 @@ type Interface struct {
 	Prefixes []netip.Prefix // addresses, each with its network's length; no zones
 }
 
-// A Skipped interface is one that is not used as a LAN, and why.
-type Skipped struct {
-	Name   string
-	Reason string // for people
-}
-
 // virtual are the prefixes of the names of interfaces that lead to no LAN:
 // bridges and cables of containers and virtual machines, and tunnels. What is
 // named like one and is a LAN all the same is used by --iface.
@@ -65,7 +59,7 @@ var virtual = []struct{ prefix, what string }{
 // everything but what cannot work: an interface that is down or has no
 // address. Loopback is used when it is named, and when there is nothing else,
 // so that programs on one machine find each other off-line.
-func Usable(all []Interface, only []string) (links []presence.Link, skipped []Skipped) {
+func Usable(all []Interface, only []string) (links []presence.Link, skipped []presence.Skipped) {
 	var loopback []presence.Link
 	for _, i := range all {
 		named := slices.Contains(only, i.Name)
@@ -73,9 +67,9 @@ func Usable(all []Interface, only []string) (links []presence.Link, skipped []Sk
 		reason := unusable(i, named)
 		switch {
 		case reason == "" && len(only) > 0 && !named:
-			skipped = append(skipped, Skipped{i.Name, "not among the interfaces asked for"})
+			skipped = append(skipped, presence.Skipped{Name: i.Name, Reason: "not among the interfaces asked for"})
 		case reason != "":
-			skipped = append(skipped, Skipped{i.Name, reason})
+			skipped = append(skipped, presence.Skipped{Name: i.Name, Reason: reason})
 		case l.Loopback && !named:
 			loopback = append(loopback, l)
 		default:
@@ -84,14 +78,14 @@ func Usable(all []Interface, only []string) (links []presence.Link, skipped []Sk
 	}
 	for _, name := range only {
 		if !slices.ContainsFunc(all, func(i Interface) bool { return i.Name == name }) {
-			skipped = append(skipped, Skipped{name, "does not exist"})
+			skipped = append(skipped, presence.Skipped{Name: name, Reason: "does not exist"})
 		}
 	}
 	if len(links) == 0 && len(only) == 0 {
 		return loopback, skipped
 	}
 	for _, l := range loopback {
-		skipped = append(skipped, Skipped{l.Name, "loopback, needed only where there is no LAN"})
+		skipped = append(skipped, presence.Skipped{Name: l.Name, Reason: "loopback, needed only where there is no LAN"})
 	}
 	return links, skipped
 }

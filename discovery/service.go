@@ -72,7 +72,7 @@ type Service struct {
 	c     Config
 	group *group
 	mdns  mdnsCounters
-	skip  atomic.Pointer[[]Skipped]
+	skip  atomic.Pointer[[]presence.Skipped]
 	links atomic.Pointer[[]presence.Link]
 
 	authdUp atomic.Bool
@@ -122,7 +122,7 @@ func New(c Config) *Service {
 	s := &Service{c: c, wake: make(chan struct{}, 1), ended: make(chan struct{}), heard: make(map[heardKey]time.Time)}
 	s.group = newGroup(c.Net, c.Realm, c.Packet, c.Logger)
 	s.links.Store(new([]presence.Link))
-	s.skip.Store(new([]Skipped))
+	s.skip.Store(new([]presence.Skipped))
 	return s
 }
 
@@ -331,7 +331,7 @@ func (s *Service) Addrs() (addrs []netip.Addr) {
 }
 
 // Skipped returns the interfaces that are not used, and why.
-func (s *Service) Skipped() []Skipped { return *s.skip.Load() }
+func (s *Service) Skipped() []presence.Skipped { return *s.skip.Load() }
 
 // Peers returns what is known of every device, in no order; nil when Run has
 // ended or ctx does.

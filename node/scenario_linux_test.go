@@ -65,6 +65,10 @@ func TestConversation(t *testing.T) {
 
 	ann.line("/users")
 	ann.want("notice", "text", containing("bob"))
+	ann.line("/net")
+	ann.want("notice", "code", "net", "text", containing("eth0", "used: 10.77.0.2/24", "authd", "bob", "by multicast", "connected with", "round trip"))
+	ann.line("/ping bob")
+	ann.want("notice", "code", "ping", "text", containing("bob answers after"))
 	ann.line("/rooms")
 	ann.want("notice", "text", containing("#lab"))
 	ann.object("cmd", "do", "line", "/names", "chat", "#lab")

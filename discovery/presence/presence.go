@@ -28,6 +28,12 @@ type Link struct {
 	Loopback bool
 }
 
+// A Skipped interface is one that is not used as a LAN, and why.
+type Skipped struct {
+	Name   string
+	Reason string // for people
+}
+
 // OnLink reports whether a is an address that somebody on the link itself can
 // have: one in a network of the link's, or a link-local IPv6 address if the
 // link has one, too. An address with the zone of another link is not.

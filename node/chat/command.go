@@ -65,9 +65,11 @@ func init() {
 		{name: "msg", args: "user text", help: "write to one person", min: 2, max: -1, do: (*Core).doMsg},
 		{name: "mute", args: "[chat] [duration]", help: "silence a chat's alerts: /mute #lab 2h", max: 2, do: (*Core).doMute},
 		{name: "names", args: "[#room]", help: "who is in the room", max: 1, do: (*Core).doNames},
+		{name: "net", help: "how the network looks from here: interfaces, and who is reached how", do: (*Core).doNet},
 		{name: "notify", args: "all|mentions|none", help: "what of this chat rings", min: 1, max: 1, do: (*Core).doNotify},
 		{name: "op", alias: "promote", args: "user", help: "make a member a co-admin", min: 1, max: 1, do: (*Core).doOp},
 		{name: "part", args: "[#room]", help: "leave a room for good", max: 1, do: (*Core).doPart},
+		{name: "ping", args: "user", help: "how long an answer takes", min: 1, max: 1, do: (*Core).doPing},
 		{name: "quit", help: "say goodbye and end the program", do: (*Core).doQuit},
 		{name: "r", args: "text", help: "answer who wrote to you last", min: 1, max: -1, do: (*Core).doReply},
 		{name: "rooms", help: "which rooms there are", do: (*Core).doRooms},
@@ -467,10 +469,15 @@ func (c *Core) doUsers(k *call) {
 		}
 		lines = append(lines, u.User+state)
 	}
-	if len(list) == 1 {
-		lines = append(lines, "nobody else has been seen yet")
+	show := func() { c.show(Notice{Code: "users", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list}) }
+	if slices.ContainsFunc(list, func(u user) bool { return u.Online && !u.Self }) {
+		show()
+		return
 	}
-	c.show(Notice{Code: "users", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
+	c.send(Survey{func(n Network) { // an empty list carries its reason
+		lines = append(lines, c.whyNobody(n))
+		show()
+	}})
 }
 
 func (c *Core) doWhois(k *call) {

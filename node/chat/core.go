@@ -76,8 +76,9 @@ type Core struct {
 	trouble  Error // the last one about authd
 
 	questions map[uint64]func(time.Time, []Frame, error)
-	busy      bool      // a command is being carried out that waits for others
-	queued    []Command // typed meanwhile
+	pinged    map[wire.DeviceID]string // refs of pings under way
+	busy      bool                     // a command is being carried out that waits for others
+	queued    []Command                // typed meanwhile
 	nextID    uint64
 	timers    []timer
 	limbo     limbo
@@ -133,6 +134,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		early:     map[earlyBase]uint64{},
 		mirrors:   map[*device]time.Time{},
 		questions: map[uint64]func(time.Time, []Frame, error){},
+		pinged:    map[wire.DeviceID]string{},
 		started:   now,
 	}
 	for _, p := range cfg.State.People {

@@ -75,6 +75,8 @@ type node struct {
 	packets  [][]byte // room packets that came
 	asked    map[uint64]question
 	question uint64
+	network  chat.Network // what a survey finds
+	deaf     bool         // to answers of pings
 }
 
 type question struct {
@@ -288,6 +290,12 @@ func (n *node) perform(w chat.Work) {
 				l.t.Fatalf("recalling: %v", err)
 			}
 			n.core.HandleRecalled(s, found)
+		case chat.Survey:
+			n.core.HandleSurvey(s, n.network)
+		case chat.PingDevice:
+			if to := l.of(s.To); to != nil && n.links[to] && !n.deaf {
+				n.core.HandlePong(s, chat.NetPeer{Device: s.To, Via: []string{"multicast", "quic"}}, 1500*time.Microsecond)
+			}
 		case chat.Answer:
 			if q, ok := n.asked[s.Question]; ok {
 				delete(n.asked, s.Question)

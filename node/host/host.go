@@ -63,6 +63,11 @@ type Discovery interface {
 	Vouch(devices ...wire.DeviceID)
 	Unvouch(device wire.DeviceID)
 	AuthdUp(up bool)
+	// Links and Skipped return which interfaces are used, and which are not;
+	// Peers what is known of every device.
+	Links() []presence.Link
+	Skipped() []presence.Skipped
+	Peers(ctx context.Context) []presence.Peer
 	// Addrs returns the addresses at which this machine can be dialled, the
 	// loopback ones left out.
 	Addrs() []netip.Addr
@@ -142,9 +147,10 @@ type Host struct {
 	links    int
 	answers  map[uint64]*quic.Stream // open questions of peers
 	lastID   uint64
-	pulling  bool // a revocation list is being asked for
-	badLists int  // lists that peers offered and did not have
-	shutOut  bool // the person was told that this device is revoked
+	pings    map[uint64]pinged // that a command asked for, by nonce
+	pulling  bool              // a revocation list is being asked for
+	badLists int               // lists that peers offered and did not have
+	shutOut  bool              // the person was told that this device is revoked
 	faces    map[Face]bool
 	authd    chat.Authd // the last news
 	failed   error      // why the node has to end
@@ -184,6 +190,7 @@ func open(cfg Config) (*Host, error) {
 		contacts:   map[wire.DeviceID]*contact{},
 		authdAddrs: map[wire.DeviceID][]netip.AddrPort{},
 		answers:    map[uint64]*quic.Stream{},
+		pings:      map[uint64]pinged{},
 		faces:      map[Face]bool{cfg.Face: true},
 	}
 	if h.log == nil {
@@ -450,6 +457,10 @@ func (h *Host) send(s chat.Send) {
 		go h.lookUp(s)
 	case chat.Recall:
 		go h.recall(s)
+	case chat.Survey:
+		go h.survey(s)
+	case chat.PingDevice:
+		h.ping(s)
 	case chat.Answer:
 		if stream := h.answers[s.Question]; stream != nil {
 			delete(h.answers, s.Question)

@@ -173,7 +173,10 @@ func (h *Host) frame(now time.Time, l *peerLink, typ uint8, body []byte) {
 		if _, err := wire.ParsePing(body); err == nil {
 			l.push(chat.Frame{Type: wire.FramePong, Body: body})
 		}
-	case wire.FramePong: // being heard is all it is for
+	case wire.FramePong: // mostly, being heard is all it is for
+		if m, err := wire.ParsePing(body); err == nil {
+			h.pong(now, device, m.Nonce)
+		}
 	case wire.FrameNewCRL:
 		if m, err := wire.ParseNewCRL(body); err == nil {
 			h.listOffered(l, m.Number)
