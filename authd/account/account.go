@@ -99,6 +99,14 @@ type Store interface {
 	// the device or its account is gone.
 	Renew(g realm.Grant) error
 
+	// Readmit puts on record what a certificate of the realm says that is not:
+	// the account, if there is none of that id, or else its name, if a's NameSeq
+	// is higher, the old one being quarantined as Rename does; the device, if it
+	// is new; the certificate. ErrNotFound if the certificate is on record
+	// already, or others of an account that is not: it was removed. ErrNameTaken
+	// (in quarantine at d.Created counts), ErrDeviceTaken.
+	Readmit(a Account, d Device, g realm.Grant, until time.Time) error
+
 	// Failures returns how many log-ins failed for who since the last that
 	// did not.
 	Failures(who []byte) (int, error)

@@ -262,7 +262,7 @@ func TestDelays(t *testing.T) {
 	}
 }
 
-func second(_ *account.Grant, err error) error { return err }
+func second[T any](_ T, err error) error { return err }
 
 func TestSuccessForgetsFailures(t *testing.T) {
 	d := newDesk(t, account.Config{StartsPerMinute: -1, LockAfter: 12})

@@ -137,9 +137,25 @@ func (ses *session) source() netip.Addr { return addrOf(ses.conn.RemoteAddr()).A
 // allowed asks whether the token's account and device are still good. A token
 // with an old name is, and the other side is told to renew it.
 func (ses *session) allowed(now time.Time, token *realm.Token) error {
-	ses.s.rules.Lock()
-	acct, err := ses.s.reg.Allowed(now, token.Account, ses.key)
-	ses.s.rules.Unlock()
+	s := ses.s
+	s.rules.Lock()
+	defer s.rules.Unlock()
+	acct, err := s.reg.Allowed(now, token.Account, ses.key)
+	_, refused := errors.AsType[*account.Refusal](err)
+	if (refused || err == nil && token.NameSeq > acct.NameSeq) && s.verifier.Check(token, now) == nil {
+		// Our own signature says more than the database: it may be an old one,
+		// put back, or another authd's.
+		again, aerr := s.reg.Readmit(now, realm.Grant{
+			Serial: token.Serial, Account: token.Account, Key: ses.key, Name: token.Name, NameSeq: token.NameSeq,
+			From: token.NotBefore.Add(realm.Backdate), NotAfter: token.NotAfter,
+		})
+		if aerr == nil {
+			s.log.Warn("put on record again by its certificate", "user", again.Name, "before", token.Name, "device", ses.device, "from", ses.source())
+			acct, err = again, nil
+		} else if _, refused := errors.AsType[*account.Refusal](aerr); !refused {
+			return aerr
+		}
+	}
 	if err == nil && acct.NameSeq > token.NameSeq {
 		signal(ses.stale)
 	}

@@ -181,6 +181,39 @@ func renew(tx *sql.Tx, g realm.Grant) error {
 	return insertCertificate(tx, g)
 }
 
+// Readmit implements account.Store.
+func (s *Store) Readmit(a account.Account, d account.Device, g realm.Grant, until time.Time) error {
+	return s.update(func(tx *sql.Tx) error {
+		var seq sql.Null[uint64] // of the account on record
+		var known bool
+		err := tx.QueryRow(`SELECT (SELECT name_seq FROM account WHERE id = ?1),
+			EXISTS (SELECT 1 FROM certificate WHERE serial = ?2 OR account = ?1 AND NOT EXISTS (SELECT 1 FROM account WHERE id = ?1))`,
+			a.ID[:], g.Serial[:]).Scan(&seq, &known)
+		switch {
+		case err != nil:
+			return err
+		case known:
+			return account.ErrNotFound
+		case !seq.Valid:
+			err = insertAccount(tx, a)
+		case a.NameSeq > seq.V:
+			err = rename(tx, a.ID, a.Name, a.NameSeq, d.Created, until)
+		}
+		if err != nil {
+			return err
+		}
+		err = one(tx.Exec("UPDATE device SET expires = max(expires, ?) WHERE key = ? AND account = ? AND revoked IS NULL",
+			toUnix(d.Expires), d.Key[:], d.Account[:]))
+		if errors.Is(err, account.ErrNotFound) {
+			err = insertDevice(tx, d)
+		}
+		if err != nil {
+			return err
+		}
+		return insertCertificate(tx, g)
+	})
+}
+
 // Failures implements account.Store.
 func (s *Store) Failures(who []byte) (count int, err error) {
 	err = s.db.QueryRow("SELECT count FROM failure WHERE who = ?", who).Scan(&count)
@@ -330,21 +363,11 @@ func (s *Store) Remove(id wire.AccountID, now, until time.Time) error {
 // Rename implements account.Store.
 func (s *Store) Rename(id wire.AccountID, name string, now, until time.Time, g *realm.Grant) error {
 	return s.update(func(tx *sql.Tx) error {
-		var taken bool
-		if err := tx.QueryRow(takenQuery, name, toUnix(now)).Scan(&taken); err != nil {
-			return err
-		}
-		if taken {
-			return account.ErrNameTaken
-		}
-		if err := quarantine(tx, id, until); err != nil {
-			return err
-		}
-		if _, err := tx.Exec("DELETE FROM quarantine WHERE name = ?", name); err != nil {
-			return err
-		}
 		var seq uint64
-		if err := tx.QueryRow("UPDATE account SET name = ?, name_seq = name_seq + 1 WHERE id = ? RETURNING name_seq", name, id[:]).Scan(&seq); err != nil {
+		if err := tx.QueryRow("SELECT name_seq + 1 FROM account WHERE id = ?", id[:]).Scan(&seq); err != nil {
+			return err
+		}
+		if err := rename(tx, id, name, seq, now, until); err != nil {
 			return err
 		}
 		switch {
@@ -355,6 +378,25 @@ func (s *Store) Rename(id wire.AccountID, name string, now, until time.Time, g *
 		}
 		return renew(tx, *g)
 	})
+}
+
+// rename gives an account that there is a name and its number.
+func rename(tx *sql.Tx, id wire.AccountID, name string, seq uint64, now, until time.Time) error {
+	var taken bool
+	if err := tx.QueryRow(takenQuery, name, toUnix(now)).Scan(&taken); err != nil {
+		return err
+	}
+	if taken {
+		return account.ErrNameTaken
+	}
+	if err := quarantine(tx, id, until); err != nil {
+		return err
+	}
+	if _, err := tx.Exec("DELETE FROM quarantine WHERE name = ?", name); err != nil {
+		return err
+	}
+	_, err := tx.Exec("UPDATE account SET name = ?, name_seq = ? WHERE id = ?", name, seq, id[:])
+	return err
 }
 
 // Names implements account.Store.

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/netip"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ const (
 	rosterEvery = 5 * time.Second        // for what is new
 	rosterWhole = 2 * time.Minute        // for everybody: hints of them do not last longer
 	renewEvery  = 24 * time.Hour         // at the latest; a short-lived token at half its life
+	renewSpread = 10 * time.Minute
 )
 
 // keepAuthd keeps a connection with an authd of the realm until ctx ends: it
@@ -109,7 +111,12 @@ func (h *Host) stay(ctx context.Context, s *login.Session) {
 			t, err := s.Renew(ctx)
 			if err != nil {
 				h.log.Warn("renewing the token", "err", err)
-				renew.Reset(authdPing)
+				wait := authdPing
+				if refused, ok := errors.AsType[*login.RefusedError](err); ok {
+					wait = max(wait, refused.RetryAfter)
+					h.post(func(time.Time) { h.core.HandleTrouble(refusedEvent(err)) })
+				}
+				renew.Reset(wait + rand.N(authdPing))
 				continue
 			}
 			h.post(func(now time.Time) { h.core.HandleToken(now, t) })
@@ -137,12 +144,20 @@ func answers(ctx context.Context, s *login.Session) bool {
 	return err == nil
 }
 
-// renewAfter returns how long to wait before a token is renewed: a day, or
-// half of a shorter life. NotBefore lies realm.Tolerance before the start.
+// renewAfter returns how long to wait before a token is renewed: until it is a
+// day old, or has had half of a shorter life, and then up to ten minutes more
+// (a twentieth of the life, if that is less), so that not everybody comes at
+// once when authd has been away. One that is about to end does not wait.
+// NotBefore lies realm.Tolerance before the start.
 func renewAfter(t *realm.Token, now time.Time) time.Duration {
 	begin := t.NotBefore.Add(realm.Tolerance)
 	life := t.NotAfter.Sub(begin)
-	return max(begin.Add(min(renewEvery, life/2)).Sub(now), 0)
+	spread := min(renewSpread, life/20)
+	wait := max(begin.Add(min(renewEvery, life/2)).Sub(now), 0)
+	if now.Add(wait + 2*spread).After(t.NotAfter) {
+		return 0
+	}
+	return wait + rand.N(max(spread, 1))
 }
 
 // passOn hints at the devices that are connected to authd, for those that

@@ -3,13 +3,18 @@ package host_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
+	"lanchat/authd/account"
+	authdstore "lanchat/authd/store"
 	"lanchat/node/chat"
 	"lanchat/node/login"
 	"lanchat/wire"
@@ -303,6 +308,74 @@ func TestAuthdsOfOneKey(t *testing.T) {
 		l.authd.halt()
 		if took := ann.wait("the other authd", 30*time.Second, authdAt("changed", second)).Sub(begin); took > 10*time.Second {
 			t.Errorf("the other authd is found after %v", took)
+		}
+	})
+}
+
+// "authd restored from an old backup": accounts that it does not know come
+// back by their tokens, under another name if somebody has taken theirs, and
+// the number of the revocation list does not fall.
+func TestOldBackup(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		ann, bob := nodes[0], nodes[1]
+		for _, n := range nodes {
+			n.wait("authd", 5*time.Second, authdIs("up"))
+		}
+		time.Sleep(10 * time.Second)
+		before := ann.profile.Verifier().CRL().Number
+		l.authd.halt()
+		for _, n := range nodes {
+			n.wait("no authd", 5*time.Second, authdIs("down"))
+			n.mark()
+		}
+		// As it was before anybody had registered.
+		for _, suffix := range []string{"", "-wal", "-shm"} {
+			if err := os.Remove(filepath.Join(l.authd.dir, "authd.db"+suffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+		l.authd.operate(func(st *authdstore.Store) error {
+			return st.Add(account.Account{ID: wire.AccountID{9}, Name: "dan", NameSeq: 1, Created: time.Now()})
+		})
+		l.authd.start()
+		for _, n := range nodes {
+			n.wait("authd again", 10*time.Second, authdIs("up"))
+		}
+		dan := l.node("dan").start()
+		dan.wait("authd", 10*time.Second, authdIs("up"))
+		renamed := func(e chat.Event) bool {
+			r, ok := e.(chat.Renamed)
+			return ok && r.Old == "dan" && strings.HasPrefix(r.New, "dan-")
+		}
+
+		// They renew when their tokens are a day old, and are on record.
+		for _, n := range []*node{ann, bob, dan} {
+			n.stop()
+		}
+		time.Sleep(24 * time.Hour)
+		for _, n := range []*node{ann, bob, dan} {
+			n.start()
+		}
+		time.Sleep(11 * time.Minute)
+		dan.wait("the new name", time.Second, renamed)
+		for _, n := range []*node{ann, bob, dan} {
+			if n.asked != 0 || n.count(isError) != 0 {
+				t.Errorf("%s had trouble:\n%s", n.name, n.log())
+			}
+			if age := time.Since(n.profile.Token().NotBefore); age > 26*time.Hour {
+				t.Errorf("the token of %s is %v old", n.name, age)
+			}
+		}
+		l.authd.operate(func(st *authdstore.Store) error {
+			all, err := st.List()
+			if len(all) != 4 {
+				t.Errorf("on record are %v", all)
+			}
+			return err
+		})
+		if now := ann.profile.Verifier().CRL().Number; now <= before {
+			t.Errorf("the number of the revocation list went from %d to %d", before, now)
 		}
 	})
 }

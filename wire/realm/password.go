@@ -21,7 +21,7 @@ var ErrName = errors.New("a user name is 2 to 24 characters: a letter a–z, the
 // ASCII only, since look-alikes of other scripts pass every other filter.
 // Which names are reserved or taken is authd's to say.
 func CheckName(name string) error {
-	if len(name) < 2 || len(name) > 24 || name[0] < 'a' || name[0] > 'z' {
+	if len(name) < 2 || len(name) > MaxName || name[0] < 'a' || name[0] > 'z' {
 		return fmt.Errorf("%q: %w", name, ErrName)
 	}
 	for _, c := range []byte(name) {

@@ -33,6 +33,7 @@ const (
 	Tolerance     = 10 * time.Minute    // how far clocks may disagree, either way
 	Backdate      = 10 * time.Minute    // NotBefore is set back by that
 	MaxRealmName  = 64                  // characters
+	MaxName       = 24                  // characters of a user name
 	serialMaxBits = 128
 
 	// maxChain is how many certificates anybody may present: a leaf, and in a
