@@ -68,6 +68,7 @@ type node struct {
 	boot  uint64
 	store *store.Store // nil: none
 	dead  bool         // killed
+	told  func(chat.Record)
 
 	links    map[*node]bool
 	events   []chat.Event
@@ -246,6 +247,11 @@ func (n *node) perform(w chat.Work) {
 	l := n.l
 	l.t.Helper()
 	n.saved += len(w.Save)
+	for _, r := range w.Save {
+		if n.told != nil {
+			n.told(r)
+		}
+	}
 	if n.store != nil {
 		if err := n.store.Apply(w.Save); err != nil {
 			l.t.Fatalf("storing: %v", err)
