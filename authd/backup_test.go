@@ -23,6 +23,7 @@ import (
 	"lanchat/authd/server"
 	"lanchat/authd/store"
 	"lanchat/node/login"
+	"lanchat/testdata/bench/light"
 	"lanchat/wire"
 	"lanchat/wire/link"
 )
@@ -86,6 +87,16 @@ func (d *device) with(a *running, f func(*login.Session)) {
 	}
 	defer s.Close()
 	f(s)
+}
+
+// newLight is a node without a disk and without the slow hash.
+func newLight(t testing.TB, name string) *light.Node {
+	t.Helper()
+	n, err := light.New(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 func (d *device) register(a *running, name string) {

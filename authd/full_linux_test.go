@@ -92,14 +92,7 @@ func fillsUp(t *testing.T, dir, ballast string) {
 		}
 		return s
 	}
-	newNode := func(name string) *light.Node {
-		n, err := light.New(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	alice := newNode("alice")
+	alice := newLight(t, "alice")
 	if err := arrive(alice); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +115,7 @@ func fillsUp(t *testing.T, dir, ballast string) {
 	fill(t, ballast)
 	before := certificates()
 	for range 3 {
-		for _, n := range []*light.Node{newNode("bob"), alice} {
+		for _, n := range []*light.Node{newLight(t, "bob"), alice} {
 			err := arrive(n)
 			if r, ok := errors.AsType[*light.Refusal](err); !ok || r.Code != wire.CodeUnavailable || r.RetryAfter == 0 {
 				t.Fatalf("on a full disk: got %v, want %v and when to try again", err, wire.CodeUnavailable)
@@ -161,7 +154,7 @@ func fillsUp(t *testing.T, dir, ballast string) {
 			t.Fatal("still in trouble")
 		}
 	}
-	for _, n := range []*light.Node{newNode("bob"), alice} {
+	for _, n := range []*light.Node{newLight(t, "bob"), alice} {
 		if err := arrive(n); err != nil {
 			t.Errorf("with space again: %v", err)
 		}
