@@ -46,7 +46,7 @@ const (
 // A person has one account with one device.
 type person struct {
 	*light.Node
-	newName          string
+	name, newName    string // at first, and after the renaming
 	renamed, revoked asking
 }
 
@@ -179,9 +179,11 @@ func (l *ledger) untilKilled(t *testing.T, dir string, a *running, round int) {
 }
 
 // live is the i-th person's life: registered, back with the token, renewed;
-// every other one renamed, every other shut out, the first both.
+// every other one renamed, by themselves or by the operator, every other one's
+// device shut out by the operator or from another device. The first person's
+// life has all that the operator can do in it, the second's the rest.
 func (l *ledger) live(ctx context.Context, t *testing.T, dir string, d *light.Node, dial func(context.Context, *light.Node) (*quic.Conn, error), i int) error {
-	on := func(f func(*quic.Conn) error) error {
+	on := func(d *light.Node, f func(*quic.Conn) error) error {
 		conn, err := dial(ctx, d)
 		if err != nil {
 			return err
@@ -189,13 +191,15 @@ func (l *ledger) live(ctx context.Context, t *testing.T, dir string, d *light.No
 		defer conn.CloseWithError(link.CloseGoodbye, "")
 		return f(conn)
 	}
-	if err := on(func(conn *quic.Conn) error { return d.LogIn(ctx, conn, wire.AuthRegister) }); err != nil {
+	if err := on(d, func(conn *quic.Conn) error { return d.LogIn(ctx, conn, wire.AuthRegister) }); err != nil {
 		return err
 	}
-	p := &person{Node: d, newName: "n" + d.Name}
+	p := &person{Node: d, name: d.Name, newName: "n" + d.Name}
 	l.joined(p)
 	l.granted(t, d)
-	if err := on(func(conn *quic.Conn) error {
+	own := i%2 == 1 // themselves, rather than the operator
+	name := d.Name
+	if err := on(d, func(conn *quic.Conn) error {
 		list, err := light.Revocations(ctx, conn)
 		if err != nil {
 			return err
@@ -205,36 +209,67 @@ func (l *ledger) live(ctx context.Context, t *testing.T, dir string, d *light.No
 			return err
 		}
 		l.granted(t, d)
+		if i%4 > 1 {
+			return nil
+		}
+		name = p.newName
+		if !own {
+			return p.renamed.by(operator(ctx, dir, "user", "rename", p.name, p.newName))
+		}
+		if err := p.renamed.by(func() error { return d.Rename(ctx, conn, p.newName) }); err != nil {
+			return err
+		}
+		l.granted(t, d)
 		return nil
 	}); err != nil {
 		return err
 	}
-	name := d.Name
-	if i%2 == 0 {
-		if err := operator(ctx, &p.renamed, "user", "rename", d.Name, p.newName, "--data", dir); err != nil {
+	switch {
+	case i%8 > 3:
+		return nil
+	case !own:
+		return p.revoked.by(operator(ctx, dir, "device", "revoke", name, d.ID().String()))
+	}
+	second, err := light.New(name)
+	if err != nil {
+		return err
+	}
+	second.Password = d.Password
+	if err := on(second, func(conn *quic.Conn) error { return second.LogIn(ctx, conn, wire.AuthLogin) }); err != nil {
+		return err
+	}
+	l.granted(t, second)
+	return on(second, func(conn *quic.Conn) error {
+		return p.revoked.by(func() error {
+			_, err := light.Ask(ctx, conn, &wire.AuthRevoke{Device: d.ID()})
 			return err
-		}
-		name = p.newName
-	}
-	if i%4 == 0 || i%4 == 3 {
-		return operator(ctx, &p.revoked, "device", "revoke", name, d.ID().String(), "--data", dir)
-	}
-	return nil
+		})
+	})
 }
 
-// operator runs a command in a process of its own, which is killed when ctx
-// ends.
-func operator(ctx context.Context, a *asking, args ...string) error {
-	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asAuthd+"=1")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+// by has something asked for, and notes what became of it.
+func (a *asking) by(ask func() error) error {
 	*a = asked
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("authd %v: %w: %s", args, err, &stderr)
+	if err := ask(); err != nil {
+		return err
 	}
 	*a = acknowledged
 	return nil
+}
+
+// operator returns how to run a command in a process of its own, which is
+// killed when ctx ends.
+func operator(ctx context.Context, dir string, args ...string) func() error {
+	return func() error {
+		cmd := exec.CommandContext(ctx, os.Args[0], append(args, "--data", dir)...)
+		cmd.Env = append(os.Environ(), asAuthd+"=1")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("authd %v: %w: %s", args, err, &stderr)
+		}
+		return nil
+	}
 }
 
 // check compares what people were told with what authd has on record since it
@@ -263,14 +298,14 @@ func (l *ledger) check(t *testing.T, dir string, a *running) {
 		var revoked bool
 		if err := db.QueryRow(`SELECT account.name, device.revoked IS NOT NULL FROM device JOIN account ON account.id = device.account
 			WHERE device.key = ?`, key[:]).Scan(&name, &revoked); err != nil {
-			t.Errorf("%s was registered: %v", p.Name, err)
+			t.Errorf("%s was registered: %v", p.name, err)
 			continue
 		}
-		if want := p.newName; name != want && (name != p.Name || p.renamed == acknowledged) || name == want && p.renamed == no {
-			t.Errorf("%s: on record as %q, renamed to %q: %v", p.Name, name, want, p.renamed)
+		if want := p.newName; name != want && (name != p.name || p.renamed == acknowledged) || name == want && p.renamed == no {
+			t.Errorf("%s: on record as %q, renamed to %q: %v", p.name, name, want, p.renamed)
 		}
 		if revoked && p.revoked == no || !revoked && p.revoked == acknowledged {
-			t.Errorf("%s: revoked on record: %v, asked for: %v", p.Name, revoked, p.revoked)
+			t.Errorf("%s: revoked on record: %v, asked for: %v", p.name, revoked, p.revoked)
 		}
 		if p.revoked == acknowledged {
 			shutOut = p
@@ -320,7 +355,7 @@ func (l *ledger) check(t *testing.T, dir string, a *running) {
 		if conn, err := dial(ctx, shutOut.Node); err == nil {
 			err = shutOut.Renew(ctx, conn)
 			if _, closed := errors.AsType[*quic.TransportError](err); !closed {
-				t.Errorf("%s was revoked, and may try to renew: %v", shutOut.Name, err)
+				t.Errorf("%s was revoked, and may try to renew: %v", shutOut.name, err)
 			}
 			conn.CloseWithError(link.CloseGoodbye, "")
 		}

@@ -28,6 +28,8 @@ type Node struct {
 	Name  string // of the account
 	Key   ed25519.PrivateKey
 	Grant *wire.AuthGrant // the token, nil before the first log-in
+	// Password is what the account was made with.
+	Password string
 
 	id link.Identity // presents the token, or the bare key
 }
@@ -42,7 +44,7 @@ func New(name string) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Node{Name: name, Key: key, id: link.Fixed(key, cert)}, nil
+	return &Node{Name: name, Password: name, Key: key, id: link.Fixed(key, cert)}, nil
 }
 
 // PublicKey returns what authd knows the node by.
@@ -103,10 +105,10 @@ func converse(ctx context.Context, conn *quic.Conn, first wire.AuthMessage, next
 	}
 }
 
-// Prehash stands for what a node's slow hash makes of the password of the
-// account, under the salt that authd sent.
-func Prehash(name string, salt [16]byte) [32]byte {
-	return sha256.Sum256(append(salt[:], name...))
+// Prehash stands for what a node's slow hash makes of the password under the
+// salt that authd sent.
+func Prehash(password string, salt [16]byte) [32]byte {
+	return sha256.Sum256(append(salt[:], password...))
 }
 
 // LogIn logs in to the account, or with wire.AuthRegister makes it, on a
@@ -118,7 +120,7 @@ func (n *Node) LogIn(ctx context.Context, conn *quic.Conn, kind uint8) error {
 			if !ok {
 				return nil, fmt.Errorf("got %T, want a CHALLENGE", m)
 			}
-			return &wire.AuthFinish{Prehash: Prehash(n.Name, c.Salt), Device: "bench"}, nil
+			return &wire.AuthFinish{Prehash: Prehash(n.Password, c.Salt), Device: "bench"}, nil
 		})
 	return n.take(m, err)
 }
@@ -127,6 +129,16 @@ func (n *Node) LogIn(ctx context.Context, conn *quic.Conn, kind uint8) error {
 func (n *Node) Renew(ctx context.Context, conn *quic.Conn) error {
 	m, err := Ask(ctx, conn, &wire.AuthRenew{})
 	return n.take(m, err)
+}
+
+// Rename gives the account another name, on a connection that shows the token.
+func (n *Node) Rename(ctx context.Context, conn *quic.Conn, name string) error {
+	m, err := Ask(ctx, conn, &wire.AuthRename{Name: name})
+	if err := n.take(m, err); err != nil {
+		return err
+	}
+	n.Name = name
+	return nil
 }
 
 func (n *Node) take(m wire.AuthMessage, err error) error {
