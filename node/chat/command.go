@@ -49,17 +49,23 @@ var verbs []verb
 
 func init() {
 	verbs = []verb{
+		{name: "alias", args: "[name [text]]", help: "give a command a name of your own: /alias hi /me waves", max: -1, do: (*Core).doAlias},
 		{name: "audit", args: "[#room]", help: "the room's signed log: who did what", max: 1, do: (*Core).doAudit},
 		{name: "ban", args: "user [duration] [reason]", help: "remove a person and keep them out", min: 1, max: -1, do: (*Core).doBan},
 		{name: "bans", help: "who is banned from the room", do: (*Core).doBans},
+		{name: "chats", help: "your chats, with what is unread in them", do: (*Core).doChats},
+		{name: "clear", help: "empty the screen; the history stays", do: (*Core).doClear},
 		{name: "create", args: "#room [--private]", help: "make a room; you are its admin", min: 1, max: 2, do: (*Core).doCreate},
 		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
 		{name: "dm", args: "user", help: "make the chat with a person the current one", min: 1, max: 1, do: (*Core).doDM},
+		{name: "dnd", args: "[22:00-07:00|duration|off]", help: "keep alerts quiet at these hours, or for a time", max: 1, do: (*Core).doDND},
 		{name: "fingerprint", help: "show the realm's fingerprint and this device's id", do: (*Core).doFingerprint},
 		{name: "help", args: "[command]", help: "list the commands, or explain one", max: 1, do: (*Core).doHelp},
-		{name: "history", args: "[chat]", help: "the last messages of a chat", max: 1, do: (*Core).doHistory},
+		{name: "history", args: "[chat] [id]", help: "the last messages of a chat, or those before one", max: 2, do: (*Core).doHistory},
+		{name: "ignore", args: "[user] [duration]", help: "see nothing of a person; alone: whom you ignore", max: 2, do: (*Core).doIgnore},
 		{name: "join", args: "#room", help: "enter a room", min: 1, max: 1, do: (*Core).doJoin},
 		{name: "kick", args: "user [reason]", help: "remove a person from the room", min: 1, max: -1, do: (*Core).doKick},
+		{name: "links", help: "the links in the last messages, numbered", do: (*Core).doLinks},
 		{name: "me", args: "text", help: "say what you do: /me waves", min: 1, max: -1, do: (*Core).doMe},
 		{name: "mode", args: "[reliable|fast]", help: "how your messages of this chat travel", max: 1, do: (*Core).doMode},
 		{name: "msg", args: "user text", help: "write to one person", min: 2, max: -1, do: (*Core).doMsg},
@@ -68,19 +74,25 @@ func init() {
 		{name: "net", help: "how the network looks from here: interfaces, and who is reached how", do: (*Core).doNet},
 		{name: "notify", args: "all|mentions|none", help: "what of this chat rings", min: 1, max: 1, do: (*Core).doNotify},
 		{name: "op", alias: "promote", args: "user", help: "make a member a co-admin", min: 1, max: 1, do: (*Core).doOp},
+		{name: "open", args: "n", help: "open link n of /links, after asking", min: 1, max: 1, do: (*Core).doOpen},
 		{name: "part", args: "[#room]", help: "leave a room for good", max: 1, do: (*Core).doPart},
 		{name: "ping", args: "user", help: "how long an answer takes", min: 1, max: 1, do: (*Core).doPing},
 		{name: "quit", help: "say goodbye and end the program", do: (*Core).doQuit},
 		{name: "r", args: "text", help: "answer who wrote to you last", min: 1, max: -1, do: (*Core).doReply},
+		{name: "read", args: "[chat]", help: "mark everything in a chat as read", max: 1, do: (*Core).doRead},
 		{name: "rooms", help: "which rooms there are", do: (*Core).doRooms},
 		{name: "search", args: "text", help: "find messages in all chats", min: 1, max: -1, do: (*Core).doSearch},
+		{name: "set", args: "[name [value]]", help: "your settings: theme, bell, notifications, mouse", max: 2, do: (*Core).doSet},
 		{name: "silence", args: "user [duration]", help: "keep a member from speaking", min: 1, max: 2, do: (*Core).doSilence},
 		{name: "topic", args: "[text]", help: "show or set the room's topic", max: -1, do: (*Core).doTopic},
 		{name: "transfer", args: "user", help: "make a member the admin in your place", min: 1, max: 1, do: (*Core).doTransfer},
+		{name: "unalias", args: "name", help: "forget a command of your own", min: 1, max: 1, do: (*Core).doUnalias},
 		{name: "unban", args: "user", help: "lift a ban", min: 1, max: 1, do: (*Core).doUnban},
+		{name: "unignore", args: "user", help: "see a person's messages again", min: 1, max: 1, do: (*Core).doUnignore},
 		{name: "unmute", args: "[chat]", help: "let a chat ring again", max: 1, do: (*Core).doUnmute},
 		{name: "unsilence", args: "user", help: "let a silenced member speak again", min: 1, max: 1, do: (*Core).doUnsilence},
 		{name: "users", help: "who is here", do: (*Core).doUsers},
+		{name: "verify", args: "user [yes|no]", help: "compare keys with a person: sixty digits", min: 1, max: 2, do: (*Core).doVerify},
 		{name: "who-got", args: "[n]", help: "who has your last (n-th last) message", max: 1, do: (*Core).doWhoGot},
 		{name: "whois", args: "user", help: "what is known of a person", min: 1, max: 1, do: (*Core).doWhois},
 	}
@@ -112,7 +124,7 @@ func (c *Core) Do(now time.Time, cmd Command) {
 		c.sayTo(now, chat, cmd.Text, cmd.Mode, false, cmd.Ref)
 		return
 	}
-	line := strings.TrimRight(cmd.Line, "\r\n")
+	line := c.expand(strings.TrimRight(cmd.Line, "\r\n"))
 	switch {
 	case strings.TrimSpace(line) == "":
 		return
@@ -396,7 +408,7 @@ func (c *Core) doMute(k *call) {
 	s := c.settingsOf(id)
 	s.mutedUntil = until
 	c.setSettings(id, s)
-	c.show(Notice{Code: "muted", Text: text, Ref: k.ref})
+	c.show(Notice{Code: "muted", Text: text, Ref: k.ref, Data: map[string]any{"chat": chat, "muted": true}})
 }
 
 // forever is far enough in the future for a mute without a duration.
@@ -414,7 +426,7 @@ func (c *Core) doUnmute(k *call) {
 	s := c.settingsOf(id)
 	s.mutedUntil = time.Time{}
 	c.setSettings(id, s)
-	c.show(Notice{Code: "unmuted", Text: chat + " rings again", Ref: k.ref})
+	c.show(Notice{Code: "unmuted", Text: chat + " rings again", Ref: k.ref, Data: map[string]any{"chat": chat, "muted": false}})
 }
 
 func (c *Core) doNotify(k *call) {
@@ -492,6 +504,9 @@ func (c *Core) doWhois(k *call) {
 			state = "online"
 		}
 		lines = append(lines, "device "+d.id.String()+" "+state)
+	}
+	if p.account != c.self.account {
+		lines = append(lines, c.verifiedWords(p))
 	}
 	c.show(Notice{Code: "whois", Text: strings.Join(lines, "\n"), Ref: k.ref})
 }

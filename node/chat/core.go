@@ -61,6 +61,9 @@ type Core struct {
 	direct map[wire.AccountID]*direct
 	chats  map[ChatID]*settings
 
+	personal map[string]string // what the person chose; see personal.go
+	links    []string          // as "/links" numbered them last
+
 	received map[wire.DeviceID]uint64 // highest reliable direct message stored, by device
 	numbers  map[wire.RoomID]uint64   // last of my reliable messages in every room I was ever in
 	packets  map[wire.RoomID]uint64   // packets sealed since the start, in every room I was in
@@ -126,6 +129,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		rooms:     map[wire.RoomID]*membership{},
 		direct:    map[wire.AccountID]*direct{},
 		chats:     map[ChatID]*settings{},
+		personal:  map[string]string{},
 		received:  map[wire.DeviceID]uint64{},
 		offers:    map[wire.RoomID]offer{},
 		numbers:   map[wire.RoomID]uint64{},
@@ -143,6 +147,9 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	c.people.restore(SavePerson{Device: c.self.device, Key: c.self.key, Account: c.self.account, Name: c.self.name, NameSeq: cfg.Token.NameSeq, Serial: cfg.Token.Serial})
 	for _, s := range cfg.State.Settings {
 		c.chats[s.Chat] = &settings{mode: s.Mode, notify: s.Notify, mutedUntil: s.MutedUntil}
+	}
+	for _, p := range cfg.State.Personal {
+		c.personal[p.Name] = p.Value
 	}
 	for _, r := range cfg.State.Received {
 		c.received[r.Device] = r.Number
@@ -309,7 +316,7 @@ func (c *Core) setSettings(id ChatID, s settings) {
 func (c *Core) ring(now time.Time, id ChatID, chat string, message MessageID, why string) {
 	s := c.settingsOf(id)
 	switch {
-	case now.Before(s.mutedUntil), s.notify == NotifyNone:
+	case now.Before(s.mutedUntil), s.notify == NotifyNone, c.undisturbed(now):
 		return
 	case s.notify == NotifyMentions && why == "message":
 		return

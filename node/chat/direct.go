@@ -224,6 +224,9 @@ func (c *Core) showDirect(now time.Time, dev *device, m *wire.DirectMessage, mod
 	id := messageID(c.self.account[:], dev.id, mode, m.Message.Number)
 	c.save(SaveMessage{ID: id, Chat: chat, Account: from.account, Device: dev.id, From: from.name, Mode: mode, Number: m.Message.Number,
 		Clock: m.Clock, At: now, Text: text, Action: action, ReplyTo: m.Message.Ref})
+	if c.ignored(now, from.account) {
+		return
+	}
 	c.show(Message{ID: id.String(), Chat: "@" + from.name, From: from.name, Text: text, Mode: mode.String(),
 		ReplyTo: MessageID(m.Message.Ref).String(), Action: action, Late: late})
 	c.lastFrom = from

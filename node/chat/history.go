@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"encoding/hex"
 	"strings"
 	"time"
 
@@ -10,13 +11,35 @@ import (
 )
 
 // A Lookup is a question to the node's own store, whose answer comes back by
-// HandleFound. Exactly one of Text and Chat is set.
+// HandleFound, or by HandleUnread where Unread is set. Otherwise exactly one
+// of Text and Chat is.
 type Lookup struct {
-	Chat  ChatID // the last messages of a chat
-	Text  string // the last messages of all chats that contain it
-	Limit int
-	code  string // of the notice that answers
-	ref   string
+	Chat   ChatID    // the last messages of a chat
+	Before MessageID // of them, those before this one; zero: up to the end
+	Text   string    // the last messages of all chats that contain it
+	Limit  int
+	Unread bool // how many messages of each chat were not read
+	code   string
+	ref    string
+}
+
+// A Past is a message of the history: "/history", "/search" and "/links" list
+// them in their notice's Data.
+type Past struct {
+	ID     string    `json:"id"`
+	At     time.Time `json:"at"`
+	Chat   string    `json:"chat"`
+	From   string    `json:"from"`
+	Text   string    `json:"text"`
+	Mode   string    `json:"mode"`
+	Own    bool      `json:"own"`    // sent by this device
+	Action bool      `json:"action"` // "/me waves"
+	Read   bool      `json:"read"`
+}
+
+func (c *Core) past(m *SaveMessage) Past {
+	return Past{ID: m.ID.String(), At: m.At.UTC().Truncate(time.Second), Chat: c.chatName(m.Chat), From: clean.Line(m.From, wire.MaxNameHint), Text: clean.Text(m.Text, 0),
+		Mode: m.Mode.String(), Own: m.Own, Action: m.Action, Read: m.Read}
 }
 
 const historyLimit = 100
@@ -24,12 +47,18 @@ const historyLimit = 100
 func (Lookup) send() {}
 
 func (c *Core) doHistory(k *call) {
-	chat := k.chat
+	chat, before := k.chat, MessageID{}
 	if len(k.args) > 0 {
 		chat = k.args[0]
 	}
+	if len(k.args) > 1 {
+		if n, err := hex.Decode(before[:], []byte(k.args[1])); err != nil || n != len(before) {
+			c.refuse(k.ref, "bad_argument", "%q is no message: its id has %d hexadecimal digits", k.args[1], 2*len(before))
+			return
+		}
+	}
 	if id, _, ok := c.chatOf(chat, k.ref); ok {
-		c.send(Lookup{Chat: id, Limit: historyLimit, code: "history", ref: k.ref})
+		c.send(Lookup{Chat: id, Before: before, Limit: historyLimit, code: "history", ref: k.ref})
 	}
 }
 
@@ -43,21 +72,20 @@ func (c *Core) HandleFound(q Lookup, found []SaveMessage, err error) {
 		c.refuse(q.ref, "failed", "looking it up: %v", err)
 		return
 	}
-	type message struct {
-		ID   string `json:"id"`
-		At   string `json:"at"` // RFC 3339
-		Chat string `json:"chat"`
-		From string `json:"from"`
-		Text string `json:"text"`
-		Mode string `json:"mode"`
+	if q.code == "links" {
+		c.foundLinks(q, found)
+		return
 	}
-	list := []message{}
+	list := []Past{}
 	var lines []string
-	for _, m := range found {
-		v := message{ID: m.ID.String(), At: m.At.UTC().Format(time.RFC3339), Chat: c.chatName(m.Chat), From: m.From, Text: clean.Text(m.Text, 0), Mode: m.Mode.String()}
+	for i := range found {
+		v := c.past(&found[i])
 		list = append(list, v)
 		text := strings.ReplaceAll(v.Text, "\n", "\n      ")
-		lines = append(lines, m.At.Format("2006-01-02 15:04")+" "+v.Chat+" "+v.From+": "+text)
+		if v.Action {
+			text = "* " + text
+		}
+		lines = append(lines, found[i].At.Format("2006-01-02 15:04")+" "+v.Chat+" "+v.From+": "+text)
 	}
 	if len(lines) == 0 {
 		lines = []string{"nothing was found"}

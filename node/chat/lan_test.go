@@ -287,6 +287,8 @@ func (n *node) perform(w chat.Work) {
 			to.question++
 			to.asked[to.question] = question{n, s.Question}
 			to.core.HandleQuestion(l.now, n.token.Device, to.question, s.Type, slices.Clone(s.Body))
+		case chat.Lookup:
+			n.lookUp(s)
 		case chat.Recall:
 			if n.store == nil {
 				continue
@@ -345,6 +347,25 @@ func (l *lan) pass(d time.Duration) {
 				}
 			}
 		}
+	}
+}
+
+// lookUp answers a question to the node's store.
+func (n *node) lookUp(q chat.Lookup) {
+	if n.store == nil {
+		n.core.HandleFound(q, nil, fmt.Errorf("no store"))
+		return
+	}
+	switch {
+	case q.Unread:
+		unread, err := n.store.Unread()
+		n.core.HandleUnread(n.l.now, q, unread, err)
+	case q.Text != "":
+		found, err := n.store.Search(q.Text, q.Limit)
+		n.core.HandleFound(q, found, err)
+	default:
+		found, err := n.store.History(q.Chat, q.Before, q.Limit)
+		n.core.HandleFound(q, found, err)
 	}
 }
 

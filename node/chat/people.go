@@ -140,7 +140,12 @@ func (c *Core) HandleRevoked(now time.Time, revoked func(realm.Serial) bool) {
 // met notes whose device a verified token says it is.
 func (c *Core) met(now time.Time, t *realm.Token) *device {
 	s := SavePerson{Device: t.Device, Key: t.Key, Account: t.Account, Name: t.Name, NameSeq: t.NameSeq, Seen: now, Serial: t.Serial}
+	changed := false
+	if p := c.people.accounts[t.Account]; p != nil {
+		_, changed = c.verified(p)
+	}
 	d, was := c.people.restore(s)
+	c.warnOfKey(d.person, changed)
 	if was != "" {
 		c.show(Renamed{Old: was, New: d.person.name})
 	}

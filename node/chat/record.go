@@ -63,6 +63,13 @@ type SaveSettings struct {
 	MutedUntil time.Time // zero: not muted
 }
 
+// SaveRead notes that all messages of a chat were read.
+type SaveRead struct{ Chat ChatID }
+
+// SavePersonal keeps a choice of the person here that is not of one chat; an
+// empty value forgets it.
+type SavePersonal struct{ Name, Value string }
+
 // SaveOutbox keeps a reliable direct message until a device of the account
 // has acknowledged it; it must be on disk before it is sent.
 type SaveOutbox struct {
@@ -148,6 +155,8 @@ type SaveAuthor struct {
 func (SaveMessage) record()  {}
 func (SavePerson) record()   {}
 func (SaveSettings) record() {}
+func (SaveRead) record()     {}
+func (SavePersonal) record() {}
 func (SaveOutbox) record()   {}
 func (DropOutbox) record()   {}
 func (SaveDirect) record()   {}
@@ -166,7 +175,8 @@ func (SaveAuthor) record()   {}
 type State struct {
 	People   []SavePerson
 	Settings []SaveSettings
-	Outbox   []SaveOutbox // by account and number
+	Personal []SavePersonal // by name
+	Outbox   []SaveOutbox   // by account and number
 	Direct   []SaveDirect
 	Received []SaveReceived
 	Rooms    []SaveRoom

@@ -472,20 +472,23 @@ func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
 	chat := ChatID{Room: m.id}
 	c.save(SaveMessage{ID: id, Chat: chat, Account: x.from.Account, Device: x.from.Device, From: from, Mode: x.mode,
 		Number: x.message.Number, Clock: x.clock, At: now, Text: text, Action: action, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch})
+	if c.ignored(now, x.from.Account) {
+		return
+	}
 	c.show(Message{ID: id.String(), Chat: m.chat(), From: from, Text: text, Mode: x.mode.String(), ReplyTo: MessageID(x.message.Ref).String(),
 		Action: action, Late: late, Replay: x.replay})
 	if x.replay {
 		return // what was said while one was away does not ring
 	}
 	why := "message"
-	if mentions(text, c.self.name) {
+	if Mentions(text, c.self.name) {
 		why = "mention"
 	}
 	c.ring(now, chat, m.chat(), id, why)
 }
 
-// mentions reports whether text names a user as a word of its own.
-func mentions(text, name string) bool {
+// Mentions reports whether text names a user as a word of its own.
+func Mentions(text, name string) bool {
 	word := func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.')
 	}

@@ -41,6 +41,7 @@ type Store interface {
 	NextBoot() (uint64, error)
 	History(chat chat.ChatID, before chat.MessageID, limit int) ([]chat.SaveMessage, error)
 	Search(text string, limit int) ([]chat.SaveMessage, error)
+	Unread() (map[chat.ChatID]int, error)
 	Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) ([]chat.SaveMessage, error)
 }
 
@@ -471,13 +472,18 @@ func (h *Host) send(s chat.Send) {
 
 // lookUp asks the store, which readers do not hold up.
 func (h *Host) lookUp(q chat.Lookup) {
+	if q.Unread {
+		unread, err := h.cfg.Store.Unread()
+		h.post(func(now time.Time) { h.core.HandleUnread(now, q, unread, err) })
+		return
+	}
 	var found []chat.SaveMessage
 	var err error
 	if q.Text != "" {
 		found, err = h.cfg.Store.Search(q.Text, q.Limit)
 		slices.Reverse(found) // newest last, like history
 	} else {
-		found, err = h.cfg.Store.History(q.Chat, chat.MessageID{}, q.Limit)
+		found, err = h.cfg.Store.History(q.Chat, q.Before, q.Limit)
 	}
 	h.post(func(time.Time) { h.core.HandleFound(q, found, err) })
 }

@@ -55,6 +55,13 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	case chat.SaveSettings:
 		return exec("INSERT OR REPLACE INTO settings (chat, mode, notify, muted_until) VALUES (?, ?, ?, ?)",
 			chatID(r.Chat), r.Mode, r.Notify, moment(r.MutedUntil))
+	case chat.SaveRead:
+		return exec("UPDATE message SET read = 1 WHERE chat = ? AND read = 0", chatID(r.Chat))
+	case chat.SavePersonal:
+		if r.Value == "" {
+			return exec("DELETE FROM personal WHERE name = ?", r.Name)
+		}
+		return exec("INSERT OR REPLACE INTO personal (name, value) VALUES (?, ?)", r.Name, r.Value)
 	case chat.SaveOutbox:
 		return exec("INSERT OR REPLACE INTO outbox (account, number, id, body) VALUES (?, ?, ?, ?)",
 			r.Account[:], number(r.Number), r.ID[:], r.Body)

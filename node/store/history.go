@@ -157,22 +157,3 @@ func (s *Store) Unread() (map[chat.ChatID]int, error) {
 	}
 	return unread, nil
 }
-
-// MarkRead notes that the messages of a chat were read, up to and including
-// upTo in display order, or all if that is zero. It returns ErrNoMessage if the
-// chat has no such message.
-func (s *Store) MarkRead(in chat.ChatID, upTo chat.MessageID) error {
-	query, args := "UPDATE message SET read = 1 WHERE chat = ? AND read = 0", []any{chatID(in)}
-	if upTo != (chat.MessageID{}) {
-		if err := s.has(in, upTo); err != nil {
-			return err
-		}
-		query += " AND (" + oldestFirst + ") <= (SELECT " + oldestFirst + " FROM message WHERE id = ?)"
-		args = append(args, upTo[:])
-	}
-	_, err := s.db.Exec(query, args...)
-	if err != nil {
-		return fmt.Errorf("marking as read: %w", s.db.Mapped(err))
-	}
-	return nil
-}

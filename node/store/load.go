@@ -17,7 +17,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadSettings, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadSecrets, loadAuthors,
+		loadPeople, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadSecrets, loadAuthors,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.db.Mapped(err)
@@ -60,6 +60,13 @@ func loadSettings(tx *sql.Tx, st *chat.State) (err error) {
 	st.Settings, err = collect(tx, func(scan func(...any) error, v *chat.SaveSettings) error {
 		return scan((*chatID)(&v.Chat), &v.Mode, &v.Notify, (*moment)(&v.MutedUntil))
 	}, "SELECT chat, mode, notify, muted_until FROM settings ORDER BY chat")
+	return err
+}
+
+func loadPersonal(tx *sql.Tx, st *chat.State) (err error) {
+	st.Personal, err = collect(tx, func(scan func(...any) error, v *chat.SavePersonal) error {
+		return scan(&v.Name, &v.Value)
+	}, "SELECT name, value FROM personal ORDER BY name")
 	return err
 }
 

@@ -14,10 +14,13 @@ var schema string
 const tokenSerial = `ALTER TABLE person ADD COLUMN serial BLOB NOT NULL
 	DEFAULT x'00000000000000000000000000000000' CHECK (length(serial) = 16)`
 
+// Version 3: what the person chose that is not of one chat.
+const personal = `CREATE TABLE personal (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID`
+
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial},
+	Migrations:    []string{schema, tokenSerial, personal},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},

@@ -139,6 +139,7 @@ func someRecords() (chat.State, []chat.Record) {
 			{Chat: chat.ChatID{Account: wire.AccountID{1}}, Notify: chat.NotifyNone},
 			{Chat: chat.ChatID{Room: room}, Mode: chat.Fast, Notify: chat.NotifyMentions, MutedUntil: t0},
 		},
+		Personal: []chat.SavePersonal{{Name: "dnd", Value: "22:00-07:00"}, {Name: "set/theme", Value: "dark"}},
 		Outbox: []chat.SaveOutbox{
 			{Account: wire.AccountID{2}, Number: 255, ID: chat.MessageID{1}, Body: []byte("one")},
 			{Account: wire.AccountID{2}, Number: 256, ID: chat.MessageID{2}, Body: []byte{0}},
@@ -650,29 +651,18 @@ func TestUnread(t *testing.T) {
 	mustApply(t, s, own, message(lab, 1, 1), message(lab, 1, 2), message(lab, 2, 2), message(lab, 1, 3), message(alice, 1, 1), message(alice, 1, 2))
 	unread(map[chat.ChatID]int{lab: 4, alice: 2})
 
-	mark := func(in chat.ChatID, upTo chat.MessageID) {
-		t.Helper()
-		if err := s.MarkRead(in, upTo); err != nil {
-			t.Fatal(err)
-		}
-	}
-	mark(lab, message(lab, 1, 2).ID)
-	unread(map[chat.ChatID]int{lab: 2, alice: 2})
-	mark(lab, message(lab, 1, 1).ID) // not back
-	unread(map[chat.ChatID]int{lab: 2, alice: 2})
-	mark(lab, message(lab, 2, 2).ID)
-	unread(map[chat.ChatID]int{lab: 1, alice: 2})
-	mark(alice, chat.MessageID{})
-	unread(map[chat.ChatID]int{lab: 1})
-	mark(lab, chat.MessageID{})
+	mustApply(t, s, chat.SaveRead{Chat: alice})
+	unread(map[chat.ChatID]int{lab: 4})
+	mustApply(t, s, chat.SaveRead{Chat: lab})
 	unread(map[chat.ChatID]int{})
+	mustApply(t, s, message(lab, 2, 3))
+	unread(map[chat.ChatID]int{lab: 1})
+	mustApply(t, s, chat.SaveRead{Chat: lab})
 	for _, m := range mustHistory(t, s, lab, chat.MessageID{}, 10) {
 		if !m.Read {
 			t.Errorf("%q is unread in the history", m.Text)
 		}
 	}
-	wantErr(t, s.MarkRead(lab, chat.MessageID{0xee}), ErrNoMessage)
-	wantErr(t, s.MarkRead(alice, message(lab, 1, 1).ID), ErrNoMessage)
 }
 
 // "Strictly rising per start, never less than before."
@@ -1108,7 +1098,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	wantErr(t, s.Apply([]chat.Record{message(lab, 1, 1)}), &dbfile.DiskError{Code: "disk_read_only"})
 	_, err := s.NextBoot()
 	wantErr(t, err, &dbfile.DiskError{Code: "disk_read_only"})
-	wantErr(t, s.MarkRead(lab, chat.MessageID{}), &dbfile.DiskError{Code: "disk_read_only"})
+	wantErr(t, s.Apply([]chat.Record{chat.SaveRead{Chat: lab}}), &dbfile.DiskError{Code: "disk_read_only"})
 }
 
 func BenchmarkApply(b *testing.B) {
