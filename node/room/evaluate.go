@@ -19,6 +19,7 @@ type verdict struct {
 	branches bool                    // onPath has to look
 	run      int                     // nodes on the branch to head carry it
 	tied     bool                    // at some fork the front-most author did not decide
+	resigned bool                    // somebody did, behind the first fork
 	bound    map[wire.AccountID]bool // resigned on a losing branch, not void
 	lost     []Suspension            // removals on losing branches that may suspend
 }
@@ -57,8 +58,9 @@ func (l *Log) evaluate() verdict {
 	}
 	v.bound = map[wire.AccountID]bool{}
 	for _, n := range ev.region {
-		if resigns(n) && !v.onPath(n) && !ev.void[n] {
-			v.bound[n.author] = true
+		if resigns(n) {
+			v.resigned = true
+			v.bound[n.author] = v.bound[n.author] || !v.onPath(n) && !ev.void[n]
 		}
 	}
 	v.twice = ev.findTwice()
@@ -73,7 +75,13 @@ func (l *Log) evaluate() verdict {
 // has used its number once.
 func (l *Log) extend(n *node) (v verdict, ok bool) {
 	v = l.now
-	if n.parent != v.head || v.held || v.tied || resigns(n) || v.bound[n.author] || len(l.numbers[numberOf(n)]) > 1 {
+	if v.held || resigns(n) || len(l.numbers[numberOf(n)]) > 1 {
+		return v, false
+	}
+	if n.parent != v.head {
+		return l.extendSide(n)
+	}
+	if v.tied || v.bound[n.author] {
 		return v, false
 	}
 	v.head, n.run = n, v.run
@@ -81,6 +89,48 @@ func (l *Log) extend(n *node) (v verdict, ok bool) {
 		v.suspend(l.stateAt(n))
 	}
 	return v, true
+}
+
+// extendSide is extend for an entry at the end of a losing branch, so that who
+// fills one makes nobody evaluate the whole for each. It can change nothing but
+// who is suspended if its author has an entry on that branch already, and no
+// resignation makes anything void or is spared for it.
+func (l *Log) extendSide(n *node) (v verdict, ok bool) {
+	v = l.now
+	if v.resigned || !v.branches || v.onPath(n.parent) || len(n.parent.children) > 1 {
+		return v, false
+	}
+	side := l.sideOf(n.parent)
+	if !side.authors[n.author] {
+		return v, false
+	}
+	n.side, n.parent.side = side, nil
+	if q, ok := losing(n, l.stateAt(side.fork).Seat); ok {
+		v.lost = slices.Clone(v.lost)
+		i, _ := slices.BinarySearchFunc(v.lost, q, compareSuspensions)
+		v.lost = slices.Insert(v.lost, i, q)
+		v.suspend(l.state)
+	}
+	return v, true
+}
+
+// A side is what stands on a losing branch up to its tip, which has it, as of
+// one run of evaluate.
+type side struct {
+	run     int
+	fork    *node // where it left the branch that counts
+	authors map[wire.AccountID]bool
+}
+
+func (l *Log) sideOf(tip *node) *side {
+	if s := tip.side; s != nil && s.run == l.runs {
+		return s
+	}
+	s := &side{run: l.runs, fork: tip, authors: map[wire.AccountID]bool{}}
+	for ; !l.now.onPath(s.fork); s.fork = s.fork.parent {
+		s.authors[s.fork.author] = true
+	}
+	return s
 }
 
 // An evaluation is one run of evaluate over a tree with several branches.
@@ -422,20 +472,28 @@ func (ev *evaluation) clean(fork, x *node, first bool) bool {
 // t at the fork".
 func (ev *evaluation) findLost(v *verdict) (lost []Suspension) {
 	for _, n := range ev.region {
-		who, _, ok := removes(n.entry.Args)
-		if !ok || v.onPath(n) || ev.void[n] {
+		if _, _, ok := removes(n.entry.Args); !ok || v.onPath(n) || ev.void[n] {
 			continue
 		}
 		fork := ancestor(n, v.head)
-		if ev.seat(fork, n.author) < ev.seat(fork, who) {
-			lost = append(lost, Suspension{Account: who, Removal: n.entry})
+		if q, ok := losing(n, func(a wire.AccountID) int { return ev.seat(fork, a) }); ok {
+			lost = append(lost, q)
 		}
 	}
-	slices.SortFunc(lost, func(p, q Suspension) int {
-		a, b := p.Removal.Hash(), q.Removal.Hash()
-		return slices.Compare(a[:], b[:])
-	})
+	slices.SortFunc(lost, compareSuspensions)
 	return lost
+}
+
+// losing returns whom a node on a losing branch suspends, by the seats where
+// the branch began.
+func losing(n *node, seat func(wire.AccountID) int) (q Suspension, ok bool) {
+	who, _, ok := removes(n.entry.Args)
+	return Suspension{Account: who, Removal: n.entry}, ok && seat(n.author) < seat(who)
+}
+
+func compareSuspensions(p, q Suspension) int {
+	a, b := p.Removal.Hash(), q.Removal.Hash()
+	return slices.Compare(a[:], b[:])
 }
 
 // suspend: "t gets no keys until a RESOLVE by the writer". s is the state at

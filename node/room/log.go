@@ -62,7 +62,8 @@ type node struct {
 	// two comparisons tell whether one is behind another. Only evaluate sets
 	// and uses them.
 	in, out int
-	run     int // of the last evaluate that had the node on the way to its head
+	run     int   // of the last evaluate that had the node on the way to its head
+	side    *side // of a losing branch's tip, if it was needed
 }
 
 // A number is an entry's place among those of one device.
@@ -280,7 +281,7 @@ func (l *Log) attach(parent *node, e *wire.Entry) error {
 	}
 	l.nodes[n.hash] = n
 	l.order = append(l.order, n)
-	if e.Seq%stateEvery == 0 {
+	if e.Seq%stateEvery == 0 || parent != l.now.head { // settle makes the one after the head
 		n.state = l.after(s, e)
 	}
 	return nil
