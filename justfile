@@ -42,6 +42,11 @@ kill rounds="200":
 bench-auth *args:
     go run ./testdata/bench {{args}} auth
 
+# the properties of rooms, many times over: just prove 20000
+prove checks="20000":
+    go test -count 1 -timeout 4h ./node/room -rapid.checks {{checks}}
+    go test -count 1 -timeout 4h ./node/chat -run Kicked -rapid.checks $(( {{checks}} / 10 ))
+
 # every fuzz target for a while: just fuzz 30s
 fuzz time="5s":
     for pkg in $(go list ./...); do for f in $(go test -list '^Fuzz' $pkg | grep ^Fuzz || true); do echo "$pkg $f"; go test -run '^$' -fuzz "^$f\$" -fuzztime {{time}} $pkg; done; done

@@ -333,8 +333,7 @@ func TestKeyringRestored(t *testing.T) {
 	}
 }
 
-// P8: every pair of devices with equal entries derives equal keys; P9: no two
-// packets of a run share a nonce, which is the caller's to draw.
+// Devices with equal entries read each other, and who was removed reads none.
 func TestEqualEntriesEqualKeys(t *testing.T) {
 	ann := found(t, "ann", "bob", "cat")
 	desks := ann.desks("bob", "cat")

@@ -3,6 +3,7 @@ package room
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -480,6 +481,112 @@ func TestKeysAreServedByTheRule(t *testing.T) {
 			}
 		}
 	})
+}
+
+// P8: every pair of devices with equal entries derives equal keys, whatever
+// they did, in whatever order they learnt of it, and however they came by
+// each secret: made, stepped to, or handed on.
+func TestDevicesAgreeOnKeys(t *testing.T) {
+	base := baseRoom(t)
+	agreed := 0
+	rapid.Check(t, func(t *rapid.T) {
+		names := []string{"ann", "bob", "bob2", "cat", "dan"}
+		desks := base.desks(names...)
+		all := base.log.Since(0) // every entry there is
+		ask := func(d, from *desk) {
+			entry, missing := d.keys.Missing()
+			if !missing {
+				return
+			}
+			if secret, err := from.keys.Serve(d.self.Device(), entry); err == nil {
+				if _, err := d.keys.Accept(d.now, entry, secret); err != nil {
+					t.Fatalf("%s serves %s what does not fit: %v", from.self.Name, d.self.Name, err)
+				}
+			}
+		}
+		learn := func(d *desk, entries ...*wire.Entry) {
+			c, err := d.log.Add(entries...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.keys.Update(d.now, c)
+		}
+		for range rapid.IntRange(5, 25).Draw(t, "steps") {
+			d := rapid.SampledFrom(desks).Draw(t, "who")
+			other := rapid.SampledFrom(desks).Draw(t, "other")
+			whom := who(rapid.SampledFrom([]string{"bob", "cat", "dan", "eve"}).Draw(t, "whom"))
+			d.now = d.now.Add(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second)
+			d.keys.Advance(d.now)
+			var a Act
+			var err error
+			switch rapid.IntRange(0, 12).Draw(t, "step") {
+			case 0, 1:
+				a, err = d.log.Admit(d.self, d.now, d.keys, personOf(whom.Name))
+			case 2:
+				a, err = d.log.Kick(d.self, d.now, whom.Account, "", nil)
+			case 3:
+				a, err = d.log.Rekey(d.self, d.now, d.keys.Without())
+			case 4:
+				a, err = d.log.Leave(d.self, d.now)
+			case 5:
+				a, err = d.log.Claim(d.self, d.now)
+			case 6:
+				a, err = d.log.AddDevice(d.self, d.now, d.keys, whom.Account, personOf(whom.Name + "3").Devices[0])
+			case 7:
+				a, err = d.log.Transfer(d.self, d.now, whom.Account)
+			case 8, 9:
+				learn(d, all[1:rapid.IntRange(1, len(all)).Draw(t, "seen")]...)
+			default:
+				ask(d, other)
+			}
+			if err == nil && a.Entry != nil && len(d.log.tips) < MaxBranches {
+				learn(d, a.Entry)
+				if a.HasSecret {
+					if _, err := d.keys.Accept(d.now, a.Entry.Hash(), a.Secret); err != nil {
+						t.Fatal(err)
+					}
+				}
+				trial, err := Load(testRealm, append(slices.Clone(all), a.Entry), nil)
+				if err == nil && len(trial.tips) <= MaxBranches {
+					all = append(all, a.Entry)
+				} else {
+					t.Skip("more branches than are kept")
+				}
+			}
+		}
+		for _, d := range desks {
+			learn(d, all[1:]...)
+		}
+		for range desks {
+			for _, d := range desks {
+				for _, from := range desks {
+					ask(d, from)
+				}
+			}
+		}
+		for i, d := range desks {
+			for _, o := range desks[:i] {
+				if d.log.State().Head != o.log.State().Head {
+					continue // somebody signed twice: bob and bob2 go on side by side
+				}
+				a, b := d.keys.Current(), o.keys.Current()
+				if a != nil && b != nil {
+					agreed++
+					if a.KeyID() != b.KeyID() || a.secret != b.secret || !slices.Equal(a.Info().Slots, b.Info().Slots) {
+						t.Fatalf("%s and %s have the same entries and not the same key", d.self.Name, o.self.Name)
+					}
+				}
+				for e, h := range d.keys.held {
+					if g := o.keys.held[e]; g != nil && (g.secret != h.secret || g.keyID != h.keyID) {
+						t.Fatalf("%s and %s hold different secrets of %v", d.self.Name, o.self.Name, e)
+					}
+				}
+			}
+		}
+	})
+	if agreed == 0 {
+		t.Error("no two devices ever had a key")
+	}
 }
 
 func FuzzEvaluate(f *testing.F) {
