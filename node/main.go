@@ -7,6 +7,7 @@
 //	node tail [CHAT…]          prints messages as they come
 //	node users, node rooms     who is here, which rooms there are
 //	node login, register, logout
+//	node rename NEW, node passwd, node sessions
 //	node trust list            the realm this directory trusts
 //	node demo                  shows the whole thing at work, in itself
 //
@@ -122,6 +123,7 @@ func command() *cobra.Command {
 	root.Flags().BoolVar(&o.plain, "plain", false, "line mode: no cursor movement; fit for screen readers and pipes")
 	root.AddCommand(o.oneShots()...)
 	root.AddCommand(o.accountCommands()...)
+	root.AddCommand(o.ownerCommands()...)
 	root.AddCommand(o.demoCommand())
 	return root
 }

@@ -59,45 +59,57 @@ type event struct {
 
 // connect begins a session; it is ready when connect returns.
 func (o *options) connect(ctx context.Context) (*session, error) {
+	if s, err := o.attach(ctx); s != nil || err != nil {
+		return s, err
+	}
+	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
+	if err != nil {
+		ask = nil
+	}
+	n, err := o.open(ask)
+	if err != nil {
+		return nil, err
+	}
+	n.patience = findAuthd
+	s := &session{events: make(chan event, 256), ended: make(chan error, 1)}
+	conn, inner := net.Pipe()
+	face := ui.NewJSON(inner, inner)
+	ctx, s.cancel = context.WithCancel(ctx)
+	go func() {
+		err := n.run(ctx, face)
+		face.Close()
+		n.close()
+		inner.Close()
+		s.ended <- err
+	}()
+	if err := s.begin(ctx, conn); err != nil {
+		return nil, err
+	}
+	s.settle()
+	return s, nil
+}
+
+// attach begins a session with the node that runs on the data directory; nil
+// if none does.
+func (o *options) attach(ctx context.Context) (*session, error) {
 	conn, err := private.DialSocket(o.data, program)
 	if err != nil {
-		conn = nil // none is running
+		return nil, nil // none is running
 	}
-	s := &session{events: make(chan event, 256), ended: make(chan error, 1), running: conn != nil, cancel: func() {}}
-	if conn == nil {
-		ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
-		if err != nil {
-			ask = nil
-		}
-		n, err := o.open(ask)
-		if err != nil {
-			return nil, err
-		}
-		n.patience = findAuthd
-		var inner net.Conn
-		conn, inner = net.Pipe()
-		face := ui.NewJSON(inner, inner)
-		ctx, s.cancel = context.WithCancel(ctx)
-		go func() {
-			err := n.run(ctx, face)
-			face.Close()
-			n.close()
-			inner.Close()
-			s.ended <- err
-		}()
-	}
+	s := &session{events: make(chan event, 256), running: true, cancel: func() {}}
+	return s, s.begin(ctx, conn)
+}
+
+// begin waits until the node at the other end is ready.
+func (s *session) begin(ctx context.Context, conn net.Conn) error {
 	s.conn, s.out = conn, json.NewEncoder(conn)
 	s.out.SetEscapeHTML(false)
 	go s.read(conn)
-	_, err = s.wait(ctx, func(e event) bool { return e.Event == "ready" })
+	_, err := s.wait(ctx, func(e event) bool { return e.Event == "ready" })
 	if err != nil {
 		s.close()
-		return nil, err
 	}
-	if !s.running {
-		s.settle()
-	}
-	return s, nil
+	return err
 }
 
 func (s *session) read(r io.Reader) {
@@ -160,15 +172,21 @@ func (s *session) why() error {
 }
 
 // do sends a command object and returns its ref.
-func (s *session) do(cmd map[string]string) (ref string, err error) {
+func (s *session) do(cmd map[string]any) (ref string, err error) {
 	s.refs++
-	cmd["ref"] = "cli-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(s.refs)
-	return cmd["ref"], s.out.Encode(cmd)
+	ref = "cli-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(s.refs)
+	cmd["ref"] = ref
+	return ref, s.out.Encode(cmd)
 }
 
 // ask types a line and returns the notice that answers it.
 func (s *session) ask(ctx context.Context, line string) (event, error) {
-	ref, err := s.do(map[string]string{"cmd": "do", "line": line})
+	return s.order(ctx, map[string]any{"cmd": "do", "line": line})
+}
+
+// order gives a command object and returns the notice that answers it.
+func (s *session) order(ctx context.Context, cmd map[string]any) (event, error) {
+	ref, err := s.do(cmd)
 	if err != nil {
 		return event{}, err
 	}
@@ -183,8 +201,12 @@ func (s *session) ask(ctx context.Context, line string) (event, error) {
 func refusal(e event) error {
 	x := &exitError{status: exitFailure, err: errors.New(e.Text)}
 	switch e.Code {
-	case "no_such_user", "no_such_room":
+	case "no_such_user", "no_such_room", "no_such_device":
 		x.status = exitNoSuchTarget
+	case "authd_away":
+		x.status = exitNoAuthd
+	case "bad_credentials", "name_taken", "bad_name", "weak_password", "rate_limited", "account_locked", "not_authenticated", "revoked":
+		x.status = exitNotLoggedIn
 	case "bad_argument", "too_long", "unknown_command":
 		x.status = exitUsage
 	}
@@ -290,7 +312,7 @@ func (o *options) send(to string, words []string, timeout time.Duration) error {
 
 // say sends one message and waits until everybody who is online has it.
 func (s *session) say(ctx context.Context, to, text, mode string, timeout time.Duration) error {
-	ref, err := s.do(map[string]string{"cmd": "say", "chat": to, "text": text, "mode": mode})
+	ref, err := s.do(map[string]any{"cmd": "say", "chat": to, "text": text, "mode": mode})
 	if err != nil {
 		return fmt.Errorf("sending: %w", err)
 	}

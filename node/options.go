@@ -95,7 +95,7 @@ func (o *options) chat() error {
 	if o.json {
 		face = ui.NewJSON(os.Stdin, os.Stdout)
 	} else {
-		face = ui.NewLine(ui.LineConfig{In: os.Stdin, Out: os.Stdout, First: n.profile.Token() == nil, Receipts: true, Commands: chat.Commands()})
+		face = ui.NewLine(ui.LineConfig{In: os.Stdin, Out: os.Stdout, First: n.profile.Token() == nil, Receipts: true, Commands: chat.Commands(), Meter: passwordMeter(o.user)})
 	}
 	ctx, stop := interruptible()
 	defer stop()
@@ -329,12 +329,18 @@ func (n *node) credentials(ctx context.Context, r realm.Realm, problem error) (h
 		return c, problem
 	}
 	if problem == nil {
-		password, err := o.password()
+		password, next, err := o.password()
 		if err != nil {
 			return c, err
 		}
 		if password != "" && o.user != "" {
 			c.Password = password
+			if code, err := realm.ParseResetCode(password); err == nil {
+				if next == "" {
+					return c, usagef("that is a one-time code, which sets a new password: put the new one on the second line of the --password-file")
+				}
+				c.Code, c.Password = &code, next
+			}
 			return c, nil
 		}
 	}
@@ -357,34 +363,55 @@ func (n *node) askCredentials(ctx context.Context, c host.Credentials, problem e
 	}
 	if !c.Register {
 		c.Password, err = n.ask.AskPassword(ctx, "Password")
-		return c, err
-	}
-	c.Password, err = n.ask.NewPassword(ctx, "New password", func(password string) (int, string) {
-		advice := ""
-		if err := realm.CheckPassword(password, realm.Policy{}, c.Name); err != nil {
-			advice = err.Error()
+		code, cerr := realm.ParseResetCode(c.Password)
+		if err != nil || cerr != nil {
+			return c, err
 		}
-		return realm.Score(password, c.Name), advice
-	})
+		n.ask.Say("That is a one-time code: choose a new password.")
+		c.Code = &code
+	}
+	c.Password, err = n.ask.NewPassword(ctx, "New password", passwordMeter(c.Name))
 	return c, err
 }
 
+// passwordMeter judges what is to be the new password of a user.
+func passwordMeter(name string) ui.Meter {
+	return func(password string) (int, string) {
+		advice := ""
+		if err := realm.CheckPassword(password, realm.Policy{}, name); err != nil {
+			advice = err.Error()
+		}
+		return realm.Score(password, name), advice
+	}
+}
+
 // password returns the password from the file or the environment, which then
-// forgets it; "" if neither is given.
-func (o *options) password() (string, error) {
+// forgets it; "" if neither is given. Behind a one-time code the file has the
+// new password.
+func (o *options) password() (password, next string, err error) {
 	if o.passwordFile != "" {
 		f, err := os.Open(o.passwordFile)
 		if err != nil {
-			return "", fmt.Errorf("reading the password: %w", err)
+			return "", "", fmt.Errorf("reading the password: %w", err)
 		}
 		defer f.Close()
-		line, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
-		if err != nil && !errors.Is(err, io.EOF) {
-			return "", fmt.Errorf("reading the password: %w", err)
-		}
-		return strings.TrimRight(line, "\r\n"), nil
+		lines, err := readLines(f, 2)
+		return lines[0], lines[1], err
 	}
-	return environmentPassword, nil
+	return environmentPassword, "", nil
+}
+
+// readLines reads n lines, of which those behind the end of r are empty.
+func readLines(r io.Reader, n int) ([]string, error) {
+	lines, in := make([]string, n), bufio.NewReader(io.LimitReader(r, 4096))
+	for i := range lines {
+		line, err := in.ReadString('\n')
+		if err != nil && !errors.Is(err, io.EOF) {
+			return lines, fmt.Errorf("reading the password: %w", err)
+		}
+		lines[i] = strings.TrimRight(line, "\r\n")
+	}
+	return lines, nil
 }
 
 // environmentPassword is LANCHAT_PASSWORD, taken out of the environment.

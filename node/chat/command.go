@@ -72,16 +72,19 @@ func init() {
 		{name: "mute", args: "[chat] [duration]", help: "silence a chat's alerts: /mute #lab 2h", max: 2, do: (*Core).doMute},
 		{name: "names", args: "[#room]", help: "who is in the room", max: 1, do: (*Core).doNames},
 		{name: "net", help: "how the network looks from here: interfaces, and who is reached how", do: (*Core).doNet},
+		{name: "nick", args: "name", help: "change your user name, for everybody and everywhere", min: 1, max: 1, do: (*Core).doNick},
 		{name: "notify", args: "all|mentions|none", help: "what of this chat rings", min: 1, max: 1, do: (*Core).doNotify},
 		{name: "op", alias: "promote", args: "user", help: "make a member a co-admin", min: 1, max: 1, do: (*Core).doOp},
 		{name: "open", args: "n", help: "open link n of /links, after asking", min: 1, max: 1, do: (*Core).doOpen},
 		{name: "part", args: "[#room]", help: "leave a room for good", max: 1, do: (*Core).doPart},
+		{name: "passwd", args: "[--sign-out-others]", help: "change your password", max: 1, do: (*Core).doPasswd},
 		{name: "ping", args: "user", help: "how long an answer takes", min: 1, max: 1, do: (*Core).doPing},
 		{name: "quit", help: "say goodbye and end the program", do: (*Core).doQuit},
 		{name: "r", args: "text", help: "answer who wrote to you last", min: 1, max: -1, do: (*Core).doReply},
 		{name: "read", args: "[chat]", help: "mark everything in a chat as read", max: 1, do: (*Core).doRead},
 		{name: "rooms", help: "which rooms there are", do: (*Core).doRooms},
 		{name: "search", args: "text", help: "find messages in all chats", min: 1, max: -1, do: (*Core).doSearch},
+		{name: "sessions", args: "[revoke DEVICE]", help: "your account's devices; revoke shuts one out for ever", max: 2, do: (*Core).doSessions},
 		{name: "set", args: "[name [value]]", help: "your settings: theme, bell, notifications, mouse", max: 2, do: (*Core).doSet},
 		{name: "silence", args: "user [duration]", help: "keep a member from speaking", min: 1, max: 2, do: (*Core).doSilence},
 		{name: "topic", args: "[text]", help: "show or set the room's topic", max: -1, do: (*Core).doTopic},
@@ -122,6 +125,10 @@ func (c *Core) Do(now time.Time, cmd Command) {
 	chat := cmp.Or(cmd.Chat, c.current)
 	if cmd.Say {
 		c.sayTo(now, chat, cmd.Text, cmd.Mode, false, cmd.Ref)
+		return
+	}
+	if cmd.Passwd != nil {
+		c.passwd(*cmd.Passwd, cmd.Ref)
 		return
 	}
 	line := c.expand(strings.TrimRight(cmd.Line, "\r\n"))
@@ -297,6 +304,11 @@ func (c *Core) findChat(chat, ref string) (*membership, *person, bool) {
 func (c *Core) mustFindPerson(name, ref string) *person {
 	p := c.findPerson(name)
 	if p == nil {
+		old := strings.ToLower(strings.TrimPrefix(name, "@"))
+		if who := c.people.former[old]; who != nil {
+			c.refuse(ref, "no_such_user", "%s is called %s now: write @%s", old, who.name, who.name)
+			return nil
+		}
 		c.refuse(ref, "no_such_user", "nobody called %q has been seen here: /users lists who is", strings.TrimPrefix(name, "@"))
 	}
 	return p
@@ -465,12 +477,14 @@ func (c *Core) doUsers(k *call) {
 		User    string   `json:"user"`
 		Online  bool     `json:"online"`
 		Self    bool     `json:"self"`
+		Was     string   `json:"was"`
 		Devices []string `json:"devices"`
 	}
-	list := []user{{User: c.self.name, Online: true, Self: true, Devices: []string{c.self.device.String()}}}
-	lines := []string{c.self.name + " (you)"}
+	me := c.people.accounts[c.self.account]
+	list := []user{{User: me.name, Online: true, Self: true, Was: me.before(k.now), Devices: []string{c.self.device.String()}}}
+	lines := []string{me.shown(k.now) + " (you)"}
 	for _, p := range c.others() {
-		u := user{User: p.name, Online: p.online(), Devices: []string{}}
+		u := user{User: p.name, Online: p.online(), Was: p.before(k.now), Devices: []string{}}
 		for _, d := range p.devices {
 			u.Devices = append(u.Devices, d.id.String())
 		}
@@ -479,7 +493,7 @@ func (c *Core) doUsers(k *call) {
 		if u.Online {
 			state = " online"
 		}
-		lines = append(lines, u.User+state)
+		lines = append(lines, p.shown(k.now)+state)
 	}
 	show := func() { c.show(Notice{Code: "users", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list}) }
 	if slices.ContainsFunc(list, func(u user) bool { return u.Online && !u.Self }) {
@@ -497,7 +511,7 @@ func (c *Core) doWhois(k *call) {
 	if p == nil {
 		return
 	}
-	lines := []string{p.name + " (account " + p.account.String() + ")"}
+	lines := []string{p.shown(k.now) + " (account " + p.account.String() + ")"}
 	for _, d := range p.devices {
 		state := "away"
 		if d.online || d.id == c.self.device {

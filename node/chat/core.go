@@ -79,9 +79,10 @@ type Core struct {
 	trouble  Error // the last one about authd
 
 	questions map[uint64]func(time.Time, []Frame, error)
-	pinged    map[wire.DeviceID]string // refs of pings under way
-	busy      bool                     // a command is being carried out that waits for others
-	queued    []Command                // typed meanwhile
+	pinged    map[wire.DeviceID]string                // refs of pings under way
+	busy      bool                                    // a command is being carried out that waits for others
+	queued    []Command                               // typed meanwhile
+	requests  map[uint64]func(time.Time, AuthdAnswer) // to authd
 	nextID    uint64
 	timers    []timer
 	limbo     limbo
@@ -125,7 +126,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	c := &Core{
 		cfg:       cfg,
 		self:      self{account: cfg.Token.Account, device: cfg.Token.Device, key: cfg.Token.Key, name: cfg.Token.Name},
-		people:    people{devices: map[wire.DeviceID]*device{}, accounts: map[wire.AccountID]*person{}, names: map[string]*person{}},
+		people:    people{devices: map[wire.DeviceID]*device{}, accounts: map[wire.AccountID]*person{}, names: map[string]*person{}, former: map[string]*person{}},
 		rooms:     map[wire.RoomID]*membership{},
 		direct:    map[wire.AccountID]*direct{},
 		chats:     map[ChatID]*settings{},
@@ -139,12 +140,16 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		mirrors:   map[*device]time.Time{},
 		questions: map[uint64]func(time.Time, []Frame, error){},
 		pinged:    map[wire.DeviceID]string{},
+		requests:  map[uint64]func(time.Time, AuthdAnswer){},
 		started:   now,
 	}
 	for _, p := range cfg.State.People {
 		c.people.restore(p)
 	}
 	c.people.restore(SavePerson{Device: c.self.device, Key: c.self.key, Account: c.self.account, Name: c.self.name, NameSeq: cfg.Token.NameSeq, Serial: cfg.Token.Serial})
+	for _, f := range cfg.State.Former {
+		c.people.gave(f)
+	}
 	for _, s := range cfg.State.Settings {
 		c.chats[s.Chat] = &settings{mode: s.Mode, notify: s.Notify, mutedUntil: s.MutedUntil}
 	}
@@ -296,7 +301,6 @@ func (c *Core) HandleTrouble(e Error) {
 func (c *Core) HandleToken(now time.Time, t *realm.Token) {
 	c.cfg.Token = t
 	c.met(now, t)
-	c.self.name = c.people.nameOf(c.self.account)
 }
 
 // settingsOf returns the settings of a chat, the defaults if none were chosen.

@@ -30,9 +30,10 @@ type Authd struct {
 type Peer struct {
 	User   string   `json:"user"`
 	Device string   `json:"device"`
-	State  string   `json:"state"` // "online", "away", "left", "lost"
-	Cause  string   `json:"cause"` // "hello", "goodbye", "silent", "revoked", …
-	Via    []string `json:"via"`   // any of "multicast", "mdns", "authd", "quic"
+	State  string   `json:"state"`         // "online", "away", "left", "lost"
+	Cause  string   `json:"cause"`         // "hello", "goodbye", "silent", "revoked", …
+	Via    []string `json:"via"`           // any of "multicast", "mdns", "authd", "quic"
+	Was    string   `json:"was,omitempty"` // the user name before, for seven days after a rename
 }
 
 // Renamed says that a person goes by another user name now.
@@ -175,6 +176,18 @@ type Command struct {
 	Chat string
 	// Mode is "reliable", "fast" or "" (the chat's own).
 	Mode string
+	// Passwd changes the account's password; Line is ignored then. Faces that
+	// can ask for passwords without showing them make it.
+	Passwd *Passwd
 	// Ref comes back on what the command caused.
 	Ref string
 }
+
+// A Passwd is a change of password. It prints as [redacted].
+type Passwd struct {
+	Present, New string
+	SignOut      bool // shut the account's other devices out
+}
+
+func (Passwd) String() string   { return "[redacted]" }
+func (Passwd) GoString() string { return "[redacted]" }

@@ -802,6 +802,7 @@ func (c *Core) doNames(k *call) {
 		User   string `json:"user"`
 		Role   string `json:"role"` // "admin", "co-admin", "member"
 		Online bool   `json:"online"`
+		Was    string `json:"was"`
 	}
 	s := m.log.State()
 	list := []member{}
@@ -814,12 +815,16 @@ func (c *Core) doNames(k *call) {
 		} else if i <= s.Mods {
 			e.Role = "co-admin"
 		}
-		list = append(list, e)
 		state := "away"
 		if e.Online {
 			state = "online"
 		}
-		lines = append(lines, e.User+"  "+e.Role+", "+state)
+		name := e.User
+		if who != nil {
+			e.Was, name = who.before(k.now), who.shown(k.now)
+		}
+		list = append(list, e)
+		lines = append(lines, name+"  "+e.Role+", "+state)
 	}
 	c.show(Notice{Code: "names", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
 }

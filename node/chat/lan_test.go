@@ -71,6 +71,7 @@ type node struct {
 	told  func(chat.Record)
 
 	links    map[*node]bool
+	requests []chat.AskAuthd // not answered yet
 	events   []chat.Event
 	saved    int      // records
 	packets  [][]byte // room packets that came
@@ -289,6 +290,8 @@ func (n *node) perform(w chat.Work) {
 			to.core.HandleQuestion(l.now, n.token.Device, to.question, s.Type, slices.Clone(s.Body))
 		case chat.Lookup:
 			n.lookUp(s)
+		case chat.AskAuthd:
+			n.requests = append(n.requests, s)
 		case chat.Recall:
 			if n.store == nil {
 				continue

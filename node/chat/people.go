@@ -18,13 +18,47 @@ type people struct {
 	devices  map[wire.DeviceID]*device
 	accounts map[wire.AccountID]*person
 	names    map[string]*person // by user name now
+	former   map[string]*person // by user name they gave up; one that is in use again is in names, too
 }
 
 type person struct {
 	account wire.AccountID
 	name    string
 	nameSeq uint64
+	was     string    // the name before, "" if none is known
+	renamed time.Time // when this node heard of it
 	devices []*device
+}
+
+// wasFor is how long after a rename people are shown by both names.
+const wasFor = 7 * 24 * time.Hour
+
+// before returns the name before if that is to be shown, "" if not.
+func (p *person) before(now time.Time) string {
+	if p.was == "" || now.Sub(p.renamed) >= wasFor {
+		return ""
+	}
+	return p.was
+}
+
+// shown returns what the person is called in lists: "anna (was ann)".
+func (p *person) shown(now time.Time) string {
+	if was := p.before(now); was != "" {
+		return p.name + " (was " + was + ")"
+	}
+	return p.name
+}
+
+// gave notes that the person gave a name up.
+func (p *people) gave(s SaveFormer) {
+	who := p.accounts[s.Account]
+	if who == nil {
+		return
+	}
+	p.former[s.Name] = who
+	if !s.At.Before(who.renamed) {
+		who.was, who.renamed = s.Name, s.At
+	}
 }
 
 type device struct {
@@ -99,7 +133,7 @@ func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 	d.linked, d.revoked = true, false // the token was judged by the newest list
 	if !d.online {
 		d.online = true
-		c.show(Peer{User: d.person.name, Device: d.id.String(), State: "online", Cause: "hello", Via: via})
+		c.showPeer(now, d, "online", "hello", via)
 	}
 	c.flushDirect(d)
 	c.askRooms(d.id, func(time.Time) {}) // and whether it has more of our rooms' logs
@@ -121,7 +155,22 @@ func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause stri
 		return
 	}
 	d.online = false
-	c.show(Peer{User: d.person.name, Device: d.id.String(), State: state, Cause: cause, Via: via})
+	c.showPeer(now, d, state, cause, via)
+}
+
+// showPeer says that a device came or went.
+func (c *Core) showPeer(now time.Time, d *device, state, cause string, via []string) {
+	c.show(c.peer(now, d, state, cause, via))
+}
+
+func (c *Core) peer(now time.Time, d *device, state, cause string, via []string) Peer {
+	return Peer{User: d.person.name, Was: d.person.before(now), Device: d.id.String(), State: state, Cause: cause, Via: via}
+}
+
+// HandlePeerToken takes the new token of a device there is a link to: it was
+// verified like the one in the handshake, and is for the same key and account.
+func (c *Core) HandlePeerToken(now time.Time, t *realm.Token) {
+	c.met(now, t).cert = sha256.Sum256(t.Leaf)
 }
 
 // HandleRevoked takes a new revocation list: revoked says whose tokens it
@@ -147,6 +196,15 @@ func (c *Core) met(now time.Time, t *realm.Token) *device {
 	d, was := c.people.restore(s)
 	c.warnOfKey(d.person, changed)
 	if was != "" {
+		former := SaveFormer{Name: was, Account: t.Account, At: now}
+		c.people.gave(former)
+		c.save(former)
+		if c.current == "@"+was {
+			c.current = "@" + d.person.name
+		}
+		if t.Account == c.self.account {
+			c.self.name = d.person.name
+		}
 		c.show(Renamed{Old: was, New: d.person.name})
 	}
 	s.Name, s.NameSeq = d.person.name, d.person.nameSeq

@@ -55,6 +55,14 @@ type SavePerson struct {
 	Serial  realm.Serial // of its newest token seen; zero: unknown
 }
 
+// SaveFormer remembers a user name that an account gave up, and when this node
+// heard of it. It replaces what was known of the name.
+type SaveFormer struct {
+	Name    string
+	Account wire.AccountID
+	At      time.Time
+}
+
 // SaveSettings keeps what the person here chose for a chat.
 type SaveSettings struct {
 	Chat       ChatID
@@ -154,6 +162,7 @@ type SaveAuthor struct {
 
 func (SaveMessage) record()  {}
 func (SavePerson) record()   {}
+func (SaveFormer) record()   {}
 func (SaveSettings) record() {}
 func (SaveRead) record()     {}
 func (SavePersonal) record() {}
@@ -174,6 +183,7 @@ func (SaveAuthor) record()   {}
 // records applied so far, without the messages.
 type State struct {
 	People   []SavePerson
+	Former   []SaveFormer // oldest first
 	Settings []SaveSettings
 	Personal []SavePersonal // by name
 	Outbox   []SaveOutbox   // by account and number

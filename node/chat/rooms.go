@@ -190,11 +190,11 @@ func (c *Core) roomEvent(m *membership, cause string, by, whom wire.AccountID, r
 
 // Snapshot returns how things stand, for a face that has just come: who is
 // online, the rooms, the current chat.
-func (c *Core) Snapshot() (events []Event) {
+func (c *Core) Snapshot(now time.Time) (events []Event) {
 	for _, p := range c.others() {
 		for _, d := range p.devices {
 			if d.online {
-				events = append(events, Peer{User: p.name, Device: d.id.String(), State: "online", Cause: "hello", Via: []string{}})
+				events = append(events, c.peer(now, d, "online", "hello", []string{}))
 			}
 		}
 	}

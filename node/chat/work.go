@@ -1,6 +1,10 @@
 package chat
 
-import "lanchat/wire"
+import (
+	"time"
+
+	"lanchat/wire"
+)
 
 // Work is what the core wants done, in this order: everything in Save in one
 // transaction, then every Send, then every Event. What a Send acknowledges or
@@ -52,6 +56,32 @@ type Answer struct {
 	Frames   []Frame
 }
 
+// AskAuthd asks authd to do something with the person's account: one of the
+// fields behind Question is set, or none, which asks for the account's devices.
+// The host answers every one with HandleAuthdAnswer.
+type AskAuthd struct {
+	Question uint64
+	Rename   string
+	Passwd   *Passwd
+	Revoke   wire.DeviceID
+}
+
+// An AuthdAnswer says what became of an AskAuthd. A new token is handed over
+// before, by HandleToken.
+type AuthdAnswer struct {
+	Devices []AccountDevice
+	Error   *Error // nil: it is done
+}
+
+// An AccountDevice is one device of the person's account, as authd has it on
+// record.
+type AccountDevice struct {
+	ID            wire.DeviceID
+	Name          string    // not sanitised
+	Created, Ends time.Time // Ends: of its last token
+	Revoked       bool
+}
+
 // A Frame is one frame of a stream: its type and its body.
 type Frame struct {
 	Type uint8
@@ -63,3 +93,4 @@ func (Push) send()      {}
 func (Datagram) send()  {}
 func (Ask) send()       {}
 func (Answer) send()    {}
+func (AskAuthd) send()  {}

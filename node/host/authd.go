@@ -89,7 +89,9 @@ func (h *Host) keepAuthd(ctx context.Context) {
 			tell("changed", addr)
 		}
 		where = addr
+		h.session.Store(s)
 		h.stay(ctx, s)
+		h.session.Store(nil)
 		s.Close()
 	}
 }
@@ -119,8 +121,10 @@ func (h *Host) stay(ctx context.Context, s *login.Session) {
 				renew.Reset(wait + rand.N(authdPing))
 				continue
 			}
-			h.post(func(now time.Time) { h.core.HandleToken(now, t) })
+			h.post(func(now time.Time) { h.newToken(now, t) })
 			renew.Reset(renewAfter(t, h.cfg.Profile.Now()))
+		case <-s.Stale():
+			renew.Reset(0)
 		case <-h.authdLost:
 			if !answers(ctx, s) {
 				return

@@ -31,7 +31,7 @@ func (h *Host) serveControl(ctx context.Context, conn net.Conn) {
 		if h.authd.State != "" {
 			face.Show(h.authd)
 		}
-		for _, e := range h.core.Snapshot() {
+		for _, e := range h.core.Snapshot(now) {
 			face.Show(e)
 		}
 		h.faces[face] = true

@@ -46,6 +46,7 @@ type Enter struct {
 // Credentials is a person's name and password. It prints as [redacted].
 type Credentials struct {
 	Name, Password string
+	Code           *realm.ResetCode // sets Password as a new one; nil: Password is the one there is
 	Invite         []byte
 	Device         string // what to call this device
 	// Register makes the account; LogIn logs in to it. With both it is made
@@ -108,6 +109,13 @@ func (h *Host) enter(ctx context.Context) error {
 }
 
 func (h *Host) logIn(ctx context.Context, s *login.Session, c Credentials) error {
+	if c.Code != nil {
+		_, err := s.Recover(ctx, c.Name, *c.Code, c.Password, c.Device)
+		if refused, ok := errors.AsType[*login.RefusedError](err); ok && refused.Code == wire.CodeBadCredentials {
+			refused.Err = errBadCode
+		}
+		return err
+	}
 	if c.Register {
 		_, err := s.Register(ctx, c.Name, c.Password, c.Invite, c.Device)
 		var refused *login.RefusedError
@@ -118,6 +126,9 @@ func (h *Host) logIn(ctx context.Context, s *login.Session, c Credentials) error
 	_, err := s.Login(ctx, c.Name, c.Password, c.Device)
 	return err
 }
+
+var errBadCode = errors.New("the user name or the one-time code is wrong, or the code was used or is older than a day: " +
+	"whoever runs authd makes another, with authd user reset")
 
 // refusedEvent returns what went wrong with authd as an event.
 func refusedEvent(err error) chat.Error {
@@ -138,6 +149,9 @@ func refusedEvent(err error) chat.Error {
 func refusalWords(r *login.RefusedError) string {
 	switch r.Code {
 	case wire.CodeBadCredentials:
+		if r.Err != nil {
+			return r.Err.Error()
+		}
 		return "the user name or the password is wrong: try again, or make a new account"
 	case wire.CodeNameTaken:
 		return "that user name is not available: choose another, or log in if it is yours"
@@ -150,7 +164,8 @@ func refusalWords(r *login.RefusedError) string {
 	case wire.CodeInviteNeeded:
 		return "an invitation is needed: ask who runs authd for a join code that has one, and start with --join CODE"
 	case wire.CodeTooManyDevices:
-		return "the account has as many devices as it may: log in on one of them and revoke another"
+		return "the account has as many devices as it may: on one of them /sessions (or node sessions) lists them, and /sessions revoke DEVICE shuts one out; " +
+			"whoever runs authd can, too, with authd device list and authd device revoke"
 	case wire.CodeRevoked:
 		return revokedWords
 	case wire.CodeUnavailable:

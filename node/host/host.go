@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -140,6 +141,8 @@ type Host struct {
 	quit      chan struct{}            // closed when the loop has ended
 	stop      <-chan struct{}          // closed when the loop is to end
 
+	session atomic.Pointer[login.Session] // with authd, nil: it is away
+
 	mu         sync.Mutex
 	authdAddrs map[wire.DeviceID][]netip.AddrPort // where the presence of authds says they are
 
@@ -153,6 +156,7 @@ type Host struct {
 	badLists int               // lists that peers offered and did not have
 	shutOut  bool              // the person was told that this device is revoked
 	faces    map[Face]bool
+	renewed  time.Time  // when this device got its newest token
 	authd    chat.Authd // the last news
 	failed   error      // why the node has to end
 	ready    chat.Ready
@@ -454,6 +458,8 @@ func (h *Host) send(s chat.Send) {
 		}
 	case chat.Ask:
 		h.ask(s)
+	case chat.AskAuthd:
+		h.askAuthd(s)
 	case chat.Lookup:
 		go h.lookUp(s)
 	case chat.Recall:

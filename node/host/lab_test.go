@@ -256,6 +256,7 @@ type node struct {
 	host *memnet.Host
 	disk *disk
 	loss float64 // of what comes by multicast
+	user string  // whose further device it is; "": the first of the one it is named after
 	look bool    // for authd by itself: it is not told where that is
 
 	profile *login.Profile // of the program that was started last
@@ -350,7 +351,11 @@ func (n *node) start() *node {
 			Trust: login.Trust{Fingerprint: &fingerprint},
 			Credentials: func(_ context.Context, _ realm.Realm, problem error) (host.Credentials, error) {
 				n.asked++ // before Run is called
-				return host.Credentials{Name: n.name, Password: password, Device: "test", Register: true}, problem
+				c := host.Credentials{Name: n.name, Password: password, Device: "test", Register: true}
+				if n.user != "" {
+					c.Name, c.Register, c.LogIn = n.user, false, true
+				}
+				return c, problem
 			},
 		},
 		Logger: n.logger(),

@@ -26,8 +26,8 @@ const (
 )
 
 // A peerLink is an authenticated QUIC connection to another device. Its
-// fields are set before it is announced and not changed afterwards; the loop
-// owns the map of links.
+// fields are set before it is announced and not changed afterwards, except
+// token, which the loop owns then; the loop owns the map of links.
 type peerLink struct {
 	conn    *quic.Conn
 	control *quic.Stream

@@ -21,8 +21,9 @@ const (
 	politeness  = 400 * time.Millisecond // the side with the larger device id lets the other dial first
 	redialFirst = 500 * time.Millisecond
 	redialMost  = 15 * time.Second
-	sameMoment  = 5 * time.Second // two links younger than that were dialled together
-	peerEvery   = 5 * time.Second // between dials to an address that the person gave
+	sameMoment  = 5 * time.Second      // two links younger than that were dialled together
+	peerEvery   = 5 * time.Second      // between dials to an address that the person gave
+	handshake   = dialWait + helloWait // at most, from a certificate shown to the link in use
 	maxLinks    = 512
 )
 
@@ -96,6 +97,9 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 	c.link, c.tries, c.alive = l, 0, true
 	h.discovery.Linked(device)
 	h.core.LinkUp(now, l.token, h.via(c))
+	if now.Sub(h.renewed) < handshake { // the other side may have seen the old one
+		l.push(h.tokenFrame())
+	}
 	go l.writeFrames()
 	go l.writeDatagrams()
 	go l.readFrames(func(typ uint8, body []byte) {
@@ -177,6 +181,8 @@ func (h *Host) frame(now time.Time, l *peerLink, typ uint8, body []byte) {
 		if m, err := wire.ParsePing(body); err == nil {
 			h.pong(now, device, m.Nonce)
 		}
+	case wire.FrameToken:
+		h.peerToken(now, l, body)
 	case wire.FrameNewCRL:
 		if m, err := wire.ParseNewCRL(body); err == nil {
 			h.listOffered(l, m.Number)

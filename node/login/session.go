@@ -81,13 +81,14 @@ func (c *Config) logger() *slog.Logger {
 // A Session is a connection with the realm's authd. Its methods may be used
 // from several goroutines.
 type Session struct {
-	config Config
-	conn   *quic.Conn
-	addr   netip.AddrPort
-	realm  realm.Realm
-	token  *realm.Token // presented at the handshake; nil: a bare key
-	pushes sync.WaitGroup
-	stale  chan struct{} // authd wants the token renewed
+	config   Config
+	conn     *quic.Conn
+	addr     netip.AddrPort
+	realm    realm.Realm
+	token    *realm.Token // presented at the handshake; nil: a bare key
+	pushes   sync.WaitGroup
+	granting sync.Mutex
+	stale    chan struct{} // authd wants the token renewed
 }
 
 // Dial connects to the authd at addr, if it is the one that is trusted. With a
@@ -294,6 +295,8 @@ func (s *Session) newToken(ctx context.Context, m wire.AuthMessage) (*realm.Toke
 	if s.token == nil {
 		return nil, ErrNoToken
 	}
+	s.granting.Lock() // that which authd granted last is stored last
+	defer s.granting.Unlock()
 	grant, err := request[*wire.AuthGrant](ctx, s, m)
 	if err != nil {
 		return nil, err

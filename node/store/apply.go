@@ -52,6 +52,8 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	case chat.SavePerson:
 		return exec("INSERT OR REPLACE INTO person (device, key, account, name, name_seq, seen, serial) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			r.Device[:], r.Key[:], r.Account[:], r.Name, number(r.NameSeq), moment(r.Seen), r.Serial[:])
+	case chat.SaveFormer:
+		return exec("INSERT OR REPLACE INTO former (name, account, at) VALUES (?, ?, ?)", r.Name, r.Account[:], moment(r.At))
 	case chat.SaveSettings:
 		return exec("INSERT OR REPLACE INTO settings (chat, mode, notify, muted_until) VALUES (?, ?, ?, ?)",
 			chatID(r.Chat), r.Mode, r.Notify, moment(r.MutedUntil))

@@ -17,7 +17,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadSecrets, loadAuthors,
+		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadSecrets, loadAuthors,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.db.Mapped(err)
@@ -53,6 +53,13 @@ func loadPeople(tx *sql.Tx, st *chat.State) (err error) {
 	st.People, err = collect(tx, func(scan func(...any) error, v *chat.SavePerson) error {
 		return scan(into(v.Device[:]), into(v.Key[:]), into(v.Account[:]), &v.Name, (*number)(&v.NameSeq), (*moment)(&v.Seen), into(v.Serial[:]))
 	}, "SELECT device, key, account, name, name_seq, seen, serial FROM person ORDER BY device")
+	return err
+}
+
+func loadFormer(tx *sql.Tx, st *chat.State) (err error) {
+	st.Former, err = collect(tx, func(scan func(...any) error, v *chat.SaveFormer) error {
+		return scan(&v.Name, into(v.Account[:]), (*moment)(&v.At))
+	}, "SELECT name, account, at FROM former ORDER BY at, name")
 	return err
 }
 

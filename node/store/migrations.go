@@ -20,9 +20,18 @@ const personal = `CREATE TABLE personal (name TEXT PRIMARY KEY, value TEXT NOT N
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},
 	Cure:          "move it away, and the node begins a new one",
 }
+
+// Version 4: the user names that people gave up.
+const formerNames = `
+CREATE TABLE former (
+    name    TEXT    PRIMARY KEY,
+    account BLOB    NOT NULL CHECK (length(account) = 16),
+    at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`

@@ -135,6 +135,10 @@ func someRecords() (chat.State, []chat.Record) {
 			{Device: wire.DeviceID{1}, Key: wire.DeviceKey{31: 1}, Account: wire.AccountID{2}, Name: "alice", NameSeq: math.MaxUint64, Seen: t0, Serial: realm.Serial{15: 3}},
 			{Device: wire.DeviceID{2}, Account: wire.AccountID{2}, Name: "alice", NameSeq: 1 << 63},
 		},
+		Former: []chat.SaveFormer{ // by time, not by name
+			{Name: "zoe", Account: wire.AccountID{2}, At: t0},
+			{Name: "al", Account: wire.AccountID{2}, At: t0.Add(time.Hour)},
+		},
 		Settings: []chat.SaveSettings{ // direct messages of an account whose bytes a room's could begin with
 			{Chat: chat.ChatID{Account: wire.AccountID{1}}, Notify: chat.NotifyNone},
 			{Chat: chat.ChatID{Room: room}, Mode: chat.Fast, Notify: chat.NotifyMentions, MutedUntil: t0},

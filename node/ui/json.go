@@ -171,6 +171,10 @@ func parseCommand(line []byte) (chat.Command, error) {
 		Mode *string `json:"mode"`
 		Chat string  `json:"chat"`
 		Ref  string  `json:"ref"`
+
+		Present *string `json:"present"`
+		New     *string `json:"new"`
+		SignOut *bool   `json:"sign_out"`
 	}
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
@@ -184,7 +188,15 @@ func parseCommand(line []byte) (chat.Command, error) {
 		return chat.Command{}, errors.New("not a command object: there is something behind it")
 	}
 	c := chat.Command{Chat: o.Chat, Ref: o.Ref}
+	if o.Cmd != "passwd" && (o.Present != nil || o.New != nil || o.SignOut != nil) {
+		return chat.Command{}, errors.New(`"present", "new" and "sign_out" are fields of "passwd" only`)
+	}
 	switch o.Cmd {
+	case "passwd":
+		if o.Present == nil || o.New == nil || o.Text != nil || o.Line != nil || o.Mode != nil || o.Chat != "" {
+			return chat.Command{}, errors.New(`"passwd" needs the fields "present" and "new", and has "sign_out" besides`)
+		}
+		c.Passwd = &chat.Passwd{Present: *o.Present, New: *o.New, SignOut: o.SignOut != nil && *o.SignOut}
 	case "say":
 		switch {
 		case o.Line != nil:
@@ -208,9 +220,9 @@ func parseCommand(line []byte) (chat.Command, error) {
 		}
 		c.Line = *o.Line
 	case "":
-		return chat.Command{}, errors.New(`the field "cmd" is missing: "say" or "do"`)
+		return chat.Command{}, errors.New(`the field "cmd" is missing: "say", "do" or "passwd"`)
 	default:
-		return chat.Command{}, fmt.Errorf("no such command %q: \"say\" or \"do\"", o.Cmd)
+		return chat.Command{}, fmt.Errorf("no such command %q: \"say\", \"do\" or \"passwd\"", o.Cmd)
 	}
 	return c, nil
 }

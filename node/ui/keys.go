@@ -56,7 +56,12 @@ func (k *keys) Read(p []byte) (int, error) {
 		k.err = err
 		k.translate()
 	}
+	// No further than a line: the editor would keep what follows, and it may be
+	// a password that is for somebody else to read.
 	n := copy(p, k.out)
+	if i := bytes.IndexByte(p[:n], '\r'); i >= 0 {
+		n = i + 1
+	}
 	k.out = k.out[n:]
 	return n, nil
 }

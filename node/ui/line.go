@@ -44,6 +44,9 @@ type LineConfig struct {
 	Location *time.Location // of the times shown; nil: time.Local
 	First    bool           // the first start of all: begin with a few lines of help
 	Receipts bool           // show who has got one's messages
+	// Meter judges the new password of /passwd, which is asked for where there
+	// is a line editor; nil: it is not, and the core says what to do instead.
+	Meter Meter
 }
 
 // Line is the face of lines: one event is one line, a person types one line.
@@ -74,11 +77,13 @@ type Line struct {
 	day      string // of the last line shown
 	lastBell time.Time
 
-	tty     *os.File       // the terminal written to, nil if there is none
-	editor  *term.Terminal // nil without a line editor
-	quit    atomic.Bool    // Ctrl+C twice
-	cleared bool           // the key before was a Ctrl+C; only touched by the editor's callback
-	saved   *term.State    // of the terminal before Run; only touched by Run and Close
+	tty     *os.File               // the terminal written to, nil if there is none
+	editor  *term.Terminal         // nil without a line editor
+	quit    atomic.Bool            // Ctrl+C twice
+	cleared bool                   // the key before was a Ctrl+C; only touched by the editor's callback
+	saved   *term.State            // of the terminal before Run; only touched by Run and Close
+	keys    *keys                  // what the editor reads from
+	secret  atomic.Pointer[secret] // the line that is being asked for in place of the editor's, nil: none
 }
 
 var _ Face = (*Line)(nil)
@@ -100,10 +105,11 @@ func NewLine(cfg LineConfig) *Line {
 		l.tty = out
 	}
 	if in, ok := cfg.In.(*os.File); ok && term.IsTerminal(int(in.Fd())) && theme.Terminal(l.tty) {
+		l.keys = &keys{r: in, quit: l.quit.Load}
 		l.editor = term.NewTerminal(struct {
 			io.Reader
 			io.Writer
-		}{&keys{r: in, quit: l.quit.Load}, l.tty}, l.prompt())
+		}{l.keys, l.tty}, l.prompt())
 		l.editor.AutoCompleteCallback = l.key
 	}
 	limit := feedLimit
@@ -165,7 +171,7 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	lines := make(chan string)
+	commands := make(chan []chat.Command)
 	ended := make(chan error, 1)
 	go func() {
 		for {
@@ -175,7 +181,7 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 				return
 			}
 			select {
-			case lines <- line:
+			case commands <- l.commands(line):
 			case <-ctx.Done():
 				return
 			}
@@ -183,9 +189,9 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 	}()
 	for {
 		select {
-		case line := <-lines:
-			for _, text := range said(line) {
-				do(chat.Command{Line: text})
+		case list := <-commands:
+			for _, c := range list {
+				do(c)
 			}
 		case err := <-ended:
 			switch {
@@ -203,6 +209,45 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+// commands returns what an edited line stands for. /passwd asks for the
+// passwords first.
+func (l *Line) commands(line string) (list []chat.Command) {
+	name, args := chat.CommandOf(line)
+	if name == "passwd" && l.cfg.Meter != nil && (len(args) == 0 || len(args) == 1 && args[0] == signOutOthers) {
+		p, err := l.askPasswd()
+		if err != nil {
+			l.Show(chat.Notice{Code: "password_kept", Text: "your password stays as it is"})
+			return nil
+		}
+		p.SignOut = len(args) == 1
+		return []chat.Command{{Passwd: p}}
+	}
+	for _, text := range said(line) {
+		list = append(list, chat.Command{Line: text})
+	}
+	return list
+}
+
+const signOutOthers = "--sign-out-others"
+
+// askPasswd asks for the present and the new password. Lines that come in
+// meanwhile stand above the question.
+func (l *Line) askPasswd() (*chat.Passwd, error) {
+	ask := func(question string, meter Meter) (string, error) {
+		s := &secret{question: question, out: l.tty, meter: meter}
+		l.secret.Store(s)
+		defer l.secret.Store(nil)
+		return s.read(l.keys)
+	}
+	present, err := ask("Present password", nil)
+	if err != nil {
+		return nil, err
+	}
+	say := func(text string) { l.Show(chat.Notice{Code: "password", Text: text}) }
+	next, err := newPassword(say, "New password", l.cfg.Meter, true, ask)
+	return &chat.Passwd{Present: present, New: next}, err
 }
 
 // resize tells the editor how wide the terminal is.
@@ -284,6 +329,12 @@ func (l *Line) write(batch []item, dropped int) error {
 		}
 		_, err := l.cfg.Out.Write(b.Bytes())
 		return err
+	}
+	if s := l.secret.Load(); s != nil {
+		if ok, err := s.over(b.Bytes()); ok {
+			l.editor.SetPrompt(l.prompt()) // for when the editor draws again
+			return err
+		}
 	}
 	if after := l.prompt(); after != before {
 		l.editor.SetPrompt(after)

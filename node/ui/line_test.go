@@ -572,6 +572,7 @@ func checkTranscript(t *testing.T, got string) {
 }
 
 func TestPrompter(t *testing.T) {
+	t.Setenv("TERM", "dumb")
 	s, tty := openPTY(t)
 	p, err := NewPrompter(tty, tty)
 	if err != nil {

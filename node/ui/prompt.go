@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/term"
 
+	"lanchat/node/ui/theme"
 	"lanchat/wire/clean"
 )
 
@@ -78,19 +79,19 @@ func (p *Prompter) Confirm(ctx context.Context, question string) (bool, error) {
 // (term.ReadPassword is silent a moment too late). Ctrl+C returns [ErrQuit],
 // Ctrl+D io.EOF.
 func (p *Prompter) AskPassword(ctx context.Context, question string) (string, error) {
+	return p.askSecret(ctx, question, nil)
+}
+
+func (p *Prompter) askSecret(ctx context.Context, question string, meter Meter) (string, error) {
 	fd := int(p.in.Fd())
 	saved, err := term.MakeRaw(fd)
 	if err != nil {
 		return "", fmt.Errorf("reading a password: %w", err)
 	}
-	password, err := await(ctx, func() (string, error) {
-		return term.NewTerminal(struct {
-			io.Reader
-			io.Writer
-		}{oneByOne{p.in}, p.out}, "").ReadPassword(clean.Line(question, 0) + ": ")
-	})
-	if err != nil {
-		io.WriteString(p.out, "\r\n")
+	s := &secret{question: question, out: p.out, meter: meter}
+	password, err := await(ctx, func() (string, error) { return s.read(p.in) })
+	if ctx.Err() != nil {
+		s.end()
 	}
 	if err := term.Restore(fd, saved); err != nil {
 		return "", fmt.Errorf("restoring the terminal: %w", err)
@@ -98,43 +99,45 @@ func (p *Prompter) AskPassword(ctx context.Context, question string) (string, er
 	return password, err
 }
 
-// oneByOne reads no further than asked for by a reader that looks at every
-// byte: what is typed ahead belongs to the next question. Ctrl+C is its error.
-type oneByOne struct{ r io.Reader }
-
-func (o oneByOne) Read(b []byte) (int, error) {
-	n, err := o.r.Read(b[:min(1, len(b))])
-	if n == 1 && b[0] == ctrlC {
-		return 0, ErrQuit
-	}
-	return n, err
+// NewPassword asks for a new password until it is good enough and typed twice
+// alike. The meter is shown while the password is typed, or behind it where the
+// terminal cannot draw a line anew.
+func (p *Prompter) NewPassword(ctx context.Context, question string, meter Meter) (string, error) {
+	return newPassword(p.Say, question, meter, theme.Terminal(p.out), func(question string, meter Meter) (string, error) {
+		return p.askSecret(ctx, question, meter)
+	})
 }
 
-// NewPassword asks for a new password until it is good enough and typed
-// twice alike. meter returns zxcvbn's score (0 to 4) and what would make the
-// password better; nil takes any.
-func (p *Prompter) NewPassword(ctx context.Context, question string, meter func(password string) (score int, advice string)) (string, error) {
+// newPassword asks for a new password until it is good enough and typed twice
+// alike; say tells what was wrong. ask shows the meter it is given; live says
+// whether it can.
+func newPassword(say func(string), question string, meter Meter, live bool, ask func(question string, meter Meter) (string, error)) (string, error) {
+	shown := meter
+	if !live {
+		shown = nil
+	}
 	for {
-		password, err := p.AskPassword(ctx, question)
+		password, err := ask(question, shown)
 		if err != nil {
 			return "", err
 		}
-		if meter != nil {
-			score, advice := meter(password)
-			p.Say(strengthWords(score, advice))
-			if score < MinStrength {
-				p.Say("please choose a stronger one: a few unrelated words do well")
-				continue
-			}
+		score, advice := meter(password)
+		weak := score < MinStrength || advice != ""
+		if weak || !live {
+			say(strengthWords(score, advice))
 		}
-		again, err := p.AskPassword(ctx, "once more")
+		if weak {
+			say("please choose a stronger one: a few unrelated words do well")
+			continue
+		}
+		again, err := ask("once more", nil)
 		if err != nil {
 			return "", err
 		}
 		if again == password {
 			return password, nil
 		}
-		p.Say("the two differ; please try again")
+		say("the two differ; please try again")
 	}
 }
 

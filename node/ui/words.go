@@ -78,6 +78,9 @@ func at(s, addr string) string {
 
 func peerWords(e chat.Peer, me string) (theme.Kind, string) {
 	user := name(e.User)
+	if e.Was != "" {
+		user += " (was " + name(e.Was) + ")"
+	}
 	if e.User == me {
 		user = "your other device"
 	}
