@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,9 @@ import (
 
 	"lanchat/node/chat"
 	"lanchat/node/login"
+	"lanchat/wire"
+	"lanchat/wire/link"
+	"lanchat/wire/realm"
 )
 
 func renamed(from, to string) func(chat.Event) bool {
@@ -138,5 +142,69 @@ func TestSignOutOthers(t *testing.T) {
 		}
 		bob.say("@ann", "reliable", "still there?")
 		ann.wait("a message", 5*time.Second, message("@bob", "still there?"))
+	})
+}
+
+// A peer's new token counts if its handshake would have been accepted with it:
+// another's, one cut short and one of a foreign realm change nothing.
+func TestTokensOfPeers(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		ann, bob := nodes[0], nodes[1]
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		cat, err := login.Open(filepath.Join(l.dir, "cat"))
+		must(err)
+		conn, err := l.net.Host("cat's own program", ip("cat")+"/24").ListenPacket(0)
+		must(err)
+		defer conn.Close()
+		tr := link.NewTransport(conn, nil)
+		defer tr.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		c, _, err := link.DialPeer(ctx, tr, bob.addr, cat.Identity, cat.Verifier(), cat.Now, bob.profile.DeviceKey().Device())
+		must(err)
+		defer c.CloseWithError(link.CloseGoodbye, "")
+		control, err := c.OpenStream()
+		must(err)
+		hello := wire.Hello{Version: 1, Boot: 1}
+		must(link.WriteFrame(control, wire.FrameHello, hello.Append(nil)))
+		bob.wait("cat", 5*time.Second, peer("cat", "online"))
+
+		other, own := ann.profile.Token(), cat.Token()
+		foreign, err := realm.SelfSigned(cat.Key())
+		must(err)
+		for _, body := range [][]byte{
+			nil,
+			{0, 1, 0x30, 0, 1, 0x30},
+			(&wire.Token{Leaf: other.Leaf, Issuing: other.Issuing}).Append(nil),
+			(&wire.Token{Leaf: own.Leaf, Issuing: own.Leaf}).Append(nil),
+			(&wire.Token{Leaf: foreign.Raw, Issuing: own.Issuing}).Append(nil),
+			(&wire.Token{Leaf: own.Issuing, Issuing: own.Issuing}).Append(nil),
+		} {
+			must(link.WriteFrame(control, wire.FrameToken, body))
+		}
+		must(link.WriteFrame(control, wire.FramePing, (&wire.Ping{}).Append(nil)))
+		for typ := uint8(0); typ != wire.FramePong; { // what came before it was judged
+			var err error
+			typ, _, err = link.ReadFrame(control)
+			must(err)
+		}
+		if got := len(bob.logged("a peer's new token is left out")); got != 6 {
+			t.Errorf("%d tokens were refused, want 6:\n%s", got, strings.Join(bob.logged("token"), ""))
+		}
+		bob.type_("/whois cat", "/whois ann")
+		bob.wait("cat as before", time.Second, func(e chat.Event) bool {
+			n, ok := e.(chat.Notice)
+			return ok && n.Code == "whois" && strings.HasPrefix(n.Text, "cat (account "+own.Account.String()) && strings.Count(n.Text, "device") == 1
+		})
+		bob.wait("ann as before", time.Second, func(e chat.Event) bool {
+			n, ok := e.(chat.Notice)
+			return ok && n.Code == "whois" && strings.HasPrefix(n.Text, "ann (account ") && strings.Count(n.Text, "device") == 1
+		})
 	})
 }
