@@ -5,8 +5,7 @@
 // It is not the server and not the database. It does no network or file I/O
 // of its own, starts no goroutine and never reads the clock: a [Registrar]
 // reaches what is stored through the [Store] it is given, and the time comes
-// in as an argument. One goroutine at a time may use it; authd/server holds a
-// lock around it.
+// in as an argument.
 //
 // Start reading at [Registrar.Start] and [Registrar.Finish]: the two halves of
 // a log-in, with the client's slow hash between them.

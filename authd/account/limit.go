@@ -3,17 +3,20 @@ package account
 import (
 	"math"
 	"net/netip"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
 )
 
 // A throttle limits how often each source may begin something. Its buckets
-// are full at first, so that a burst passes.
+// are full at first, so that a burst passes. It is safe for concurrent use.
 type throttle struct {
 	perMinute int
 	max       int
-	buckets   map[netip.Prefix]*rate.Limiter
+
+	mu      sync.Mutex
+	buckets map[netip.Prefix]*rate.Limiter
 }
 
 func newThrottle(perMinute, max int) *throttle {
@@ -28,6 +31,8 @@ func (t *throttle) take(now time.Time, source netip.Addr) time.Duration {
 	if t.perMinute == math.MaxInt {
 		return 0
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	wait := t.takeFrom(now, netip.PrefixFrom(source, source.BitLen()), t.perMinute)
 	if wait == 0 && source.Is6() {
 		subnet, _ := source.Prefix(64) // cannot fail for IPv6
@@ -59,12 +64,15 @@ type delayKey struct {
 
 // A backoff makes who fails wait, longer each time. The key holds the exact
 // address: wider ones would let a neighbour keep the owner out, and whoever
-// changes addresses runs into the account's lock instead.
+// changes addresses runs into the account's lock instead. It is safe for
+// concurrent use.
 type backoff struct {
 	free     int
 	min, max time.Duration
 	maxLen   int
-	failed   map[delayKey]*failures
+
+	mu     sync.Mutex
+	failed map[delayKey]*failures
 }
 
 type failures struct {
@@ -78,6 +86,8 @@ func newBackoff(free int, min, max time.Duration, maxLen int) *backoff {
 
 // wait returns how long key must still wait.
 func (b *backoff) wait(now time.Time, key delayKey) time.Duration {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if f := b.failed[key]; f != nil && now.Before(f.until) {
 		return f.until.Sub(now)
 	}
@@ -87,6 +97,8 @@ func (b *backoff) wait(now time.Time, key delayKey) time.Duration {
 // fail counts a failure of key. What is older than the longest delay is
 // forgotten.
 func (b *backoff) fail(now time.Time, key delayKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	forgotten := func(f *failures) bool { return !now.Before(f.until.Add(b.max)) }
 	f := b.failed[key]
 	if f == nil || forgotten(f) {
@@ -103,7 +115,11 @@ func (b *backoff) fail(now time.Time, key delayKey) {
 	}
 }
 
-func (b *backoff) forget(key delayKey) { delete(b.failed, key) }
+func (b *backoff) forget(key delayKey) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.failed, key)
+}
 
 // makeRoom keeps m below max entries: first what is idle goes, then, when
 // that is not an eighth of it, any. An attacker who has that many verified

@@ -21,6 +21,7 @@ import (
 //
 // The error is a *Refusal, or a failure of the store.
 func (r *Registrar) RenameOwn(now time.Time, id wire.AccountID, key wire.DeviceKey, name string, source netip.Addr) (*Grant, error) {
+	defer r.turn(string(id[:]))()
 	acct, err := r.own(now, id, key, source)
 	if err != nil {
 		return nil, err
@@ -79,6 +80,7 @@ type Change struct {
 //
 // The error is a *Refusal, or a failure of the store.
 func (r *Registrar) FinishChange(now time.Time, a *Attempt, id wire.AccountID, key wire.DeviceKey, c Change) error {
+	defer r.turn(a.name)()
 	acct, err := r.Allowed(now, id, key)
 	if err != nil {
 		return err

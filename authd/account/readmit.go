@@ -23,6 +23,7 @@ import (
 // It returns the account. The error is a *Refusal if there is nothing to
 // readmit, or a failure of the store.
 func (r *Registrar) Readmit(now time.Time, g realm.Grant) (Account, error) {
+	defer r.turn(g.Name)()
 	acct, err := r.store.Get(g.Account)
 	known := err == nil
 	if err != nil && !errors.Is(err, ErrNotFound) {

@@ -8,10 +8,12 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -135,18 +137,33 @@ func refuseRevoked() *Refusal {
 	return refuse(wire.CodeRevoked, "this device was revoked: log out, then log in with a new key")
 }
 
-// A Registrar applies the rules. It is not safe for concurrent use.
+// A Registrar applies the rules. It is safe for concurrent use if Store and
+// Config.Rand are: who waits for the disk keeps nobody else waiting, but for
+// those who are at the same account.
 type Registrar struct {
 	cfg    Config
 	store  Store
 	starts *throttle
 	delays *backoff
+
+	seed  maphash.Seed
+	turns [64]sync.Mutex // by a hash of who they are about
+}
+
+// turn waits until nobody else is at the account that goes by who, or at one
+// that shares its mutex, and returns how to let the next one in. It is for what
+// counts first and then writes: failures, devices, names.
+func (r *Registrar) turn(who string) (end func()) {
+	m := &r.turns[maphash.String(r.seed, who)%uint64(len(r.turns))]
+	m.Lock()
+	return m.Unlock
 }
 
 // New returns a Registrar over what store holds.
 func New(cfg Config, store Store) *Registrar {
 	tracked := cmp.Or(cfg.MaxTracked, 16384)
 	return &Registrar{
+		seed:   maphash.MakeSeed(),
 		cfg:    cfg,
 		store:  store,
 		starts: newThrottle(limit(cfg.StartsPerMinute, 60), tracked),
@@ -229,6 +246,7 @@ func (r *Registrar) Start(now time.Time, q Request) (*Attempt, error) {
 //
 // The error is a *Refusal, or a failure of the store.
 func (r *Registrar) Finish(now time.Time, a *Attempt, prehash [32]byte, key wire.DeviceKey, deviceName string) (*Grant, error) {
+	defer r.turn(a.name)()
 	switch {
 	case a.register:
 		return r.register(now, a, prehash, key, deviceName)

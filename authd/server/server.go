@@ -93,9 +93,7 @@ type Server struct {
 	gate     *gate
 	stats    counters
 	health   health
-
-	rules sync.Mutex // around registrar, which is for one goroutine at a time
-	reg   *account.Registrar
+	reg      *account.Registrar
 
 	changed chan struct{} // accounts or devices have, by who is connected
 
@@ -325,9 +323,7 @@ func (s *Server) watch(ctx context.Context) {
 // publish makes a new revocation list and gives it to who is connected. An
 // error has been logged.
 func (s *Server) publish(now time.Time) error {
-	s.rules.Lock()
 	number, revoked, err := s.reg.CRL(now)
-	s.rules.Unlock()
 	s.stored(now, err)
 	var der []byte
 	ca := s.keys.issuer()

@@ -109,7 +109,12 @@ func (l *lab) run(pc net.PacketConn) {
 		l.t.Fatal(err)
 	}
 	cfg := l.cfg
-	cfg.Keys, cfg.Store, cfg.Conn = keys, l.st, pc
+	cfg.Keys, cfg.Conn = keys, pc
+	if failing, ok := cfg.Store.(*failingStore); ok {
+		failing.Store = l.st
+	} else {
+		cfg.Store = l.st
+	}
 	cfg.Logger = slog.New(slog.NewTextHandler(l.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if l.srv, err = New(cfg); err != nil {
 		l.t.Fatal(err)
@@ -953,10 +958,8 @@ func (s *failingStore) Create(account.Account, account.Device, realm.Grant) erro
 // "Refuse the request (try later), never issue a certificate that was not
 // recorded."
 func TestStoreFull(t *testing.T) {
-	bubble(t, Config{}, func(t *testing.T, l *lab, c *client) {
-		l.srv.rules.Lock()
-		l.srv.reg = account.New(account.Config{}, &failingStore{l.st, fmt.Errorf("%w: disk full", account.ErrUnavailable)})
-		l.srv.rules.Unlock()
+	failing := &failingStore{err: fmt.Errorf("%w: disk full", account.ErrUnavailable)}
+	bubble(t, Config{Store: failing}, func(t *testing.T, l *lab, c *client) {
 		r := wantRefusal(t, c.register("alice", "correct"), wire.CodeUnavailable)
 		if r.RetryAfter == 0 {
 			t.Error("no time given to try again after")
@@ -1063,8 +1066,6 @@ func TestAnswerLost(t *testing.T) {
 			t.Errorf("got %d devices, %v, want 1", len(devices), err)
 		}
 		// The person tries again: the name is taken, by themselves.
-		l.srv.rules.Lock()
-		defer l.srv.rules.Unlock()
 		a, err := l.srv.reg.Start(time.Now(), account.Request{Name: "alice", Source: authdAddr.Addr()})
 		if err != nil {
 			t.Fatal(err)

@@ -53,12 +53,12 @@ func (s *Store) scanDevice(r row) (account.Device, error) {
 
 // Find implements account.Store.
 func (s *Store) Find(name string) (account.Account, error) {
-	return s.scanAccount(s.db.QueryRow("SELECT "+accountColumns+" FROM account WHERE name = ?", name))
+	return s.scanAccount(s.db.Read.QueryRow("SELECT "+accountColumns+" FROM account WHERE name = ?", name))
 }
 
 // Get implements account.Store.
 func (s *Store) Get(id wire.AccountID) (account.Account, error) {
-	return s.scanAccount(s.db.QueryRow("SELECT "+accountColumns+" FROM account WHERE id = ?", id[:]))
+	return s.scanAccount(s.db.Read.QueryRow("SELECT "+accountColumns+" FROM account WHERE id = ?", id[:]))
 }
 
 const takenQuery = `SELECT EXISTS (SELECT 1 FROM account WHERE name = ?1)
@@ -66,18 +66,18 @@ const takenQuery = `SELECT EXISTS (SELECT 1 FROM account WHERE name = ?1)
 
 // Taken implements account.Store.
 func (s *Store) Taken(name string, now time.Time) (taken bool, err error) {
-	err = s.db.QueryRow(takenQuery, name, toUnix(now)).Scan(&taken)
+	err = s.db.Read.QueryRow(takenQuery, name, toUnix(now)).Scan(&taken)
 	return taken, s.mapped(err)
 }
 
 // Device implements account.Store.
 func (s *Store) Device(key wire.DeviceKey) (account.Device, error) {
-	return s.scanDevice(s.db.QueryRow("SELECT "+deviceColumns+" FROM device WHERE key = ?", key[:]))
+	return s.scanDevice(s.db.Read.QueryRow("SELECT "+deviceColumns+" FROM device WHERE key = ?", key[:]))
 }
 
 // Devices implements account.Store.
 func (s *Store) Devices(id wire.AccountID) ([]account.Device, error) {
-	rows, err := s.db.Query("SELECT "+deviceColumns+" FROM device WHERE account = ? ORDER BY created, key", id[:])
+	rows, err := s.db.Read.Query("SELECT "+deviceColumns+" FROM device WHERE account = ? ORDER BY created, key", id[:])
 	if err != nil {
 		return nil, s.mapped(err)
 	}
@@ -216,7 +216,7 @@ func (s *Store) Readmit(a account.Account, d account.Device, g realm.Grant, unti
 
 // Failures implements account.Store.
 func (s *Store) Failures(who []byte) (count int, err error) {
-	err = s.db.QueryRow("SELECT count FROM failure WHERE who = ?", who).Scan(&count)
+	err = s.db.Read.QueryRow("SELECT count FROM failure WHERE who = ?", who).Scan(&count)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}
@@ -283,7 +283,7 @@ func (s *Store) SetReset(id wire.AccountID, code [32]byte, until time.Time) erro
 // Reset implements account.Store.
 func (s *Store) Reset(id wire.AccountID, now time.Time) (code [32]byte, err error) {
 	var b []byte
-	err = s.db.QueryRow("SELECT code FROM reset WHERE account = ? AND until > ?", id[:], toUnix(now)).Scan(&b)
+	err = s.db.Read.QueryRow("SELECT code FROM reset WHERE account = ? AND until > ?", id[:], toUnix(now)).Scan(&b)
 	copy(code[:], b)
 	return code, s.mapped(err)
 }
@@ -401,7 +401,7 @@ func rename(tx *sql.Tx, id wire.AccountID, name string, seq uint64, now, until t
 
 // Names implements account.Store.
 func (s *Store) Names(id wire.AccountID, now time.Time) (n int, err error) {
-	err = s.db.QueryRow("SELECT count(DISTINCT name) FROM certificate WHERE account = ? AND not_after > ?", id[:], toUnix(now)).Scan(&n)
+	err = s.db.Read.QueryRow("SELECT count(DISTINCT name) FROM certificate WHERE account = ? AND not_after > ?", id[:], toUnix(now)).Scan(&n)
 	return n, s.mapped(err)
 }
 
@@ -422,7 +422,7 @@ func quarantine(tx *sql.Tx, id wire.AccountID, until time.Time) error {
 
 // List implements account.Store.
 func (s *Store) List() ([]account.Summary, error) {
-	rows, err := s.db.Query("SELECT " + accountColumns + `,
+	rows, err := s.db.Read.Query("SELECT " + accountColumns + `,
 		(SELECT count(*) FROM device WHERE account = account.id AND revoked IS NULL)
 		FROM account ORDER BY name`)
 	if err != nil {
@@ -442,13 +442,13 @@ func (s *Store) List() ([]account.Summary, error) {
 
 // Count implements account.Store.
 func (s *Store) Count() (n int, err error) {
-	err = s.db.QueryRow("SELECT count(*) FROM account").Scan(&n)
+	err = s.db.Read.QueryRow("SELECT count(*) FROM account").Scan(&n)
 	return n, s.mapped(err)
 }
 
 // Version implements account.Store.
 func (s *Store) Version() (v int64, err error) {
-	err = s.db.QueryRow("PRAGMA data_version").Scan(&v)
+	err = s.db.DB.QueryRow("PRAGMA data_version").Scan(&v)
 	return v, s.mapped(err)
 }
 
@@ -456,6 +456,7 @@ func (s *Store) Version() (v int64, err error) {
 // before since: nothing refers to them any more.
 func (s *Store) NextCRL(now, since time.Time) (number uint64, revoked []realm.Revoked, err error) {
 	err = s.update(func(tx *sql.Tx) error {
+		revoked = nil // of a run before
 		if _, err := tx.Exec("DELETE FROM certificate WHERE not_after < ?", toUnix(since)); err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ var schema string
 var format = dbfile.Format{
 	ApplicationID: 0x6c636164, // "lcad"
 	Migrations:    []string{schema, resets},
+	Readers:       2, // look-ups do not wait for the disk
 	Cure:          "put back a backup of it, with the keys beside it",
 }
 

@@ -17,6 +17,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/mattn/go-sqlite3"
@@ -59,6 +60,11 @@ type File struct {
 
 	dir    string // for people
 	format Format
+
+	queue   sync.Mutex
+	waiting []*pending // changes for the next transaction; the first may be told to write it
+	writing bool       // an Update is at it
+
 	// wipe is set while something secret that was deleted may still stand in
 	// the write-ahead log.
 	wipe atomic.Bool
@@ -250,9 +256,59 @@ func (f *File) quickCheck(of string) error {
 	return nil
 }
 
-// Update runs change in one immediate transaction, which is on disk when
-// Update returns nil; else nothing of it is stored. Errors are Mapped.
+// Update runs change in an immediate transaction, which is on disk when Update
+// returns nil; else nothing of it is stored. Changes that come while others are
+// being written share the next transaction, and so its wait for the disk; one
+// that fails takes back nothing but its own. A change may be run again after a
+// run of which nothing was stored. Errors are Mapped.
 func (f *File) Update(change func(tx *sql.Tx) error) error {
+	c := &pending{change: change, told: make(chan bool, 1)}
+	f.queue.Lock()
+	f.waiting = append(f.waiting, c)
+	mine := !f.writing
+	f.writing = true
+	f.queue.Unlock()
+	if !mine && !<-c.told { // another's Update has stored it
+		return c.err
+	}
+
+	f.queue.Lock()
+	batch := f.waiting
+	f.waiting = nil
+	f.queue.Unlock()
+	f.store(batch)
+	f.queue.Lock()
+	if f.writing = len(f.waiting) > 0; f.writing {
+		f.waiting[0].told <- true
+	}
+	f.queue.Unlock()
+	for _, other := range batch {
+		if other != c {
+			other.told <- false
+		}
+	}
+	return c.err
+}
+
+// A pending change waits to be stored, or to be told (true) that its Update is
+// to store what waits.
+type pending struct {
+	change func(tx *sql.Tx) error
+	told   chan bool
+	err    error // belongs to who stores it, until told
+}
+
+// store stores the changes and says in each what became of it.
+func (f *File) store(batch []*pending) {
+	if len(batch) == 1 || !f.together(batch) {
+		for _, c := range batch {
+			c.err = f.alone(c.change)
+		}
+	}
+}
+
+// alone stores one change.
+func (f *File) alone(change func(tx *sql.Tx) error) error {
 	tx, err := f.Begin()
 	if err != nil {
 		return f.Mapped(err)
@@ -266,6 +322,33 @@ func (f *File) Update(change func(tx *sql.Tx) error) error {
 	}
 	f.scrub()
 	return nil
+}
+
+// together stores the changes in one transaction. It reports false if SQLite
+// gave that up: then nothing is stored.
+func (f *File) together(batch []*pending) bool {
+	tx, err := f.Begin()
+	if err != nil {
+		return false
+	}
+	defer tx.Rollback() // in vain after Commit
+	for _, c := range batch {
+		if _, err := tx.Exec("SAVEPOINT change"); err != nil {
+			return false
+		}
+		end := "RELEASE change"
+		if c.err = f.Mapped(c.change(tx)); c.err != nil {
+			end = "ROLLBACK TO change; RELEASE change"
+		}
+		if _, err := tx.Exec(end); err != nil { // such as after a full disk
+			return false
+		}
+	}
+	if tx.Commit() != nil {
+		return false
+	}
+	f.scrub()
+	return true
 }
 
 // Wipe says that the running Update deletes something secret: once it is done

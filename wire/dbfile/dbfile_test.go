@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -220,5 +223,108 @@ func TestMappedErrors(t *testing.T) {
 	plain := errors.New("plain")
 	if err := f.Mapped(plain); err != plain {
 		t.Errorf("got %v, want it unchanged", err)
+	}
+}
+
+// Changes that come while one is being written share a transaction; one that
+// fails takes back nothing but its own.
+func TestChangesShareATransaction(t *testing.T) {
+	f := openAt(t, newPath(t))
+	begun, finish := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := f.Update(func(*sql.Tx) error {
+			close(begun)
+			<-finish
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-begun
+	const n = 20
+	boom := errors.New("boom")
+	var mu sync.Mutex
+	transactions := map[*sql.Tx]int{}
+	for i := range n {
+		wg.Go(func() {
+			err := f.Update(func(tx *sql.Tx) error {
+				mu.Lock()
+				transactions[tx]++
+				mu.Unlock()
+				if _, err := tx.Exec("INSERT INTO t VALUES (?, NULL)", i); err != nil {
+					return err
+				}
+				switch i % 4 {
+				case 2:
+					return boom
+				case 3: // breaks a constraint after something else was stored
+					_, err := tx.Exec("INSERT INTO t VALUES (?, -1)", n+i)
+					return err
+				}
+				return nil
+			})
+			switch i % 4 {
+			case 2:
+				if err != boom {
+					t.Errorf("change %d: got %v, want its own error", i, err)
+				}
+			case 3:
+				if !IsOrphan(err) {
+					t.Errorf("change %d: got %v, want a broken foreign key", i, err)
+				}
+			default:
+				if err != nil {
+					t.Errorf("change %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for waiting := 0; waiting < n; runtime.Gosched() {
+		f.queue.Lock()
+		waiting = len(f.waiting)
+		f.queue.Unlock()
+	}
+	close(finish)
+	wg.Wait()
+	if len(transactions) != 1 {
+		t.Errorf("%d transactions for %d changes, want 1", len(transactions), n)
+	}
+	var stored, sum int
+	if err := f.Read.QueryRow("SELECT count(*), sum(a) FROM t").Scan(&stored, &sum); err != nil || stored != n/2 || sum != 0+1+4+5+8+9+12+13+16+17 {
+		t.Errorf("got %d rows, sum %d, %v; want those of changes that did not fail", stored, sum, err)
+	}
+}
+
+// When SQLite gives up a whole transaction, each change is stored alone, and
+// only who is to blame hears of it.
+func TestSharedTransactionIsGivenUp(t *testing.T) {
+	f := openAt(t, newPath(t))
+	runs := make([]int, 3)
+	change := func(i int) *pending {
+		return &pending{change: func(tx *sql.Tx) error {
+			runs[i]++
+			if i == 1 { // as SQLite does itself on a full disk
+				tx.Exec("ROLLBACK")
+				return sqlite3.Error{Code: sqlite3.ErrFull}
+			}
+			_, err := tx.Exec("INSERT INTO t VALUES (?, NULL)", i)
+			return err
+		}}
+	}
+	batch := []*pending{change(0), change(1), change(2)}
+	f.store(batch)
+	for i, c := range batch {
+		if want := i == 1; errors.Is(c.err, ErrFull) != want || (c.err != nil) != want {
+			t.Errorf("change %d: got %v", i, c.err)
+		}
+	}
+	if want := []int{2, 2, 1}; !slices.Equal(runs, want) {
+		t.Errorf("run %v times, want %v", runs, want)
+	}
+	var stored int
+	if err := f.Read.QueryRow("SELECT count(*) FROM t").Scan(&stored); err != nil || stored != 2 {
+		t.Errorf("got %d rows, %v, want 2", stored, err)
 	}
 }
