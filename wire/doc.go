@@ -138,10 +138,12 @@
 //
 //	Rooms      ►  RoomInfo…            of private rooms to members only
 //	Join       ►  Entry… Key Base      to the room's writer, who admits
+//	              Bases
 //	LogRange   ►  Entry…               all branches
 //	KeyRequest ►  Key                  to devices in that epoch only
 //	Part       ►  Done                 the signed leave, to the writer
 //	AskCRL     ►  CRL                  the revocation list with its issuer
+//	Vector     ►  Signed…              what the asker missed of a room
 //	anything   ►  …, Refused           ends an answer that was not granted
 //
 // A frame of an unknown type on the control stream is ignored.
@@ -215,6 +217,18 @@
 // Who has a link with a member and hears no multicast of it for two periods
 // sends Mirror with each ping; the other then sends its packets of their rooms
 // over the link too (Packet), until the time named is over.
+//
+// Who was away, or misses messages that do not come, asks any member for them
+// (Vector in history.go, on a stream of its own): it says how far it has each
+// device's reliable messages, and is given the next page of what lies behind
+// that, at most 512 as Signed, only what it is entitled to: messages of epochs
+// whose table has the asking device. It asks again while something new comes,
+// then the next member, until three in a row have nothing; one question of a
+// room is under way at a time, and it begins 100 to 200 ms after a link came
+// up, and 20 ms at random for each member more; or a second after a gap was
+// told. Who serves eight pages already answers busy. An author who is gone
+// counts up to the number in the entry that removed it. Who is let in learns
+// from the writer (Bases) where the messages of those begin who are away.
 //
 // The clock is a hybrid logical clock (Clock): 48 bits of milliseconds above a
 // counter of 16; later than all one has seen, and one that is more than ten

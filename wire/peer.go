@@ -24,7 +24,7 @@ const (
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
 	FrameRoomInfo = 0x41
-	FrameJoin     = 0x42 // question: Join; answer: Entry frames, Key, Base
+	FrameJoin     = 0x42 // question: Join; answer: Entry frames, Key, Base, Bases
 	FrameEntry    = 0x43 // a log entry as it stands in the log
 	FrameBase     = 0x44 // Base; on the control stream too
 	FrameLog      = 0x45 // question: LogRange; answer: Entry frames
@@ -33,6 +33,10 @@ const (
 	FrameDone     = 0x48 // empty: the question was granted
 	FrameAskCRL   = 0x49 // question: empty; answer: CRL, or nothing where there is none
 	FrameCRL      = 0x4a // CRL
+	FramePull     = 0x4b // question: Vector; answer: Signed frames, a page of what the asker lacks
+	FrameBases    = 0x4c // Vector: where others' messages begin, in the answer to Join
+	FrameAskText  = 0x4d // question: AskText; answer: Text
+	FrameText     = 0x4e // the text of a long message, as it was written
 	FrameRefused  = 0x4f // Refused ends any answer
 )
 

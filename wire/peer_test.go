@@ -29,6 +29,8 @@ var peerParsers = map[uint8]func([]byte) (appender, error){
 	FrameToken:     erase(ParseToken),
 	FrameNewCRL:    erase(ParseNewCRL),
 	FrameCRL:       erase(ParseCRL),
+	FramePull:      erase(ParseVector),
+	FrameAskText:   erase(ParseAskText),
 	FrameRefused:   erase(ParseRefused),
 }
 
@@ -73,6 +75,9 @@ var peerTable = []struct {
 	{"crl", FrameCRL, &CRL{Issuing: []byte{0x30, 1}, List: []byte{0x30, 2, 3}}, "0002 3001 0003 300203", false},
 	{"signed", FrameSigned, &Signed{Room: RoomID{1}, Entry: Hash{2}, Signed: []byte{3, 4}},
 		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31) + "0304", true},
+	{"vector", FramePull, &Vector{Room: RoomID{1}, After: DeviceID{2}, Has: []Have{{DeviceID{2, 7: 1}, 3}, {DeviceID{4}, 5}}},
+		"01" + strings.Repeat("00", 31) + "0200000000000000 0200000000000001 0000000000000003 0400000000000000 0000000000000005", true},
+	{"ask text", FrameAskText, &AskText{Room: RoomID{1}, Message: [8]byte{2, 7: 3}}, "01" + strings.Repeat("00", 31) + "0200000000000003", false},
 	{"refused", FrameRefused, &Refused{Code: "banned", Text: "no"}, "06 62616e6e6564 0002 6e6f", false},
 }
 
@@ -125,6 +130,12 @@ func TestPeerMessagesRefused(t *testing.T) {
 		{"token with a long leaf", FrameToken, "0401" + strings.Repeat("00", MaxCertificate+1) + "0000", ErrTooLong},
 		{"crl with a long issuer", FrameCRL, "0401" + strings.Repeat("30", 1025) + "0000", ErrTooLong},
 		{"crl too long", FrameCRL, "0000 e001" + strings.Repeat("30", 56<<10+1), ErrTooLong},
+		{"vector cut short", FramePull, strings.Repeat("00", 40) + "0100000000000000 00000000000000", ErrTruncated},
+		{"vector out of order", FramePull, strings.Repeat("00", 40) + "0200000000000000 0000000000000001 0100000000000000 0000000000000001", ErrValue},
+		{"vector with a device twice", FramePull, strings.Repeat("00", 40) + "0200000000000000 0000000000000001 0200000000000000 0000000000000001", ErrValue},
+		{"vector with a device before its beginning", FramePull, strings.Repeat("00", 32) + "0200000000000000 0200000000000000 0000000000000001", ErrValue},
+		{"vector with number 0", FramePull, strings.Repeat("00", 40) + "0100000000000000 0000000000000000", ErrValue},
+		{"vector too long", FramePull, strings.Repeat("00", 40) + strings.Repeat("01", (MaxHave+1)*haveSize), ErrTooLong},
 		{"refused with a long code", FrameRefused, "41" + strings.Repeat("61", 65) + "0000", ErrTooLong},
 	} {
 		b, err := hex.DecodeString(strings.ReplaceAll(tt.hex, " ", ""))

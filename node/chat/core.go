@@ -85,6 +85,7 @@ type Core struct {
 	requests  map[uint64]func(time.Time, AuthdAnswer) // to authd
 	nextID    uint64
 	timers    []timer
+	pages     int // of history being looked up for others
 	limbo     limbo
 	dirty     []dirty
 	stats     Stats

@@ -149,7 +149,7 @@ func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []
 	case wire.FrameMirror:
 		err = c.handleMirror(now, dev, body)
 	case wire.FrameSigned:
-		err = c.handleSigned(now, body)
+		err = c.handleSigned(now, dev, body)
 	case wire.FrameBase:
 		err = c.handleBase(now, dev.id, body)
 	}

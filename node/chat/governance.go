@@ -565,6 +565,11 @@ func (c *Core) HandleQuestion(now time.Time, from wire.DeviceID, question uint64
 		frames, err = c.answerJoin(now, dev, body)
 	case typ == wire.FramePart:
 		frames, err = c.answerPart(now, dev, body)
+	case typ == wire.FramePull:
+		var later bool
+		if later, err = c.answerPull(dev, question, body); later {
+			return
+		}
 	default:
 		err = &refusal{"unknown_question", "this version does not know the question"}
 	}
@@ -696,7 +701,8 @@ func (c *Core) answerJoin(now time.Time, dev *device, body []byte) ([]Frame, err
 		return nil, errNoSuchRoom
 	}
 	s := m.log.State()
-	switch p := s.Member(who); {
+	p := s.Member(who)
+	switch {
 	case p == nil && s.Writer() != c.self.account:
 		return nil, &refusal{"not_admin", "only the admin, " + c.people.nameOf(s.Writer()) + ", lets people in"}
 	case p == nil:
@@ -711,7 +717,11 @@ func (c *Core) answerJoin(now time.Time, dev *device, body []byte) ([]Frame, err
 		return nil, &refusal{"new_device", "you are in " + m.chat() + " with another device; this one is not let in yet"}
 	}
 	c.schedule(m)
-	return c.welcome(m, dev)
+	frames, err := c.welcome(m, dev)
+	if err == nil && p == nil {
+		frames = append(frames, c.bases(m, dev.id))
+	}
+	return frames, err
 }
 
 // welcome returns what a member needs to take part: the log, the key, and
@@ -989,10 +999,15 @@ func (c *Core) welcomed(now time.Time, o offer, from wire.DeviceID, frames []Fra
 		return err
 	}
 	for _, f := range frames {
-		if f.Type == wire.FrameBase {
-			if err := c.handleBase(now, from, f.Body); err != nil {
-				c.stats.Malformed++
-			}
+		var err error
+		switch f.Type {
+		case wire.FrameBase:
+			err = c.handleBase(now, from, f.Body)
+		case wire.FrameBases:
+			err = c.handleBases(now, m, f.Body)
+		}
+		if err != nil {
+			c.stats.Malformed++
 		}
 	}
 	for e, n := range c.early {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"lanchat/node/room"
 	"lanchat/wire"
 	"lanchat/wire/clean"
 )
@@ -124,51 +123,19 @@ func (c *Core) HandleRecalled(q Recall, found []SaveMessage) {
 	if m == nil || to == nil {
 		return
 	}
-	for _, f := range found {
-		info := m.log.EpochInfo(f.Epoch)
-		if info == nil || len(f.Raw) == 0 {
-			continue
-		}
-		if _, in := info.Slot(to.key); in {
-			s := wire.Signed{Room: m.id, Entry: f.Epoch, Signed: f.Raw}
-			c.send(Push{To: to.id, Type: wire.FrameSigned, Body: s.Append(nil)})
-		}
+	for _, f := range signedFor(m, to, found) {
+		c.send(Push{To: to.id, Type: f.Type, Body: f.Body})
 	}
 }
 
-// handleSigned takes a message from history, which its author's signature
-// vouches for, whoever hands it on.
-func (c *Core) handleSigned(now time.Time, body []byte) error {
+// handleSigned takes a message from history on a link's control stream.
+func (c *Core) handleSigned(now time.Time, from *device, body []byte) error {
 	s, err := wire.ParseSigned(body)
 	if err != nil {
 		return err
 	}
-	m := c.rooms[s.Room]
-	if m == nil {
-		return nil
+	if m := c.rooms[s.Room]; m != nil {
+		_, err = c.takeSigned(now, m, s, from.id)
 	}
-	info := m.log.EpochInfo(s.Entry)
-	if info == nil {
-		return nil
-	}
-	o, err := room.OpenSigned(c.cfg.Realm, m.id, info, s.Signed)
-	if err != nil {
-		return err
-	}
-	if !o.Reliable || o.Kind != wire.KindMessage || o.From.Device == c.self.device || m.log.State().Member(o.From.Account) == nil {
-		c.stats.Forbidden++
-		return nil
-	}
-	if err := o.Verify(); err != nil {
-		return err
-	}
-	parsed, err := o.Parse()
-	if err != nil {
-		return err
-	}
-	a := m.author(o.From.Device)
-	c.handleMessage(now, m, a, o, *parsed.(*wire.Message), true)
-	c.touch(m, a)
-	c.schedule(m)
-	return nil
+	return err
 }

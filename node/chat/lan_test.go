@@ -56,6 +56,7 @@ type lan struct {
 	flying []flying
 	order  int
 	pushed func(from, to *node, p chat.Push) bool // false: it is lost
+	asked  func(from, to *node, q chat.Ask) bool  // false: it is not answered
 }
 
 // A node is one person's core and what surrounds it.
@@ -82,8 +83,9 @@ type node struct {
 }
 
 type question struct {
-	by *node
-	id uint64
+	by   *node
+	id   uint64
+	then func([]chat.Frame) // nil: by's core is answered
 }
 
 // flying is a packet on its way.
@@ -281,17 +283,27 @@ func (n *node) perform(w chat.Work) {
 			}
 		case chat.Ask:
 			to := l.of(s.To)
-			if to == nil || !n.links[to] {
+			if to == nil || !n.links[to] || l.asked != nil && !l.asked(n, to, s) {
 				n.core.HandleAnswer(l.now, s.Question, nil, fmt.Errorf("no link"))
 				continue
 			}
 			to.question++
-			to.asked[to.question] = question{n, s.Question}
+			to.asked[to.question] = question{by: n, id: s.Question}
 			to.core.HandleQuestion(l.now, n.token.Device, to.question, s.Type, slices.Clone(s.Body))
 		case chat.Lookup:
 			n.lookUp(s)
 		case chat.AskAuthd:
 			n.requests = append(n.requests, s)
+		case chat.Missed:
+			if n.store == nil {
+				n.core.HandleMissed(s, nil, nil)
+				continue
+			}
+			found, err := n.store.Missed(s.Room, s.After, s.Limit)
+			if err != nil {
+				l.t.Fatalf("looking up what was missed: %v", err)
+			}
+			n.core.HandleMissed(s, found, nil)
 		case chat.Recall:
 			if n.store == nil {
 				continue
@@ -310,7 +322,11 @@ func (n *node) perform(w chat.Work) {
 		case chat.Answer:
 			if q, ok := n.asked[s.Question]; ok {
 				delete(n.asked, s.Question)
-				q.by.core.HandleAnswer(l.now, q.id, s.Frames, nil)
+				if q.then != nil {
+					q.then(s.Frames)
+				} else {
+					q.by.core.HandleAnswer(l.now, q.id, s.Frames, nil)
+				}
 			}
 		}
 	}
@@ -439,4 +455,13 @@ func checkTexts(t tb, what string, got, want []string) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%s: got %q, want %q", what, got, want)
 	}
+}
+
+// ask puts a question of no core's to a node.
+func (n *node) ask(to *node, typ uint8, body []byte, then func([]chat.Frame)) {
+	n.l.t.Helper()
+	to.question++
+	to.asked[to.question] = question{by: n, then: then}
+	to.core.HandleQuestion(n.l.now, n.token.Device, to.question, typ, body)
+	n.l.settle()
 }

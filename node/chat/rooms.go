@@ -41,6 +41,7 @@ type membership struct {
 	waiting []saying // until the room's key is there
 	patient time.Time
 	tracked []tracked
+	pull    pull
 
 	ackAt    time.Time // when to acknowledge next; zero: nothing new
 	beaconAt time.Time
@@ -433,9 +434,10 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 	c.schedule(m)
 }
 
-func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message, replay bool) {
-	if m.log.State().MaySpeak(now, o.From.Account) != nil {
-		c.stats.Forbidden++ // silenced; the number still counts, so no gap stays open
+// handleMessage takes a verified message and reports whether it is new.
+func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message, replay bool) (fresh bool) {
+	if _, silenced := m.log.State().Silenced(now, o.From.Account); silenced {
+		c.stats.Forbidden++ // the number still counts, so no gap stays open
 		msg.Verb = silent
 	}
 	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay}
@@ -444,7 +446,7 @@ func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Op
 		late := msg.Number <= a.fast
 		a.fast = max(a.fast, msg.Number)
 		c.deliver(now, m, x, late)
-		return
+		return true
 	}
 	ready, fresh, late := a.inbox.Handle(now, msg.Number, x)
 	if !fresh {
@@ -455,6 +457,7 @@ func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Op
 	}
 	c.tellGap(now, m, a)
 	c.owe(now, m, a)
+	return fresh
 }
 
 // silent marks a message that is counted and not shown.
@@ -509,6 +512,9 @@ func (c *Core) tellGap(now time.Time, m *membership, a *author) {
 			name = from.person.name
 		}
 		c.show(Gap{Chat: m.chat(), From: name, Missing: missing, Healed: missing == 0})
+		if missing > 0 {
+			c.pullMissing(now, m)
+		}
 	}
 }
 
@@ -537,6 +543,17 @@ func (c *Core) owe(now time.Time, m *membership, a *author) {
 	if m.ackAt.IsZero() {
 		spread := max(ackJitter, time.Duration(len(m.log.State().Members))*time.Second/ackPerSec)
 		m.ackAt = now.Add(ackDelay + c.jitter(spread))
+	}
+}
+
+// oweAgain has an author who is back told what has come of it, by whatever way.
+func (c *Core) oweAgain(now time.Time, dev *device) {
+	for _, m := range c.rooms {
+		if a := m.authors[dev.id]; a != nil {
+			a.ackEnd = now.Add(ackAgain)
+			c.owe(now, m, a)
+			c.schedule(m)
+		}
 	}
 }
 
@@ -627,14 +644,20 @@ func (c *Core) handleBase(now time.Time, from wire.DeviceID, body []byte) error 
 		c.stats.Forbidden++
 		return nil
 	}
-	a := m.author(from)
-	for _, x := range a.inbox.Skip(now, b.Number) {
+	c.skip(now, m, from, b.Number)
+	return nil
+}
+
+// skip passes over the messages of a device up to number n: they are not for
+// this one.
+func (c *Core) skip(now time.Time, m *membership, device wire.DeviceID, n uint64) {
+	a := m.author(device)
+	for _, x := range a.inbox.Skip(now, n) {
 		c.deliver(now, m, x, false)
 	}
 	c.touch(m, a)
 	c.tellGap(now, m, a)
 	c.schedule(m)
-	return nil
 }
 
 // earlyBase is a Base that came before its room was entered.
@@ -677,6 +700,7 @@ func (c *Core) schedule(m *membership) {
 	earlier(m.beaconAt)
 	earlier(m.syncAt)
 	earlier(m.patient)
+	earlier(m.pull.at)
 	earlier(m.out.Deadline())
 	earlier(m.keys.Deadline())
 	for _, a := range m.authors {
@@ -708,6 +732,9 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 	c.keep(m, m.keys.Advance(now))
 	if due(m.syncAt) {
 		c.sync(now, m)
+	}
+	if due(m.pull.at) {
+		c.askPull(now, m)
 	}
 	if due(m.patient) {
 		m.patient = time.Time{}

@@ -43,6 +43,7 @@ type Store interface {
 	History(chat chat.ChatID, before chat.MessageID, limit int) ([]chat.SaveMessage, error)
 	Search(text string, limit int) ([]chat.SaveMessage, error)
 	Unread() (map[chat.ChatID]int, error)
+	Missed(room wire.RoomID, after []wire.Have, limit int) ([]chat.SaveMessage, error)
 	Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) ([]chat.SaveMessage, error)
 }
 
@@ -462,6 +463,11 @@ func (h *Host) send(s chat.Send) {
 		h.askAuthd(s)
 	case chat.Lookup:
 		go h.lookUp(s)
+	case chat.Missed:
+		go func() {
+			found, err := h.cfg.Store.Missed(s.Room, s.After, s.Limit)
+			h.post(func(time.Time) { h.core.HandleMissed(s, found, err) })
+		}()
 	case chat.Recall:
 		go h.recall(s)
 	case chat.Survey:

@@ -77,6 +77,30 @@ func (s *Store) Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Ran
 	return found, nil
 }
 
+// Missed returns at most limit reliable messages of a room, of each device
+// those after the given number, in display order: those that are kept with
+// their signed plaintext, to be handed on.
+func (s *Store) Missed(room wire.RoomID, after []wire.Have, limit int) ([]chat.SaveMessage, error) {
+	if len(after) == 0 || limit <= 0 {
+		return nil, nil
+	}
+	args := make([]any, 0, 2*len(after)+3)
+	for _, h := range after {
+		args = append(args, h.Device[:], number(h.Number))
+	}
+	args = append(args, room[:], chat.Reliable, limit)
+	// In two steps, so that only keys are sorted.
+	found, err := collect(s.db.Read, scanMessage, "WITH want (device, number) AS (VALUES "+strings.Repeat("(?, ?), ", len(after)-1)+`(?, ?))
+		SELECT `+messageColumns+` FROM message WHERE key IN (
+			SELECT key FROM want CROSS JOIN message ON message.device = want.device AND message.number > want.number
+			WHERE chat = ? AND mode = ? AND raw IS NOT NULL ORDER BY place, message.device, message.number LIMIT ?
+		) ORDER BY `+oldestFirst, args...)
+	if err != nil {
+		return nil, fmt.Errorf("reading what was missed: %w", s.db.Mapped(err))
+	}
+	return found, nil
+}
+
 // maxSearch bounds what Search looks for, in bytes.
 const maxSearch = 1000
 

@@ -1125,3 +1125,52 @@ func BenchmarkApply(b *testing.B) {
 		})
 	}
 }
+
+// What somebody missed: of each device what comes after a number, in the order
+// it is shown in, page by page, and only what can be handed on.
+func TestMissed(t *testing.T) {
+	s := newMemory(t)
+	room := chat.ChatID{Room: wire.RoomID{1}}
+	add := func(device byte, n uint64, clock wire.Clock, mode chat.Mode, raw []byte) {
+		m := message(room, device, n)
+		m.ID = chat.MessageID{device, byte(n), byte(mode)}
+		m.Clock, m.Mode, m.Raw, m.Text = clock, mode, raw, fmt.Sprint(device, ".", n)
+		mustApply(t, s, m)
+	}
+	signed := []byte{1}
+	for n := uint64(1); n <= 4; n++ {
+		add(1, n, wire.Clock(10*n), chat.Reliable, signed)
+		add(2, n, wire.Clock(10*n+5), chat.Reliable, signed)
+		add(3, n, wire.Clock(10*n+6), chat.Reliable, signed)
+	}
+	add(1, 5, 50, chat.Reliable, nil) // as in a version that kept none
+	add(1, 6, 60, chat.Fast, signed)
+	after := []wire.Have{{Device: wire.DeviceID{1}, Number: 2}, {Device: wire.DeviceID{2}}}
+	for _, tt := range []struct {
+		limit int
+		want  []string
+	}{
+		{100, []string{"2.1", "2.2", "1.3", "2.3", "1.4", "2.4"}},
+		{3, []string{"2.1", "2.2", "1.3"}},
+		{0, []string{}},
+	} {
+		got, err := s.Missed(room.Room, after, tt.limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, fmt.Sprint("at most ", tt.limit), texts(got), tt.want)
+	}
+	if got, err := s.Missed(wire.RoomID{2}, after, 100); err != nil || len(got) != 0 {
+		t.Errorf("of another room: %v, %v", got, err)
+	}
+	many := make([]wire.Have, wire.MaxHave)
+	for i := range many {
+		many[i] = wire.Have{Device: wire.DeviceID{9, byte(i >> 8), byte(i)}, Number: 1}
+	}
+	many[7] = wire.Have{Device: wire.DeviceID{3}, Number: 3}
+	got, err := s.Missed(room.Room, many, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, "of as many devices as a question may name", texts(got), []string{"3.4"})
+}
