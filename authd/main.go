@@ -7,9 +7,11 @@
 //	authd user list [--json]   who has an account
 //	authd user add NAME        makes an account; the password is asked for
 //	authd user passwd NAME     sets a new password
-//	authd user disable NAME    shuts an account out, until enable
+//	authd user rename OLD NEW  gives an account another name
+//	authd user reset NAME      prints a one-time code for a new password
+//	authd user disable NAME    shuts an account out, until authd user enable
 //	authd user unlock NAME     after too many failed log-ins
-//	authd user remove NAME     removes an account
+//	authd user remove NAME     removes an account; --all --force every one
 //	authd device list NAME     a person's devices
 //	authd device revoke NAME DEVICE
 //	authd backup FILE          writes accounts and keys to a file
