@@ -25,6 +25,7 @@ import (
 
 	"lanchat/node/host"
 	"lanchat/node/login"
+	"lanchat/wire/clean"
 	"lanchat/wire/private"
 )
 
@@ -57,7 +58,11 @@ func run() int {
 		}
 		return exit.status
 	}
-	fmt.Fprintf(cmd.ErrOrStderr(), "node: %v\n", err)
+	said := err.Error()
+	if refused, ok := errors.AsType[*login.RefusedError](err); ok {
+		said = fmt.Sprintf("%v: %s", refused.Code, clean.Text(host.RefusalWords(refused), 1000))
+	}
+	fmt.Fprintf(cmd.ErrOrStderr(), "node: %s\n", said)
 	if _, ok := errors.AsType[usageError](err); ok {
 		fmt.Fprintln(cmd.ErrOrStderr(), "node: see node --help")
 	}

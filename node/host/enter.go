@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -136,7 +137,7 @@ func refusedEvent(err error) chat.Error {
 	var refused *login.RefusedError
 	switch {
 	case errors.As(err, &refused):
-		code, text = refused.Code.String(), refusalWords(refused)
+		code, text = refused.Code.String(), RefusalWords(refused)
 	case errors.Is(err, login.ErrFingerprintChanged):
 		code = "fingerprint_changed"
 	case errors.Is(err, login.ErrUntrusted):
@@ -145,8 +146,8 @@ func refusedEvent(err error) chat.Error {
 	return chat.Error{Code: code, Text: clean.Text(text, 1000)}
 }
 
-// refusalWords says what authd refused, and what to do.
-func refusalWords(r *login.RefusedError) string {
+// RefusalWords says what authd refused, and what to do.
+func RefusalWords(r *login.RefusedError) string {
 	switch r.Code {
 	case wire.CodeBadCredentials:
 		if r.Err != nil {
@@ -155,6 +156,10 @@ func refusalWords(r *login.RefusedError) string {
 		return "the user name or the password is wrong: try again, or make a new account"
 	case wire.CodeNameTaken:
 		return "that user name is not available: choose another, or log in if it is yours"
+	case wire.CodeBadName:
+		if r.Err == nil {
+			return "that user name is reserved: choose another"
+		}
 	case wire.CodeRateLimited:
 		return fmt.Sprintf("too many tries: wait %v and try again", max(r.RetryAfter, time.Second).Round(time.Second))
 	case wire.CodeAccountLocked:
@@ -174,7 +179,7 @@ func refusalWords(r *login.RefusedError) string {
 	if r.Err != nil {
 		return r.Err.Error()
 	}
-	return r.Error()
+	return strings.TrimPrefix(r.Error(), r.Code.String()+": ")
 }
 
 // find looks for the realm's authd, or one that may be trusted, until one

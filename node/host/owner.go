@@ -164,5 +164,5 @@ func OwnerWords(r *login.RefusedError) string {
 	case wire.CodeBadRequest:
 		return "authd does not do that; to remove the token from this device itself use node logout"
 	}
-	return refusalWords(r)
+	return RefusalWords(r)
 }
