@@ -34,7 +34,7 @@ func (ses *session) rename(now time.Time, token *realm.Token, m *wire.AuthRename
 func (ses *session) changePassword(stream *quic.Stream, token *realm.Token) (wire.AuthMessage, error) {
 	s := ses.s
 	stream.SetDeadline(time.Now().Add(strangerLife)) // the client hashes meanwhile, twice
-	now := time.Now()
+	now := s.cfg.Now()
 	attempt, err := s.reg.StartChange(now, token.Account, ses.key, ses.source())
 	if err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (ses *session) changePassword(stream *quic.Stream, token *realm.Token) (wir
 	if err != nil {
 		return nil, err
 	}
-	err = s.reg.FinishChange(time.Now(), attempt, token.Account, ses.key, account.Change{
+	err = s.reg.FinishChange(s.cfg.Now(), attempt, token.Account, ses.key, account.Change{
 		Present: change.Present, Salt: change.Salt, Prehash: change.Prehash, SignOut: change.SignOut,
 	})
 	if err != nil {

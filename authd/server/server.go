@@ -67,6 +67,9 @@ type Config struct {
 	// have. Zero: 64, 512 and 16,384.
 	MaxPerAddress, MaxStrangers, MaxKnown int
 
+	// Now is the machine's clock. Nil: time.Now. Tests set it wrong.
+	Now func() time.Time
+
 	// Logger gets what happens. Nil discards.
 	Logger *slog.Logger
 }
@@ -109,6 +112,9 @@ func New(cfg Config) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
 	rules := cfg.Rules
 	rules.Pepper = cfg.Keys.pepper
 	rules.Invite = nil
@@ -138,7 +144,7 @@ func New(cfg Config) (*Server, error) {
 		},
 	}
 	s.gate.perNet = max(s.gate.strangers/2, 1)
-	if _, err := s.keys.Maintain(time.Now(), s.reg.TokenLife()); err != nil {
+	if _, err := s.keys.Maintain(cfg.Now(), s.reg.TokenLife()); err != nil {
 		return nil, err
 	}
 	return s, nil
@@ -160,8 +166,8 @@ func (s *Server) Run(ctx context.Context) error {
 	tr := link.NewTransport(s.cfg.Conn, &reset)
 	tr.VerifySourceAddress = link.RetryAlways
 	tr.ConnContext = s.gate.admit
-	s.publish(time.Now()) // a failure was logged and is tried again
-	ln, err := link.ListenAuthd(tr, s.keys.identity, s.verifier, time.Now)
+	s.publish(s.cfg.Now()) // a failure was logged and is tried again
+	ln, err := link.ListenAuthd(tr, s.keys.identity, s.verifier, s.cfg.Now)
 	if err != nil {
 		tr.Close()
 		return fmt.Errorf("listening: %w", err)
@@ -201,7 +207,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // serve looks after one connection until it ends.
 func (s *Server) serve(ctx context.Context, conn *quic.Conn) {
-	key, token, err := link.AuthdClient(conn, s.verifier, time.Now())
+	key, token, err := link.AuthdClient(conn, s.verifier, s.cfg.Now())
 	if err != nil {
 		conn.CloseWithError(link.CloseRevoked, "") // by a list that came during the handshake
 		return
@@ -287,7 +293,10 @@ func (s *Server) watch(ctx context.Context) {
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	seen, _ := s.cfg.Store.Version()
-	maintained, published := time.Now(), time.Now()
+	// By the wall clock, so that setting that right mends at once what was
+	// signed while it was wrong.
+	maintained := s.cfg.Now().Round(0)
+	published := maintained
 	owed := s.verifier.CRL().Number == 0
 	for {
 		due := false
@@ -298,14 +307,14 @@ func (s *Server) watch(ctx context.Context) {
 		case <-s.changed:
 			due = true // somebody's own doing
 		}
-		now := time.Now()
+		now := s.cfg.Now().Round(0)
 		if now.Sub(maintained).Abs() >= maintain {
 			maintained = now
 			changed, err := s.keys.Maintain(now, s.reg.TokenLife())
 			if err != nil {
 				s.log.Error("keeping the certificates current", "err", err)
 			}
-			due = changed
+			due = due || changed
 		}
 		if v, err := s.cfg.Store.Version(); err == nil && v != seen {
 			seen, due = v, true // the operator's doing

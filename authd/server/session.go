@@ -80,7 +80,7 @@ func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
 		if token == nil {
 			return nil, &account.Refusal{Code: wire.CodeNotAuthenticated, Text: "log in first"}
 		}
-		now := time.Now()
+		now := ses.s.cfg.Now()
 		if err := ses.allowed(now, token); err != nil {
 			return nil, err
 		}
@@ -123,7 +123,7 @@ func (ses *session) refusal(err error) *wire.AuthRefusal {
 		m.Code, m.RetryAfter, m.Text = wire.CodeUnavailable, unavailable, "authd can't do this just now, try again later"
 		level := slog.LevelError
 		if errors.Is(err, account.ErrUnavailable) {
-			s.stored(time.Now(), err) // which says it once
+			s.stored(s.cfg.Now(), err) // which says it once
 			level = slog.LevelDebug
 		}
 		s.log.Log(context.Background(), level, "answering a request", "from", from, "device", ses.device, "err", err)
@@ -177,7 +177,7 @@ func (ses *session) logIn(stream *quic.Stream, m *wire.AuthStart) (wire.AuthMess
 	}
 	stream.SetDeadline(time.Now().Add(strangerLife)) // the client hashes meanwhile
 
-	now := time.Now()
+	now := s.cfg.Now()
 	attempt, err := s.reg.Start(now, account.Request{
 		Register: m.Kind == wire.AuthRegister, Recover: m.Kind == wire.AuthRecover, Name: m.Name, Invite: m.Invite, Source: ses.source(),
 	})
@@ -189,7 +189,7 @@ func (ses *session) logIn(stream *quic.Stream, m *wire.AuthStart) (wire.AuthMess
 		return nil, err
 	}
 
-	now = time.Now()
+	now = s.cfg.Now()
 	grant, err := s.reg.Finish(now, attempt, finish.Prehash, ses.key, finish.Device)
 	if err != nil {
 		return nil, err
@@ -272,7 +272,7 @@ func (ses *session) pushCRL() error {
 	if crl.Number == 0 {
 		return nil // none could be made so far; it will come
 	}
-	return ses.pushMessage(&wire.AuthCRL{Issuing: crl.Issuing, CRL: crl.DER, Time: wire.UnixMilli(time.Now())})
+	return ses.pushMessage(&wire.AuthCRL{Issuing: crl.Issuing, CRL: crl.DER, Time: wire.UnixMilli(ses.s.cfg.Now())})
 }
 
 // pushMessage sends a message on a stream of its own.

@@ -67,7 +67,7 @@ func (h *Host) keepAuthd(ctx context.Context) {
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
-				h.post(func(time.Time) { h.core.HandleTrouble(refusedEvent(err)) })
+				h.trouble(refusedEvent(err))
 				if !met && errors.Is(err, login.ErrFingerprintChanged) {
 					h.post(func(time.Time) { h.failed = err }) // a hard stop: this is not the realm
 					return
@@ -90,6 +90,7 @@ func (h *Host) keepAuthd(ctx context.Context) {
 		}
 		where = addr
 		h.session.Store(s)
+		h.compareClocks()
 		h.stay(ctx, s)
 		h.session.Store(nil)
 		s.Close()
@@ -116,7 +117,7 @@ func (h *Host) stay(ctx context.Context, s *login.Session) {
 				wait := authdPing
 				if refused, ok := errors.AsType[*login.RefusedError](err); ok {
 					wait = max(wait, refused.RetryAfter)
-					h.post(func(time.Time) { h.core.HandleTrouble(refusedEvent(err)) })
+					h.trouble(refusedEvent(err))
 				}
 				renew.Reset(wait + rand.N(authdPing))
 				continue
@@ -133,6 +134,10 @@ func (h *Host) stay(ctx context.Context, s *login.Session) {
 			if !answers(ctx, s) {
 				return
 			}
+			h.compareClocks()
+			if early(h.cfg.Profile.Token(), h.cfg.Profile.Now()) {
+				renew.Reset(0)
+			}
 		case <-s.Done():
 			return
 		case <-ctx.Done():
@@ -148,17 +153,22 @@ func answers(ctx context.Context, s *login.Session) bool {
 	return err == nil
 }
 
+// early reports whether the token is not valid yet: authd's clock was ahead
+// when it was made.
+func early(t *realm.Token, now time.Time) bool { return now.Before(t.NotBefore.Add(-realm.Tolerance)) }
+
 // renewAfter returns how long to wait before a token is renewed: until it is a
 // day old, or has had half of a shorter life, and then up to ten minutes more
 // (a twentieth of the life, if that is less), so that not everybody comes at
-// once when authd has been away. One that is about to end does not wait.
+// once when authd has been away. One that is about to end, or not valid yet, does
+// not wait.
 // NotBefore lies realm.Tolerance before the start.
 func renewAfter(t *realm.Token, now time.Time) time.Duration {
 	begin := t.NotBefore.Add(realm.Tolerance)
 	life := t.NotAfter.Sub(begin)
 	spread := min(renewSpread, life/20)
 	wait := max(begin.Add(min(renewEvery, life/2)).Sub(now), 0)
-	if now.Add(wait + 2*spread).After(t.NotAfter) {
+	if now.Add(wait+2*spread).After(t.NotAfter) || early(t, now) {
 		return 0
 	}
 	return wait + rand.N(max(spread, 1))

@@ -143,6 +143,9 @@ func refusedEvent(err error) chat.Error {
 	case errors.Is(err, login.ErrUntrusted):
 		code = "untrusted"
 	}
+	if wrong, ok := errors.AsType[*realm.TimeError](err); ok {
+		code, text = "clock", clockWords(wrong)
+	}
 	return chat.Error{Code: code, Text: clean.Text(text, 1000)}
 }
 
@@ -209,6 +212,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 		patience = time.After(h.cfg.Enter.Patience)
 	}
 	var refused error
+	wrongClock := false // was spoken of
 	for {
 		select {
 		case a := <-candidates:
@@ -243,6 +247,10 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 				return r.session, nil
 			}
 			h.log.Debug("trying an authd", "addr", r.addr, "err", r.err)
+			if _, ok := errors.AsType[*realm.TimeError](r.err); ok && !wrongClock {
+				wrongClock = true
+				h.trouble(refusedEvent(r.err))
+			}
 			if fatal := h.judge(r); fatal != nil {
 				refused = fatal
 				// With a code or a fingerprint the right realm may yet answer.
@@ -275,6 +283,15 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// trouble shows what is wrong with authd, before and after there is a core.
+func (h *Host) trouble(e chat.Error) {
+	if h.core == nil {
+		h.show(e)
+		return
+	}
+	h.post(func(time.Time) { h.core.HandleTrouble(e) })
 }
 
 // hostAuthd starts an authd inside this process, once and if the person wants

@@ -156,6 +156,8 @@ type Host struct {
 	pulling  bool              // a revocation list is being asked for
 	badLists int               // lists that peers offered and did not have
 	shutOut  bool              // the person was told that this device is revoked
+	ahead    bool              // the person was told that the clock is wrong; owned by keepAuthd
+	warned   time.Time         // when one's own token ends, once the person was told
 	faces    map[Face]bool
 	renewed  time.Time  // when this device got its newest token
 	authd    chat.Authd // the last news
@@ -313,6 +315,8 @@ func (h *Host) loop(ctx context.Context) error {
 		running.Go(func() { h.control(ctx) })
 	}
 
+	check := time.NewTicker(checkEvery)
+	defer check.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	leaving := false
@@ -341,6 +345,8 @@ func (h *Host) loop(ctx context.Context) error {
 			h.core.Advance(time.Now())
 		case e := <-h.seen:
 			h.handlePresence(time.Now(), e)
+		case <-check.C:
+			h.checkTokens(time.Now())
 		case err := <-failed:
 			return err
 		case err := <-ended:

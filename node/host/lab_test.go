@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -158,8 +159,16 @@ type authd struct {
 	port        uint16
 	addr        string // of host
 	fingerprint realm.Fingerprint
+	clock       clock
 	stop        func() error // nil: it does not run
 }
+
+// A clock is a machine's, which may be wrong.
+type clock struct{ ahead atomic.Int64 } // a time.Duration
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *clock) set(ahead time.Duration) { c.ahead.Store(int64(ahead)) }
 
 // startAuthd starts the lab's first authd, at the address that nodes are told.
 func (l *lab) startAuthd() {
@@ -187,18 +196,18 @@ func (a *authd) start() {
 			l.t.Fatal(err)
 		}
 	}
-	keys, err := server.OpenKeys(a.dir, "test realm", time.Now())
+	keys, err := server.OpenKeys(a.dir, "test realm", a.clock.now())
 	must(err)
 	st, err := authdstore.Open(filepath.Join(a.dir, server.DatabaseFile), keys.Realm.ID)
 	must(err)
 	conn, err := a.host.ListenPacket(a.port)
 	must(err)
-	_, err = keys.Maintain(time.Now(), cmp.Or(l.life, realm.TokenLife))
+	_, err = keys.Maintain(a.clock.now(), cmp.Or(l.life, realm.TokenLife))
 	must(err)
-	boot, err := st.Boot(time.Now())
+	boot, err := st.Boot(a.clock.now())
 	must(err)
 	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: a.port, Net: a.host})
-	srv, err := server.New(server.Config{Keys: keys, Store: st, Conn: conn, Rules: account.Config{TokenLife: l.life}, Discovery: svc})
+	srv, err := server.New(server.Config{Keys: keys, Store: st, Conn: conn, Rules: account.Config{TokenLife: l.life}, Discovery: svc, Now: a.clock.now})
 	must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
@@ -259,6 +268,7 @@ type node struct {
 	user string  // whose further device it is; "": the first of the one it is named after
 	look bool    // for authd by itself: it is not told where that is
 
+	clock   clock
 	profile *login.Profile // of the program that was started last
 	addr    netip.AddrPort // likewise: its UDP socket
 	logs    bytes.Buffer
@@ -337,6 +347,7 @@ func (n *node) start() *node {
 	if err != nil {
 		l.t.Fatal(err)
 	}
+	profile.Machine = n.clock.now
 	n.profile = profile
 	n.addr = netip.AddrPortFrom(netip.MustParseAddr(ip(n.name)), conn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
 	n.begun = make(chan struct{})
@@ -351,9 +362,9 @@ func (n *node) start() *node {
 			Trust: login.Trust{Fingerprint: &fingerprint},
 			Credentials: func(_ context.Context, _ realm.Realm, problem error) (host.Credentials, error) {
 				n.asked++ // before Run is called
-				c := host.Credentials{Name: n.name, Password: password, Device: "test", Register: true}
+				c := host.Credentials{Name: n.name, Password: password, Device: "test", Register: true, LogIn: true}
 				if n.user != "" {
-					c.Name, c.Register, c.LogIn = n.user, false, true
+					c.Name, c.Register = n.user, false
 				}
 				return c, problem
 			},

@@ -3,6 +3,7 @@ package host
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -38,6 +39,7 @@ type contact struct {
 	dialing bool
 	tries   int
 	next    time.Time // when to dial again
+	ended   time.Time // the end of its token, if the person was told that it cannot be used
 }
 
 // accept takes in connections of other nodes until the transport closes.
@@ -270,6 +272,9 @@ func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
 			})
 			if err != nil {
 				h.log.Debug("dialling a peer", "device", c.device, "err", err)
+				if wrong, ok := errors.AsType[*realm.TimeError](err); ok {
+					h.post(func(now time.Time) { h.notAdmitted(now, c, wrong) })
+				}
 				return
 			}
 			h.establish(ctx, conn, token, true)

@@ -45,15 +45,21 @@ func (h *Host) selfRevoked(who string) {
 const revokedWords = "this device was revoked, and nobody talks to it any more: node logout, then node login with the password makes it a new device"
 
 // recheck ends the links of devices whose tokens the newest revocation list
-// names.
+// names, or have ended. The latter are dialled again, with what token they have
+// by now.
 func (h *Host) recheck(now time.Time) {
 	for _, c := range h.contacts {
-		if c.link == nil || !errors.Is(h.cfg.Profile.Verifier().Check(c.link.token, h.now()), realm.ErrRevoked) {
+		if c.link == nil {
 			continue
 		}
-		h.dropLink(now, c, link.CloseRevoked)
-		h.discovery.Unvouch(c.device)
-		h.gone(now, c.device, "left", "revoked")
+		switch err := h.cfg.Profile.Verifier().Check(c.link.token, h.now()); {
+		case errors.Is(err, realm.ErrRevoked):
+			h.dropLink(now, c, link.CloseRevoked)
+			h.discovery.Unvouch(c.device)
+			h.gone(now, c.device, "left", "revoked")
+		case errors.Is(err, realm.ErrExpired):
+			h.dropLink(now, c, link.CloseExpired)
+		}
 	}
 }
 

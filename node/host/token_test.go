@@ -348,6 +348,7 @@ func TestOldBackup(t *testing.T) {
 			r, ok := e.(chat.Renamed)
 			return ok && r.Old == "dan" && strings.HasPrefix(r.New, "dan-")
 		}
+		dan.wait("the new name", 10*time.Second, renamed)
 
 		// They renew when their tokens are a day old, and are on record.
 		for _, n := range []*node{ann, bob, dan} {
@@ -358,7 +359,6 @@ func TestOldBackup(t *testing.T) {
 			n.start()
 		}
 		time.Sleep(11 * time.Minute)
-		dan.wait("the new name", time.Second, renamed)
 		for _, n := range []*node{ann, bob, dan} {
 			if n.asked != 0 || n.count(isError) != 0 {
 				t.Errorf("%s had trouble:\n%s", n.name, n.log())
@@ -377,5 +377,226 @@ func TestOldBackup(t *testing.T) {
 		if now := ann.profile.Verifier().CRL().Number; now <= before {
 			t.Errorf("the number of the revocation list went from %d to %d", before, now)
 		}
+	})
+}
+
+func notice(code, text string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		switch e := e.(type) {
+		case chat.Notice:
+			return e.Code == code && strings.Contains(e.Text, text)
+		case chat.Error:
+			return e.Code == code && strings.Contains(e.Text, text)
+		}
+		return false
+	}
+}
+
+const (
+	day  = 24 * time.Hour
+	year = 365 * day
+)
+
+// "authd may be down ≥ 29 days": the chat goes on with the tokens there are.
+// Then they end, which is said beforehand, and authd renews them by the device
+// key alone, up to 90 days later.
+func TestAuthdAwayForWeeks(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		l.inRoom("#lab", nodes)
+		ann, bob := nodes[0], nodes[1]
+		both := func(what string, f func(n, other *node)) {
+			t.Helper()
+			for _, n := range nodes {
+				n.mark()
+			}
+			f(ann, bob)
+			f(bob, ann)
+		}
+		// pause lets time pass while nobody runs: idle days take their time even
+		// when it is virtual.
+		pause := func(d time.Duration) {
+			for _, n := range nodes {
+				n.stop()
+				n.mark()
+			}
+			time.Sleep(d)
+			for _, n := range nodes {
+				n.start()
+			}
+		}
+		l.authd.halt()
+		pause(29 * day)
+		both("29 days", func(n, other *node) {
+			n.wait(other.name, 10*time.Second, peer(other.name, "online"))
+			n.wait("no authd", 10*time.Second, authdIs("down"))
+			n.wait("the warning", 2*time.Minute, notice("token_ends", "your token is good until 31 Jan 2000 00:00"))
+		})
+		ann.say("#lab", "reliable", "still here")
+		bob.wait("still here", time.Second, message("#lab", "still here"))
+		bob.say("@ann", "reliable", "me too")
+		ann.wait("me too", time.Second, message("@bob", "me too"))
+
+		// While they run: the links end with the tokens, and new ones are refused.
+		pause(day - 10*time.Minute)
+		both("the last minutes", func(n, other *node) {
+			n.wait(other.name, 10*time.Second, peer(other.name, "online"))
+		})
+		time.Sleep(30 * time.Minute)
+		both("after them", func(n, other *node) {})
+		for _, n := range nodes {
+			n.marked = 0
+			n.wait("that the token has ended", time.Minute, notice("token_expired", "without a password"))
+		}
+		ann.wait("that bob's has", time.Minute, notice("peer_expired", "the token of bob ended on 31 Jan 2000 00:00"))
+		ann.wait("bob is gone", time.Minute, left("bob", "expired"))
+		ann.mark()
+		ann.say("@bob", "reliable", "when you are back")
+
+		// authd comes back: nobody is asked for a password.
+		l.authd.start()
+		both("authd is back", func(n, other *node) {
+			n.wait("authd", 10*time.Second, authdIs("up"))
+			n.wait(other.name, time.Minute, peer(other.name, "online"))
+		})
+		bob.wait("what was said meanwhile", time.Minute, message("@ann", "when you are back"))
+
+		// 90 days after the end is just in time; authd demands a log-in after that.
+		for _, n := range nodes {
+			n.stop()
+		}
+		l.authd.halt()
+		time.Sleep(30*day + 89*day)
+		l.authd.start()
+		ann.mark()
+		ann.start()
+		ann.wait("authd", 10*time.Second, authdIs("up"))
+		ann.stop()
+		l.authd.halt()
+		time.Sleep(2 * day)
+		l.authd.start()
+		bob.mark()
+		bob.start()
+		bob.wait("authd", 10*time.Second, authdIs("up"))
+		if ann.asked != 0 || bob.asked != 1 {
+			t.Errorf("asked for a password: ann %d times, want none; bob %d, want once", ann.asked, bob.asked)
+		}
+	})
+}
+
+// A clock that is wrong, here or at authd, is spoken of, and locks nobody out
+// once it is right again.
+func TestWrongClocks(t *testing.T) {
+	t.Run("of a node", func(t *testing.T) {
+		run(t, func(l *lab) {
+			ann := l.together("ann")[0]
+			bob := l.node("bob")
+			for _, tt := range []struct {
+				ahead time.Duration
+				says  string
+			}{
+				{3 * day, "your clock is 3 days ahead of the server"},
+				{-2 * year, "your clock is 2 years behind the server"},
+				{-5 * time.Minute, "your clock is 5 minutes behind the server"},
+			} {
+				bob.clock.set(tt.ahead)
+				ann.mark()
+				bob.mark()
+				bob.start()
+				bob.wait(tt.says, 10*time.Second, notice("clock", tt.says))
+				bob.wait("ann", 10*time.Second, peer("ann", "online"))
+				ann.wait("bob", 10*time.Second, peer("bob", "online"))
+				time.Sleep(2 * time.Minute)
+				if k := bob.count(notice("clock", "")); k != 1 {
+					t.Errorf("%v ahead: said %d times", tt.ahead, k)
+				}
+				bob.stop()
+			}
+
+			// So far ahead that authd's certificate seems to have ended: nothing of
+			// authd is believed, and both times are named.
+			bob.clock.set(2 * year)
+			bob.mark()
+			bob.start()
+			bob.wait("both times", 10*time.Second, notice("clock", "and authd's certificate holds from 31 Dec 1999"))
+			bob.clock.set(0)
+			bob.wait("ann", 20*time.Second, peer("ann", "online"))
+
+			// Set while it runs.
+			for _, ahead := range []time.Duration{2 * year, -2 * year, 0} {
+				bob.clock.set(ahead)
+				time.Sleep(30 * time.Second)
+				bob.mark()
+				ann.say("@bob", "reliable", fmt.Sprint("by then ", ahead))
+				bob.wait("a message", 5*time.Second, message("@ann", fmt.Sprint("by then ", ahead)))
+			}
+			if bob.asked != 0 {
+				t.Errorf("bob was asked for a password %d times", bob.asked)
+			}
+		})
+	})
+	t.Run("of authd", func(t *testing.T) {
+		run(t, func(l *lab) {
+			nodes := l.together("ann", "bob")
+			for _, n := range nodes {
+				n.wait("authd", 5*time.Second, authdIs("up"))
+				n.mark()
+			}
+			// Three days ahead while it runs: it renews tokens that are not valid
+			// yet, and takes them for others once its clock is right.
+			l.authd.clock.set(3 * day)
+			for _, n := range nodes {
+				n.wait("the difference", 10*time.Second, notice("clock", "your clock is 3 days behind the server"))
+			}
+			for _, n := range nodes {
+				n.stop()
+				n.start()
+			}
+			time.Sleep(11 * time.Minute) // longer than renewals are spread
+			for _, n := range nodes {
+				if ahead := n.profile.Token().NotBefore.Sub(time.Now()); ahead < 2*day {
+					t.Fatalf("the token of %s begins in %v, want one from the future", n.name, ahead)
+				}
+				n.mark()
+			}
+			l.authd.clock.set(0)
+			time.Sleep(time.Minute)
+			for _, n := range nodes {
+				if ahead := n.profile.Token().NotBefore.Sub(time.Now()); ahead > 0 {
+					t.Errorf("the token of %s still begins in %v", n.name, ahead)
+				}
+			}
+
+			// Two years ahead at its start.
+			l.authd.halt()
+			l.authd.clock.set(2 * year)
+			for _, n := range nodes {
+				n.wait("no authd", 10*time.Second, authdIs("down"))
+				n.mark()
+			}
+			l.authd.start()
+			for _, n := range nodes {
+				n.wait("both times", 10*time.Second, notice("clock", "and authd's certificate holds from 31 Dec 2001"))
+			}
+			nodes[0].say("@bob", "reliable", "the chat goes on")
+			nodes[1].wait("a message", 5*time.Second, message("@ann", "the chat goes on"))
+			l.authd.clock.set(0)
+			for _, n := range nodes {
+				n.wait("authd", 20*time.Second, authdIs("up"))
+			}
+
+			// And everybody still takes everybody's token.
+			for _, n := range nodes {
+				n.stop()
+				n.mark()
+				n.start()
+			}
+			for i, n := range nodes {
+				n.wait("the other", 10*time.Second, peer(nodes[1-i].name, "online"))
+				if n.asked != 0 {
+					t.Errorf("%s was asked for a password", n.name)
+				}
+			}
+		})
 	})
 }

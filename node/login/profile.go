@@ -65,6 +65,10 @@ type Pin struct {
 // of key, token and realm. It may be used from several goroutines, but only by
 // one process at a time.
 type Profile struct {
+	// Machine is the machine's clock; nil: time.Now. It is set before use, by
+	// tests of clocks that are wrong.
+	Machine func() time.Time
+
 	dir   string
 	clock realm.Clock
 
@@ -142,7 +146,14 @@ func (p *Profile) Token() *realm.Token {
 func (p *Profile) Clock() *realm.Clock { return &p.clock }
 
 // Now returns the realm's time.
-func (p *Profile) Now() time.Time { return p.clock.Now(time.Now()) }
+func (p *Profile) Now() time.Time { return p.clock.Now(p.machine()) }
+
+func (p *Profile) machine() time.Time {
+	if p.Machine != nil {
+		return p.Machine()
+	}
+	return time.Now()
+}
 
 // Identity returns the token with its key, for connections with peers; it is a
 // link.Identity.

@@ -154,8 +154,10 @@ func (c *Config) dial(ctx context.Context, t *quic.Transport, addr netip.AddrPor
 	}
 	verdicts := make(chan verdict, 1)
 	conn, err = link.DialAuthd(ctx, t, addr, id, func(certs []*x509.Certificate) error {
-		r, err := candidate(certs, p.Now())
+		r, err := candidate(certs, p.Now(), p.machine())
 		switch {
+		case err != nil && pin != nil && r.ID != pin.ID && r.Root != nil:
+			err = changed(pin, r.Fingerprint(), r.Name, addr)
 		case err != nil:
 			err = fmt.Errorf("the certificate of authd at %v: %w", addr, err)
 		case pin != nil && r.ID == pin.ID:
@@ -191,10 +193,15 @@ func (c *Config) dial(ctx context.Context, t *quic.Transport, addr netip.AddrPor
 //
 // The root that authd sends is the realm that it claims; the pin, which is a
 // hash of the root's key, says whether to believe it.
-func candidate(certs []*x509.Certificate, now time.Time) (realm.Realm, error) {
+//
+// With a *realm.TimeError it returns the realm nevertheless.
+func candidate(certs []*x509.Certificate, now, machine time.Time) (realm.Realm, error) {
 	r, err := realm.Candidate(certs, now)
 	if _, ok := errors.AsType[*realm.TimeError](err); ok {
-		r, err = realm.Candidate(certs, time.Now())
+		r, err = realm.Candidate(certs, machine)
+	}
+	if _, ok := errors.AsType[*realm.TimeError](err); ok {
+		r, _ = realm.OfRoot(certs[len(certs)-1]) // Candidate has looked at it
 	}
 	return r, err
 }
@@ -464,7 +471,7 @@ func (s *Session) found() {
 
 // answered tells the realm's clock what authd says.
 func (s *Session) answered(ms int64) {
-	s.config.Profile.clock.Answer(time.Now(), time.UnixMilli(ms))
+	s.config.Profile.clock.Answer(s.config.Profile.machine(), time.UnixMilli(ms))
 }
 
 // receive takes in what authd pushes until the connection ends.

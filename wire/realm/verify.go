@@ -27,7 +27,8 @@ var (
 // A TimeError is ErrExpired or ErrNotYetValid with what people need to see
 // whose clock is wrong.
 type TimeError struct {
-	Err                 error // ErrExpired or ErrNotYetValid
+	Err                 error  // ErrExpired or ErrNotYetValid
+	Name                string // whose token it is, "" for authd's certificate
 	Now                 time.Time
 	NotBefore, NotAfter time.Time
 }
@@ -108,16 +109,17 @@ func (v *Verifier) Realm() Realm { return v.realm }
 // Device judges the certificates of a device, leaf first, as TLS presents
 // them, and returns the token.
 func (v *Verifier) Device(certs []*x509.Certificate, now time.Time) (*Token, error) {
-	return v.device(certs, now, Tolerance)
+	return v.device(certs, now, Tolerance, Tolerance)
 }
 
 // Renewable is Device for authd alone: it accepts tokens that expired within
-// RenewGrace, whose holder can still have them renewed.
+// RenewGrace, whose holder can still have them renewed, and ones that are not
+// valid yet: authd made them while its clock was ahead.
 func (v *Verifier) Renewable(certs []*x509.Certificate, now time.Time) (*Token, error) {
-	return v.device(certs, now, RenewGrace)
+	return v.device(certs, now, RootLife, RenewGrace)
 }
 
-func (v *Verifier) device(certs []*x509.Certificate, now time.Time, late time.Duration) (*Token, error) {
+func (v *Verifier) device(certs []*x509.Certificate, now time.Time, early, late time.Duration) (*Token, error) {
 	chain, err := v.chain(certs, 3)
 	if err != nil {
 		return nil, err
@@ -162,7 +164,10 @@ func (v *Verifier) device(certs []*x509.Certificate, now time.Time, late time.Du
 		return nil, fmt.Errorf("%w: no user name", ErrProfile)
 	}
 	t.Serial, _ = serialOf(leaf.SerialNumber) // chain has looked at it
-	if err := v.current(t.Serial, leaf.NotBefore, leaf.NotAfter, now, late); err != nil {
+	if err := v.current(t.Serial, leaf.NotBefore, leaf.NotAfter, now, early, late); err != nil {
+		if te, ok := errors.AsType[*TimeError](err); ok {
+			te.Name = t.Name
+		}
 		return nil, err
 	}
 	return t, nil
@@ -184,14 +189,14 @@ func (v *Verifier) Authd(certs []*x509.Certificate, now time.Time) error {
 		return fmt.Errorf("%w: certificate name %q is not that of authd", ErrRole, uri)
 	}
 	serial, _ := serialOf(leaf.SerialNumber) // chain has looked at it
-	return v.current(serial, leaf.NotBefore, leaf.NotAfter, now, Tolerance)
+	return v.current(serial, leaf.NotBefore, leaf.NotAfter, now, Tolerance, Tolerance)
 }
 
 // Check judges a token that was verified before once more: whether it has been
 // revoked or has expired since. Every live connection is checked when a new
 // revocation list arrives.
 func (v *Verifier) Check(t *Token, now time.Time) error {
-	return v.current(t.Serial, t.NotBefore, t.NotAfter, now, Tolerance)
+	return v.current(t.Serial, t.NotBefore, t.NotAfter, now, Tolerance, Tolerance)
 }
 
 // chain returns the chain from the leaf to the pinned root, which must have
@@ -242,10 +247,11 @@ func (v *Verifier) chain(certs []*x509.Certificate, n int) ([]*x509.Certificate,
 	return nil, fmt.Errorf("%w: %d certificates from leaf to root, want %d", ErrRole, len(chains[0]), n)
 }
 
-// current says whether a certificate is in force.
-func (v *Verifier) current(s Serial, notBefore, notAfter, now time.Time, late time.Duration) error {
+// current says whether a certificate is in force, or will be in less than early,
+// or was less than late ago.
+func (v *Verifier) current(s Serial, notBefore, notAfter, now time.Time, early, late time.Duration) error {
 	switch {
-	case now.Before(notBefore.Add(-Tolerance)):
+	case now.Before(notBefore.Add(-early)):
 		return &TimeError{Err: ErrNotYetValid, Now: now, NotBefore: notBefore, NotAfter: notAfter}
 	case now.After(notAfter.Add(late)):
 		return &TimeError{Err: ErrExpired, Now: now, NotBefore: notBefore, NotAfter: notAfter}
