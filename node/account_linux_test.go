@@ -1,0 +1,207 @@
+//go:build linux
+
+package main_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"lanchat/testdata/lan/emu"
+)
+
+// A rename is seen by everybody at once, and after restarts; nothing is lost.
+func TestRename(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(3)...)
+	a := l.authd("h1", "authd")
+	ann, bob := l.newcomer("h2", "ann"), l.newcomer("h3", "bob")
+	ann.ready("ann", a)
+	bob.ready("bob", a)
+	meet(ann, bob)
+	gather("#lab", ann, bob)
+	tell("#lab", "reliable", "before", ann, bob)
+	whisper("reliable", "psst", bob, ann)
+
+	ann.refuses("", "/nick bob", "name_taken")
+	ann.refuses("", "/nick root", "bad_name")
+	l.run("h2", "", "node", l.as("ann", "rename", "Anna")...).exits(3).explains("2 to 24")
+	l.run("h2", "", "node", l.as("ann", "rename", "anna")...).exits(0).says("anna")
+	for _, n := range []*node{ann, bob} {
+		n.want("renamed", "old", "ann", "new", "anna")
+	}
+	ann.object("cmd", "say", "chat", "#lab", "text", "after", "mode", "reliable", "ref", "after")
+	bob.want("message", "chat", "#lab", "from", "anna", "text", "after")
+	bob.object("cmd", "say", "chat", "@anna", "text", "hello anna", "mode", "reliable", "ref", "hello")
+	ann.want("message", "chat", "@bob", "text", "hello anna")
+	bob.refuses("@ann", "hello ann", "no_such_user", "anna")
+	l.run("h3", "", "node", l.as("bob", "users")...).exits(0).says("anna (was ann)")
+	l.run("h3", "", "node", l.as("bob", "history", "@anna")...).exits(0).says("psst", "hello anna")
+	if got := strings.Join(l.accounts("h1", a), " "); got != "anna bob" {
+		t.Errorf("authd has %s", got)
+	}
+
+	// The operator renames, too: connected nodes hear of it.
+	l.run("h1", "", "authd", "user", "rename", "bob", "bert", "--data", l.path("authd")).exits(0)
+	ann.want("renamed", "old", "bob", "new", "bert")
+	bob.want("renamed", "old", "bob", "new", "bert")
+
+	a.quit()
+	ann.quit()
+	bob.quit()
+	ann, bob = l.node("h2", "ann"), l.node("h3", "bob") // without authd
+	ann.ready("anna", nil)
+	bob.ready("bert", nil)
+	bob.want("peer", "user", "anna", "was", "ann", "state", "online")
+	ann.want("room", "chat", "#lab", "members", []string{"anna", "bert"}, "cause", "restored")
+	ann.object("cmd", "say", "chat", "#lab", "text", "still here", "mode", "reliable", "ref", "still")
+	bob.want("message", "chat", "#lab", "from", "anna", "text", "still here")
+	l.run("h2", "", "node", l.as("ann", "rename", "again")...).exits(4).explains("authd")
+}
+
+// sessions returns the devices of an account, as node sessions tells them.
+func (l *lan) sessions(host, name string) (list []struct {
+	Device, Name  string
+	Self, Revoked bool
+}) {
+	l.t.Helper()
+	r := l.run(host, "", "node", l.as(name, "sessions", "--json")...).exits(0)
+	if err := json.Unmarshal([]byte(r.out), &list); err != nil {
+		l.t.Fatalf("%s: %v: %s", r.did, err, r.out)
+	}
+	return list
+}
+
+// A changed password signs out the other devices, a revoked session is gone
+// everywhere within seconds, and both are the person's own to do.
+func TestSessions(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(4)...)
+	a := l.authd("h1", "authd")
+	ann, bob := l.newcomer("h2", "ann"), l.newcomer("h3", "bob")
+	ann.ready("ann", a)
+	bob.ready("bob", a)
+	second := func(name, pw string) *node {
+		n := l.node("h4", name, "--user", "ann", "--password-file", pw, "--trust", "first")
+		n.ready("ann", a)
+		return n
+	}
+	const changed, third = "brass-Lantern-quiver-27", "cobalt-Ferry-thimble-61"
+
+	phone := second("phone", l.pw)
+	device := phone.all("ready")[0].text("device")
+	bob.want("peer", "user", "ann", "device", device, "state", "online")
+	list := l.sessions("h2", "ann")
+	if len(list) != 2 || list[0].Device != device || list[0].Self || !list[1].Self || list[0].Revoked || list[1].Revoked {
+		t.Errorf("got %+v, want the phone %s and this device", list, device)
+	}
+	l.run("h2", "", "node", l.as("ann", "sessions", "revoke", "0123456789abcdef")...).exits(7).explains("no such device")
+	l.run("h2", "", "node", l.as("ann", "sessions", "revoke", list[1].Device)...).exits(1).explains("node logout")
+	l.run("h2", "", "node", l.as("ann", "sessions", "revoke", "phone")...).exits(2).explains("phone")
+	begin := time.Now()
+	l.run("h2", "", "node", l.as("ann", "sessions", "revoke", device)...).exits(0).says(device)
+	bob.want("peer", "user", "ann", "device", device, "state", "left", "cause", "revoked")
+	ann.want("peer", "user", "ann", "device", device, "state", "left", "cause", "revoked")
+	t.Logf("the phone was gone after %v", time.Since(begin))
+	if list := l.sessions("h2", "ann"); len(list) != 2 || list[1].Device != device || !list[1].Revoked {
+		t.Errorf("got %+v, want the phone revoked, and last", list)
+	}
+
+	tablet := second("tablet", l.pw)
+	device = tablet.all("ready")[0].text("device")
+	bob.want("peer", "user", "ann", "device", device, "state", "online")
+	passwd := func(stdin string, args ...string) result {
+		t.Helper()
+		return l.run("h2", stdin, "node", l.as("ann", append([]string{"passwd"}, args...)...)...)
+	}
+	ann.refuses("", "/passwd", "not_here", "node passwd")
+	passwd("").exits(2).explains("first line")
+	passwd("wrong\n" + changed + "\n").exits(3).explains("present password")
+	passwd(password + "\n12345678\n").exits(3).explains("easy to guess")
+	passwd(password+"\n"+changed+"\n", "--sign-out-others").exits(0).says("shut out")
+	bob.want("peer", "user", "ann", "device", device, "state", "left", "cause", "revoked")
+	l.run("h1", "", "node", "login", "--user", "ann", "--password-file", l.pw, "--trust", "first", "--data", l.path("thief")).exits(3).explains("password")
+	l.run("h1", "", "node", "login", "--user", "ann", "--password-file", l.write("changed", changed+"\n"), "--trust", "first", "--data", l.path("again")).exits(0)
+
+	// Without a node running: with authd directly.
+	ann.quit()
+	if list := l.sessions("h2", "ann"); len(list) != 4 {
+		t.Errorf("got %+v, want four devices", list)
+	}
+	passwd(changed + "\n" + third + "\n").exits(0)
+	a.quit()
+	passwd(third + "\n" + changed + "\n").exits(4).explains("authd")
+	l.run("h2", "", "node", l.as("ann", "sessions")...).exits(4).explains("authd")
+	ann = l.node("h2", "ann")
+	ann.ready("ann", nil)
+	ann.want("authd", "state", "down")
+	passwd(third + "\n" + changed + "\n").exits(4).explains("authd does not answer")
+	ann.refuses("", "/nick anna", "authd_away", "authd does not answer")
+	l.run("h4", "", "node", "sessions", "--data", l.path("nobody")).exits(3).explains("logged in")
+}
+
+// Who has forgotten the password sets a new one with the operator's code, once.
+func TestForgottenPassword(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(2)...)
+	l.authd("h1", "authd")
+	const next = "brass-Lantern-quiver-27"
+	login := func(dir, pw string) result {
+		t.Helper()
+		return l.run("h2", "", "node", "login", "--user", "ann", "--password-file", pw, "--trust", "first", "--data", l.path(dir))
+	}
+	l.run("h2", "", "node", "register", "--user", "ann", "--password-file", l.pw, "--trust", "first", "--data", l.path("first")).exits(0)
+	l.run("h1", "", "authd", "user", "reset", "nobody", "--data", l.path("authd")).exits(1).explains("nobody")
+	code := strings.TrimSpace(l.run("h1", "", "authd", "user", "reset", "ann", "--data", l.path("authd")).exits(0).out)
+	login("second", l.write("code", code+"\n")).exits(2).explains("second line")
+	login("second", l.write("weak", code+"\n12345678\n")).exits(3).explains("easy to guess")
+	login("second", l.write("both", code+"\n"+next+"\n")).exits(0).says("logged in as ann")
+	login("third", l.path("both")).exits(3).explains("one-time code", "authd user reset")
+	login("third", l.pw).exits(3)
+	login("third", l.write("next", next+"\n")).exits(0)
+}
+
+// Who may make an account is the operator's choice, and each no says what to
+// do.
+func TestRegistration(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(2)...)
+	register := func(dir string, args ...string) result {
+		t.Helper()
+		return l.run("h2", "", "node", append([]string{"register", "--user", dir, "--password-file", l.pw, "--data", l.path(dir)}, args...)...)
+	}
+	a := l.authd("h1", "authd", "--registration", "invite")
+	register("ann", "--trust", "first").exits(3).explains("invitation", "--join")
+	code := strings.TrimSpace(l.run("h1", "", "authd", "code", "--data", l.path("authd")).exits(0).out)
+	register("ann", "--join", code).exits(0).says("logged in as ann")
+	register("root", "--join", code).exits(3).explains("reserved")
+	register("Bob", "--join", code).exits(3).explains("2 to 24")
+	a.quit()
+
+	l.authd("h1", "authd", "--registration", "closed")
+	register("bob", "--join", code).exits(3).explains("authd user add")
+	l.run("h1", password+"\n", "authd", "user", "add", "bob", "--data", l.path("authd")).exits(0)
+	l.run("h2", "", "node", "login", "--user", "bob", "--password-file", l.pw, "--join", code, "--data", l.path("bob")).exits(0)
+
+	// Eight devices at most; the ninth is told what to do, and can come when one
+	// was revoked.
+	login := func(dir string) result {
+		return l.run("h2", "", "node", "login", "--user", "bob", "--password-file", l.pw, "--join", code, "--data", l.path(dir))
+	}
+	for _, dir := range []string{"b2", "b3", "b4", "b5", "b6", "b7", "b8"} {
+		login(dir).exits(0)
+	}
+	login("b9").exits(3).explains("node sessions", "revoke")
+	list := l.sessions("h2", "b2")
+	if len(list) != 8 {
+		t.Fatalf("got %d devices, want 8", len(list))
+	}
+	for _, d := range list {
+		if !d.Self {
+			l.run("h2", "", "node", l.as("b2", "sessions", "revoke", d.Device)...).exits(0)
+			break
+		}
+	}
+	login("b9").exits(0)
+}
