@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	"unicode"
@@ -300,6 +301,49 @@ func TestParallelAttempts(t *testing.T) {
 
 // "100 failures of one account over all sources need unlock", and unknown
 // names end the same way.
+// A Registrar may be asked side by side: neither guesses nor devices get past
+// what they are counted against.
+func TestSideBySide(t *testing.T) {
+	d := newDesk(t, account.Config{StartsPerMinute: -1})
+	d.register("alice", "secret", 1)
+	sideBySide := func(n int, f func(i int) error) (codes map[wire.Code]int) {
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		codes = make(map[wire.Code]int)
+		for i := range n {
+			wg.Go(func() {
+				var code wire.Code
+				err := f(i)
+				if r, ok := errors.AsType[*account.Refusal](err); ok {
+					code = r.Code
+				} else if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				codes[code]++
+			})
+		}
+		wg.Wait()
+		return codes
+	}
+	got := sideBySide(20, func(i int) error { return second(d.login("alice", "secret", byte(i+2))) })
+	if got[0] != 7 || got[wire.CodeTooManyDevices] != 13 {
+		t.Errorf("20 devices beside the first: got %v, want 7 let in", got)
+	}
+	got = sideBySide(50, func(int) error { return second(d.login("alice", "wrong", 1)) })
+	if got[wire.CodeBadCredentials] != 5 || got[wire.CodeRateLimited] != 45 {
+		t.Errorf("50 wrong guesses: got %v, want 5 judged", got)
+	}
+	got = sideBySide(20, func(i int) error {
+		_, err := d.attempt(account.Request{Register: true, Name: "bob"}, "secret", byte(100+i))
+		return err
+	})
+	if got[0] != 1 || got[wire.CodeNameTaken] != 19 {
+		t.Errorf("20 who want one name: got %v, want one who has it", got)
+	}
+}
+
 func TestLock(t *testing.T) {
 	for _, name := range []string{"alice", "nobody"} {
 		t.Run(name, func(t *testing.T) {
