@@ -35,12 +35,13 @@ var layers = map[string][]string{
 	"node/chat":          {"node/delivery", "node/markup", "node/room", "wire", "wire/clean", "wire/realm"},
 
 	// adapters
-	"discovery":        {"discovery/presence", "wire"},
-	"discovery/memnet": {"discovery", "discovery/presence"},
-	"authd/store":      {"authd/account", "wire", "wire/dbfile", "wire/realm"},
-	"node/store":       {"node/chat", "wire", "wire/dbfile"},
-	"node/ui/theme":    {"node/markup"},
-	"node/ui":          {"node/chat", "node/markup", "node/ui/theme", "wire/clean"},
+	"discovery":               {"discovery/presence", "wire"},
+	"discovery/memnet":        {"discovery", "discovery/presence"},
+	"authd/account/storetest": {"authd/account", "wire", "wire/realm"}, // for tests only
+	"authd/store":             {"authd/account", "wire", "wire/dbfile", "wire/realm"},
+	"node/store":              {"node/chat", "wire", "wire/dbfile"},
+	"node/ui/theme":           {"node/markup"},
+	"node/ui":                 {"node/chat", "node/markup", "node/ui/theme", "wire/clean"},
 
 	// shells
 	"authd/server": {"authd/account", "wire", "wire/clean", "wire/link", "wire/private", "wire/realm"},

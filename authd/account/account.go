@@ -73,7 +73,8 @@ type Summary struct {
 // before it is signed: what authd vouches for is always on record. Every method that changes something is one
 // transaction, on disk when it returns nil, and without effect otherwise. No
 // method takes a context: what has begun is finished whether or not the asker
-// is still there, and none takes longer than the store's own time limit.
+// is still there, and none takes longer than the store's own time limit. Package storetest
+// says all this as tests.
 type Store interface {
 	// Find returns the account that goes by name, or ErrNotFound.
 	Find(name string) (Account, error)

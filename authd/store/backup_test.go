@@ -5,16 +5,18 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"lanchat/authd/account/storetest"
 )
 
 // A copy is a database like any other, and what is there is not overwritten.
 func TestBackup(t *testing.T) {
 	dir := newDir(t)
 	s := openAt(t, filepath.Join(dir, "a.db"))
-	if err := s.Add(testAccount(1, "alice")); err != nil {
+	if err := s.Add(storetest.Account(1, "alice")); err != nil {
 		t.Fatal(err)
 	}
-	number, _, err := s.NextCRL(t0, t0)
+	number, _, err := s.NextCRL(storetest.T0, storetest.T0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +30,7 @@ func TestBackup(t *testing.T) {
 	if err := s.Backup(path); err == nil {
 		t.Error("a file was overwritten")
 	}
-	if err := s.Add(testAccount(2, "bob")); err != nil { // after a failed one, too
+	if err := s.Add(storetest.Account(2, "bob")); err != nil { // after a failed one, too
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path + "-wal"); err == nil {
@@ -41,7 +43,7 @@ func TestBackup(t *testing.T) {
 	if _, err := c.Find("alice"); err != nil {
 		t.Error(err)
 	}
-	if got, _, err := c.NextCRL(t0.Add(-time.Hour), t0); err != nil || got != number+1 {
+	if got, _, err := c.NextCRL(storetest.T0.Add(-time.Hour), storetest.T0); err != nil || got != number+1 {
 		t.Errorf("got revocation list %d, %v, want %d", got, err, number+1)
 	}
 }
