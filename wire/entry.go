@@ -23,7 +23,8 @@ import (
 //	114   8  Unix time in milliseconds, advisory: validity never depends on it
 //	122  32  commitment to the epoch secret, zero: the epoch does not change
 //	154   2  length B of the arguments, at most 840
-//	156   B  arguments
+//	156   B  arguments, then, where the author acts for another who asked for
+//	         it, that person's account id (16)
 //	  …  64  Ed25519ctx "lanchat room log v1" over realm id ‖ everything before it
 const (
 	EntryVersion = 1
@@ -94,6 +95,9 @@ type Entry struct {
 	Time    uint64 // Unix milliseconds, advisory
 	Commit  Hash   // to the epoch secret this entry begins with; zero: none
 	Args    Args
+	// For is who asked the author for it, by the author's word: a co-admin
+	// whose kick the writer carries out, say. Zero: nobody else.
+	For AccountID
 
 	raw  []byte
 	hash Hash
@@ -104,7 +108,7 @@ type Entry struct {
 func SignEntry(realm RealmID, key ed25519.PrivateKey, e Entry) *Entry {
 	e.Author = KeyOf(key.Public().(ed25519.PublicKey))
 	b := e.appendUnsigned(nil)
-	sig, err := key.Sign(nil, entryMessage(realm, b), &ed25519.Options{Context: LogContext})
+	sig, err := key.Sign(nil, realmMessage(realm, b), &ed25519.Options{Context: LogContext})
 	if err != nil {
 		panic(fmt.Sprintf("wire: signing an entry: %v", err)) // cannot fail with a good key
 	}
@@ -121,15 +125,19 @@ func (e *Entry) seal(raw []byte) {
 }
 
 func (e *Entry) appendUnsigned(b []byte) []byte {
-	b = append(b, EntryVersion, byte(e.Args.Op()))            // Version (8), Op (8)
-	b = append(b, e.Room[:]...)                               // Room (256)
-	b = binary.BigEndian.AppendUint64(b, e.Seq)               // Seq (64)
-	b = append(b, e.Prev[:]...)                               // Previous (256)
-	b = append(b, e.Author[:]...)                             // Author (256)
-	b = binary.BigEndian.AppendUint64(b, e.AuthorN)           // Author N (64)
-	b = binary.BigEndian.AppendUint64(b, e.Time)              // Time (64)
-	b = append(b, e.Commit[:]...)                             // Commit (256)
-	return AppendBytes16(b, AppendArgs(nil, e.Args), MaxArgs) // Length (16), Arguments (..)
+	b = append(b, EntryVersion, byte(e.Args.Op()))  // Version (8), Op (8)
+	b = append(b, e.Room[:]...)                     // Room (256)
+	b = binary.BigEndian.AppendUint64(b, e.Seq)     // Seq (64)
+	b = append(b, e.Prev[:]...)                     // Previous (256)
+	b = append(b, e.Author[:]...)                   // Author (256)
+	b = binary.BigEndian.AppendUint64(b, e.AuthorN) // Author N (64)
+	b = binary.BigEndian.AppendUint64(b, e.Time)    // Time (64)
+	b = append(b, e.Commit[:]...)                   // Commit (256)
+	args := AppendArgs(nil, e.Args)
+	if !e.For.IsZero() {
+		args = append(args, e.For[:]...)
+	}
+	return AppendBytes16(b, args, MaxArgs) // Length (16), Arguments (..), For (0 or 128)
 }
 
 // ParseEntry reads an entry. It does not look at the signature: see Verify.
@@ -147,16 +155,28 @@ func ParseEntry(b []byte) (*Entry, error) {
 	e.AuthorN = r.Uint64()
 	e.Time = r.Uint64()
 	r.Fill(e.Commit[:])
-	args := r.Bytes16(MaxArgs)
+	body := r.Bytes16(MaxArgs)
 	r.Bytes(SignatureSize)
 	if err := r.Done(); err != nil {
 		return nil, named("log entry", err)
 	}
-	var err error
-	if e.Args, err = ParseArgs(op, args); err != nil {
+	r = NewReader(body)
+	a, err := newArgs(op)
+	if err != nil {
 		return nil, named("log entry", err)
 	}
+	a.parseArgs(r)
 	first := op == OpCreate
+	if r.Len() > 0 && !first {
+		r.Fill(e.For[:])
+		if e.For.IsZero() {
+			r.Fail(ErrValue)
+		}
+	}
+	if err := r.Done(); err != nil {
+		return nil, named("log entry", named(op.String(), err))
+	}
+	e.Args = a
 	if first != (e.Room == RoomID{}) || first != (e.Prev == Hash{}) || first != (e.Seq == 0) || e.AuthorN == 0 {
 		return nil, named("log entry", ErrValue)
 	}
@@ -168,14 +188,15 @@ func ParseEntry(b []byte) (*Entry, error) {
 // author may do this is the log's business.
 func (e *Entry) Verify(realm RealmID) error {
 	n := len(e.raw) - SignatureSize
-	err := ed25519.VerifyWithOptions(e.Author.Public(), entryMessage(realm, e.raw[:n]), e.raw[n:], &ed25519.Options{Hash: crypto.Hash(0), Context: LogContext})
+	err := ed25519.VerifyWithOptions(e.Author.Public(), realmMessage(realm, e.raw[:n]), e.raw[n:], &ed25519.Options{Hash: crypto.Hash(0), Context: LogContext})
 	if err != nil {
 		return named("log entry", ErrSignature)
 	}
 	return nil
 }
 
-func entryMessage(realm RealmID, b []byte) []byte {
+// realmMessage returns what a signature covers: realm id ‖ b.
+func realmMessage(realm RealmID, b []byte) []byte {
 	return append(realm[:len(realm):len(realm)], b...)
 }
 
@@ -206,9 +227,8 @@ type Args interface {
 // AppendArgs appends arguments as they stand in an entry.
 func AppendArgs(b []byte, a Args) []byte { return a.appendArgs(b) }
 
-// ParseArgs reads the arguments of an entry that does op.
-func ParseArgs(op Op, b []byte) (Args, error) {
-	var a Args
+// newArgs returns empty arguments of an entry that does op.
+func newArgs(op Op) (a Args, err error) {
 	switch op {
 	case OpCreate:
 		a = &LogCreate{}
@@ -246,6 +266,15 @@ func ParseArgs(op Op, b []byte) (Args, error) {
 		a = &LogResolve{}
 	default:
 		return nil, named(op.String(), ErrType)
+	}
+	return a, nil
+}
+
+// ParseArgs reads the arguments of an entry that does op.
+func ParseArgs(op Op, b []byte) (Args, error) {
+	a, err := newArgs(op)
+	if err != nil {
+		return nil, err
 	}
 	r := NewReader(b)
 	a.parseArgs(r)

@@ -129,6 +129,40 @@ func TestEntries(t *testing.T) {
 in the realm a0a1a2…bf.`, got)
 }
 
+// "Where the author acts for another who asked for it, that person's account id."
+func TestEntryFor(t *testing.T) {
+	base := Entry{Room: RoomID(hash(0x60)), Seq: 7, Prev: hash(0x61), AuthorN: 3, Commit: hash(0x62), Args: &LogKick{Account: account(2), Reason: "rude"}}
+	plain := SignEntry(entryRealm, entryKey, base)
+	base.For = account(9)
+	e := SignEntry(entryRealm, entryKey, base)
+	b := e.Append(nil)
+	if len(b) != len(plain.Append(nil))+16 {
+		t.Errorf("%d bytes, %d without", len(b), len(plain.Append(nil)))
+	}
+	if p, err := ParseEntry(b); err != nil || !reflect.DeepEqual(p, e) || p.For != account(9) {
+		t.Errorf("parsed %+v, %v", p, err)
+	}
+	for n := range b {
+		if p, err := ParseEntry(b[:n]); err == nil || p != nil {
+			t.Errorf("%d of %d bytes parsed", n, len(b))
+		}
+	}
+	// Nobody has one spelling: nothing.
+	zero := bytes.Clone(b)
+	clear(zero[len(b)-SignatureSize-16 : len(b)-SignatureSize])
+	if _, err := ParseEntry(zero); !errors.Is(err, ErrValue) {
+		t.Errorf("for account zero: %v", err)
+	}
+	// A CREATE is nobody else's.
+	first := entryOf(argsTable[0].args).Append(nil)
+	long := append(bytes.Clone(first[:len(first)-SignatureSize]), make([]byte, 16+SignatureSize)...)
+	long[len(first)-SignatureSize] = 1
+	long[155] += 16
+	if _, err := ParseEntry(long); err == nil {
+		t.Error("a CREATE for somebody else parsed")
+	}
+}
+
 func TestEntryRoomID(t *testing.T) {
 	first := entryOf(argsTable[0].args)
 	if got := first.RoomID(); got != RoomID(first.Hash()) {
@@ -159,7 +193,7 @@ func TestEntrySignature(t *testing.T) {
 	}
 	// A signature under another context is none here.
 	unsigned := b[:len(b)-SignatureSize]
-	sig, err := entryKey.Sign(nil, entryMessage(entryRealm, unsigned), &ed25519.Options{Context: PacketContext})
+	sig, err := entryKey.Sign(nil, realmMessage(entryRealm, unsigned), &ed25519.Options{Context: PacketContext})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ const (
 	FrameNewCRL    = 0x0b // NewCRL
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
-	FrameRoomInfo = 0x41
+	FrameRoomInfo = 0x41 // on the control stream too: the receiver is in the room
 	FrameJoin     = 0x42 // question: Join; answer: Entry frames, Key, Base, Bases
 	FrameEntry    = 0x43 // a log entry as it stands in the log
 	FrameBase     = 0x44 // Base; on the control stream too
@@ -38,6 +38,8 @@ const (
 	FrameAskText  = 0x4d // question: AskText; answer: Text
 	FrameText     = 0x4e // the text of a long message, as it was written
 	FrameRefused  = 0x4f // Refused ends any answer
+	FrameAct      = 0x50 // question: Act; answer: Done
+	FrameInvite   = 0x51 // question: Invite; answer: Done
 )
 
 // Limits of the conversation, in bytes unless said otherwise.
@@ -162,6 +164,7 @@ func ParseKey(b []byte) (*Key, error) {
 type RoomInfo struct {
 	Room    RoomID
 	Admin   AccountID // seat 1
+	Writer  AccountID // who lets people in now: the admin, or who stands in
 	Seq     uint64    // of the head of the log
 	Head    Hash
 	Members uint16 // people
@@ -174,6 +177,7 @@ type RoomInfo struct {
 func (m *RoomInfo) Append(b []byte) []byte {
 	b = append(b, m.Room[:]...)                     // Room (256)
 	b = append(b, m.Admin[:]...)                    // Admin (128)
+	b = append(b, m.Writer[:]...)                   // Writer (128)
 	b = binary.BigEndian.AppendUint64(b, m.Seq)     // Seq (64)
 	b = append(b, m.Head[:]...)                     // Head (256)
 	b = binary.BigEndian.AppendUint16(b, m.Members) // Members (16)
@@ -188,6 +192,7 @@ func ParseRoomInfo(b []byte) (*RoomInfo, error) {
 	m := &RoomInfo{}
 	r.Fill(m.Room[:])
 	r.Fill(m.Admin[:])
+	r.Fill(m.Writer[:])
 	m.Seq = r.Uint64()
 	r.Fill(m.Head[:])
 	m.Members = r.Uint16()
@@ -198,25 +203,64 @@ func ParseRoomInfo(b []byte) (*RoomInfo, error) {
 	return parsed("room info", m, r)
 }
 
-// A Join asks the room's writer to admit the device that asks.
+// A Join asks the room's writer to admit the person that asks, or a member for
+// what that person's device needs to take part.
 type Join struct {
-	Room RoomID
+	Room   RoomID
+	Invite []byte // Invite, appended; empty: none
 }
 
-func (m *Join) Append(b []byte) []byte { return append(b, m.Room[:]...) }
+func (m *Join) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)   // Room (256)
+	return append(b, m.Invite...) // Invite (..)
+}
 
 func ParseJoin(b []byte) (*Join, error) {
 	r := NewReader(b)
 	m := &Join{}
 	r.Fill(m.Room[:])
+	m.Invite = r.Rest()
 	return parsed("join", m, r)
 }
 
+// An Act asks the room's writer to append an entry with these arguments for
+// the member that asks. Marks are the writer's to fill in.
+type Act struct {
+	Room RoomID
+	Args Args
+}
+
+func (m *Act) Append(b []byte) []byte {
+	b = append(b, m.Room[:]...)      // Room (256)
+	b = append(b, byte(m.Args.Op())) // Op (8)
+	return AppendArgs(b, m.Args)     // Arguments (..)
+}
+
+func ParseAct(b []byte) (*Act, error) {
+	r := NewReader(b)
+	m := &Act{}
+	r.Fill(m.Room[:])
+	op := Op(r.Uint8())
+	args := r.Rest()
+	if err := r.Done(); err != nil {
+		return nil, named("act", err)
+	}
+	if len(args) > MaxArgs {
+		return nil, named("act", ErrTooLong)
+	}
+	var err error
+	if m.Args, err = ParseArgs(op, args); err != nil {
+		return nil, named("act", err)
+	}
+	return m, nil
+}
+
 // A Part tells the room's writer that the person who asks leaves the room.
-// The signed leave travels by multicast too; this is the copy that arrives.
+// The signed leave travels by multicast too; this is the copy that arrives,
+// and is sent until somebody has recorded it.
 type Part struct {
 	Room   RoomID
-	Packet []byte // the sealed room packet of kind leave
+	Packet []byte // the sealed room packet of kind leave; empty when said again
 }
 
 func (m *Part) Append(b []byte) []byte {

@@ -20,6 +20,8 @@ var peerParsers = map[uint8]func([]byte) (appender, error){
 	FrameKey:       erase(ParseKey),
 	FrameRoomInfo:  erase(ParseRoomInfo),
 	FrameJoin:      erase(ParseJoin),
+	FrameAct:       erase(ParseAct),
+	FrameInvite:    erase(ParseInvite),
 	FrameBase:      erase(ParseBase),
 	FrameLog:       erase(ParseLogRange),
 	FrameKeyOf:     erase(ParseKeyRequest),
@@ -61,10 +63,14 @@ var peerTable = []struct {
 	{"direct ack", FrameDirectAck, &DirectAck{Number: 9}, "0000000000000009", false},
 	{"key", FrameKey, &Key{Room: RoomID{1}, Entry: Hash{2}, Secret: [32]byte{3}},
 		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31) + "03" + strings.Repeat("00", 31), false},
-	{"room info", FrameRoomInfo, &RoomInfo{Room: RoomID{1}, Admin: AccountID{2}, Seq: 5, Head: Hash{3}, Members: 4, Member: true, Name: "#lab", Topic: "t"},
-		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 15) + "0000000000000005" + "03" + strings.Repeat("00", 31) +
+	{"room info", FrameRoomInfo, &RoomInfo{Room: RoomID{1}, Admin: AccountID{2}, Writer: AccountID{8}, Seq: 5, Head: Hash{3}, Members: 4, Member: true, Name: "#lab", Topic: "t"},
+		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 15) + "08" + strings.Repeat("00", 15) + "0000000000000005" + "03" + strings.Repeat("00", 31) +
 			"0004 00 01 04 236c6162 0001 74", false},
-	{"join", FrameJoin, &Join{Room: RoomID{9}}, "09" + strings.Repeat("00", 31), false},
+	{"join", FrameJoin, &Join{Room: RoomID{9}, Invite: []byte{1}}, "09" + strings.Repeat("00", 31) + "01", true},
+	{"act", FrameAct, &Act{Room: RoomID{9}, Args: &LogKick{Account: account(2), Reason: "rude"}}, "09" + strings.Repeat("00", 31) + "03" + two + "04 72756465 00", false},
+	{"act without arguments", FrameAct, &Act{Room: RoomID{9}, Args: &LogClaim{}}, "09" + strings.Repeat("00", 31) + "0d", false},
+	{"invite", FrameInvite, SignInvite(entryRealm, entryKey, Invite{Room: RoomID{9}, Account: account(2), Seq: 7, Name: "#lab"}),
+		"09" + strings.Repeat("00", 31) + two + "0000000000000007 ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c 04 236c6162" + inviteSignature, false},
 	{"base", FrameBase, &Base{Room: RoomID{1}, Number: 2}, "01" + strings.Repeat("00", 31) + "0000000000000002", false},
 	{"log range", FrameLog, &LogRange{Room: RoomID{1}, From: 4}, "01" + strings.Repeat("00", 31) + "0000000000000004", false},
 	{"key request", FrameKeyOf, &KeyRequest{Room: RoomID{1}, Entry: Hash{2}}, "01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31), false},
@@ -115,6 +121,28 @@ func TestPeerMessages(t *testing.T) {
 	}
 }
 
+// inviteSignature is a known answer.
+const inviteSignature = "4ab9f3c49dddd805cbcfb2a4e9a69f4780c3c36ad44600dceca3bc1e5598462d945c6e53eae7c833cbae205f233ba649e501daa97f4c039fbabfe70ebe884b0e"
+
+// An invite counts with its author's signature, in its realm.
+func TestInviteSignature(t *testing.T) {
+	m := SignInvite(entryRealm, entryKey, Invite{Room: RoomID{9}, Account: account(2), Seq: 7, Name: "#lab"})
+	if err := m.Verify(entryRealm); err != nil {
+		t.Error(err)
+	}
+	if err := m.Verify(RealmID{}); !errors.Is(err, ErrSignature) {
+		t.Errorf("in another realm: %v", err)
+	}
+	b := m.Append(nil)
+	for i := range b {
+		b[i] ^= 1
+		if m, err := ParseInvite(b); err == nil && m.Verify(entryRealm) == nil {
+			t.Errorf("byte %d changed, and the signature fits", i)
+		}
+		b[i] ^= 1
+	}
+}
+
 func TestPeerMessagesRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -126,6 +154,9 @@ func TestPeerMessagesRefused(t *testing.T) {
 		{"direct message reserved bit", FrameDirect, "0000000000000000 0000000000000001 08 61", ErrReserved},
 		{"direct message not UTF-8", FrameDirect, "0000000000000000 0000000000000001 00 ff", ErrUTF8},
 		{"direct message cut short", FrameDirect, "0000000000000000 0000000000000001", ErrTruncated},
+		{"act of an unknown op", FrameAct, strings.Repeat("00", 32) + "12", ErrType},
+		{"act with too much", FrameAct, strings.Repeat("00", 32) + "0d" + strings.Repeat("00", MaxArgs+1), ErrTooLong},
+		{"invite with a long name", FrameInvite, strings.Repeat("00", 88) + "41" + strings.Repeat("61", 65) + strings.Repeat("00", 64), ErrTooLong},
 		{"ping with padding", FramePing, "0000000000000001" + strings.Repeat("00", pingPadding-1) + "01", ErrReserved},
 		{"token with a long leaf", FrameToken, "0401" + strings.Repeat("00", MaxCertificate+1) + "0000", ErrTooLong},
 		{"crl with a long issuer", FrameCRL, "0401" + strings.Repeat("30", 1025) + "0000", ErrTooLong},

@@ -18,6 +18,8 @@ type Identity struct {
 	Account wire.AccountID
 	Name    string // user name, a hint for the log
 	Key     ed25519.PrivateKey
+	// For is who asked self to act, as the log is to say; zero: nobody else.
+	For wire.AccountID
 	// Rand is where secrets come from; nil is crypto/rand.Reader.
 	Rand io.Reader
 }
@@ -97,6 +99,7 @@ func (l *Log) act(self Identity, now time.Time, args wire.Args, secret func() (s
 		AuthorN: s.counters[device] + 1,
 		Time:    millisOf(now),
 		Args:    args,
+		For:     self.For,
 	}
 	var a Act
 	if changesKeys(args) {
@@ -126,6 +129,33 @@ func (i Identity) stepped(l *Log, k *Keyring, args wire.Args) func() (Secret, bo
 		}
 		return i.secret(), false
 	}
+}
+
+// Act makes the entry that somebody asked for: one of those below, with the
+// arguments of args and marks filled in here.
+func (l *Log) Act(self Identity, now time.Time, keys *Keyring, args wire.Args, marks Marks) (Act, error) {
+	switch a := args.(type) {
+	case *wire.LogAdmit:
+		return l.Admit(self, now, keys, Person{Account: a.Account, Name: a.Name, Devices: a.Devices})
+	case *wire.LogKick:
+		return l.Kick(self, now, a.Account, a.Reason, marks)
+	case *wire.LogBan:
+		return l.Ban(self, now, a.Account, a.Reason, timeOf(a.Until), marks)
+	case *wire.LogLeft:
+		return l.Left(self, now, a.Account, marks)
+	case *wire.LogDevice:
+		if a.Remove {
+			return l.RemoveDevice(self, now, a.Account, a.Key, marks)
+		}
+		return l.AddDevice(self, now, keys, a.Account, wire.Device{Key: a.Key, Cert: a.Cert})
+	case *wire.LogSettings:
+		return l.Settings(self, now, a.Name, a.Topic, a.Policy)
+	case *wire.LogResolve:
+		return l.Resolve(self, now, a.Removal, a.Uphold, marks)
+	case *wire.LogUnban, *wire.LogTransfer, *wire.LogPromote, *wire.LogDemote, *wire.LogSilence, *wire.LogUnsilence:
+		return l.act(self, now, args, nil)
+	}
+	return Act{}, refuse(ErrNotAdmin, l.state.front(args.Op())...)
 }
 
 // Admit lets a person in.

@@ -329,10 +329,27 @@ func (k *Keyring) isLeaving(a wire.AccountID) bool {
 	return ok && m != nil && m.Admitted == stay
 }
 
+// Leavers returns the members who said that they leave, in seat order: the
+// writer is to record it.
+func (k *Keyring) Leavers() (leavers []wire.AccountID) {
+	for _, m := range k.log.State().Members {
+		if k.isLeaving(m.Account) {
+			leavers = append(leavers, m.Account)
+		}
+	}
+	return leavers
+}
+
 // Revoke notes that a device's token was revoked: it gets no secret, and
 // nobody sends until an epoch leaves it out.
 func (k *Keyring) Revoke(d wire.DeviceID) {
 	k.revoked[d] = true
+	k.block()
+}
+
+// Restore notes that a device has a good token again.
+func (k *Keyring) Restore(d wire.DeviceID) {
+	delete(k.revoked, d)
 	k.block()
 }
 

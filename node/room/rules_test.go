@@ -127,7 +127,13 @@ func TestRegency(t *testing.T) {
 	refused(t, "sets", ErrNotAdmin)(cat.log.Settings(cat.self, cat.now, "lab", "x", 0))
 	refused(t, "leaves", ErrNotAdmin)(cat.log.Leave(cat.self, cat.now))
 	refused(t, "records a leave", ErrNotAdmin)(cat.log.Left(cat.self, cat.now, who("dan").Account, nil))
-	refused(t, "leaves a device in front out", ErrBehind)(cat.log.Rekey(cat.self, cat.now, []wire.DeviceID{device("bob")}))
+	refused(t, "leaves its own device out", ErrDevice)(cat.log.Rekey(cat.self, cat.now, []wire.DeviceID{device("cat")}))
+	// A device of somebody in front may have been revoked. Nobody moves by it.
+	cat.do(cat.log.Rekey(cat.self, cat.now, []wire.DeviceID{device("bob")}))
+	cat.wantSeats("ann* bob+ cat! dan")
+	if !cat.log.State().Without(device("bob")) {
+		t.Error("bob's device is not left out")
+	}
 	cat.admit("eve")
 	cat.kick("dan")
 	cat.ban("gus")

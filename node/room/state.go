@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -255,15 +256,15 @@ func (s *State) AuthorN(key wire.DeviceKey) uint64 { return s.counters[key] }
 // front returns the admin and, where it may do op, the regent.
 func (s *State) front(op wire.Op) []wire.AccountID {
 	who := []wire.AccountID{s.Admin()}
-	if s.Regent != (wire.AccountID{}) && regentMay(op) {
+	if s.Regent != (wire.AccountID{}) && RegentMay(op) {
 		who = append(who, s.Regent)
 	}
 	return who
 }
 
-// regentMay: "author = acting writer and op ∈ {ADMIT, KICK, BAN, REKEY,
+// RegentMay reports whether a regent may do op: "author = acting writer and op ∈ {ADMIT, KICK, BAN, REKEY,
 // DEVICE, RESOLVE}".
-func regentMay(op wire.Op) bool {
+func RegentMay(op wire.Op) bool {
 	switch op {
 	case wire.OpAdmit, wire.OpKick, wire.OpBan, wire.OpRekey, wire.OpDevice, wire.OpResolve:
 		return true
@@ -305,7 +306,7 @@ func (s *State) checkAct(author wire.AccountID, device wire.DeviceKey, args wire
 		return ErrChain
 	case author == s.Admin():
 	case author != s.Writer() && op == wire.OpClaim:
-	case author == s.Writer() && regentMay(op):
+	case author == s.Writer() && RegentMay(op):
 	default:
 		return refuse(ErrNotAdmin, s.front(op)...)
 	}
@@ -371,12 +372,11 @@ func (s *State) checkTarget(author wire.AccountID, device wire.DeviceKey, args w
 			return ErrNotSilenced
 		}
 	case *wire.LogRekey:
-		for _, m := range s.Members[:min(s.Seat(author)+1, len(s.Members))] {
-			for _, d := range m.Devices {
-				if slices.Contains(a.Without, d.ID) && (m.Account != author || d.Key == device) {
-					return refuse(ErrBehind, s.inFrontOf(m.Account)...)
-				}
-			}
+		// Anybody's devices may be left out but the one that signs: a regent
+		// has to be able to do without a revoked device of the admin. Nobody
+		// loses a seat by it, and who sits in front rekeys.
+		if slices.Contains(a.Without, device.Device()) {
+			return ErrDevice
 		}
 	case *wire.LogDevice:
 		return s.checkDevice(author, device, a)
@@ -533,7 +533,7 @@ func (s *State) apply(e *wire.Entry) {
 		}
 		s.Members = append(s.Members, m)
 	case *wire.LogBan:
-		s.bans[a.Account] = Ban{Until: timeOf(a.Until), Reason: a.Reason, By: author, Seq: e.Seq}
+		s.bans[a.Account] = Ban{Until: timeOf(a.Until), Reason: a.Reason, By: cmp.Or(e.For, author), Seq: e.Seq}
 	case *wire.LogUnban:
 		delete(s.bans, a.Account)
 	case *wire.LogLeave:
