@@ -16,14 +16,16 @@ import (
 //	 0  32  room id
 //	32  16  account that is invited
 //	48   8  seq of the log's head then
-//	56  32  device key of who invites
-//	88   1  length of the name
-//	89   …  the room's name, a hint
+//	56  32  id of a room that this one takes the place of, zero: none
+//	88  32  device key of who invites
+//	120  1  length of the name
+//	121  …  the room's name, a hint
 //	 …  64  Ed25519ctx "lanchat request v1" over realm id ‖ everything before it
 type Invite struct {
 	Room    RoomID
 	Account AccountID
 	Seq     uint64
+	Instead RoomID
 	From    DeviceKey
 	Name    string // at most MaxRoomName bytes
 
@@ -41,6 +43,7 @@ func SignInvite(realm RealmID, key ed25519.PrivateKey, m Invite) *Invite {
 	b := append([]byte(nil), m.Room[:]...)      // Room (256)
 	b = append(b, m.Account[:]...)              // Account (128)
 	b = binary.BigEndian.AppendUint64(b, m.Seq) // Seq (64)
+	b = append(b, m.Instead[:]...)              // Instead (256)
 	b = append(b, m.From[:]...)                 // From (256)
 	b = AppendString8(b, m.Name, MaxRoomName)   // Name Length (8), Name (..)
 	sig, err := key.Sign(nil, realmMessage(realm, b), &ed25519.Options{Context: RequestContext})
@@ -58,6 +61,7 @@ func ParseInvite(b []byte) (*Invite, error) {
 	r.Fill(m.Room[:])
 	r.Fill(m.Account[:])
 	m.Seq = r.Uint64()
+	r.Fill(m.Instead[:])
 	m.From = r.deviceKey()
 	m.Name = r.String8(MaxRoomName)
 	r.Bytes(SignatureSize)

@@ -69,8 +69,8 @@ var peerTable = []struct {
 	{"join", FrameJoin, &Join{Room: RoomID{9}, Invite: []byte{1}}, "09" + strings.Repeat("00", 31) + "01", true},
 	{"act", FrameAct, &Act{Room: RoomID{9}, Args: &LogKick{Account: account(2), Reason: "rude"}}, "09" + strings.Repeat("00", 31) + "03" + two + "04 72756465 00", false},
 	{"act without arguments", FrameAct, &Act{Room: RoomID{9}, Args: &LogClaim{}}, "09" + strings.Repeat("00", 31) + "0d", false},
-	{"invite", FrameInvite, SignInvite(entryRealm, entryKey, Invite{Room: RoomID{9}, Account: account(2), Seq: 7, Name: "#lab"}),
-		"09" + strings.Repeat("00", 31) + two + "0000000000000007 ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c 04 236c6162" + inviteSignature, false},
+	{"invite", FrameInvite, SignInvite(entryRealm, entryKey, Invite{Room: RoomID{9}, Account: account(2), Seq: 7, Instead: RoomID{11}, Name: "#lab"}),
+		"09" + strings.Repeat("00", 31) + two + "0000000000000007" + "0b" + strings.Repeat("00", 31) + "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c 04 236c6162" + inviteSignature, false},
 	{"base", FrameBase, &Base{Room: RoomID{1}, Number: 2}, "01" + strings.Repeat("00", 31) + "0000000000000002", false},
 	{"log range", FrameLog, &LogRange{Room: RoomID{1}, From: 4}, "01" + strings.Repeat("00", 31) + "0000000000000004", false},
 	{"key request", FrameKeyOf, &KeyRequest{Room: RoomID{1}, Entry: Hash{2}}, "01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 31), false},
@@ -122,11 +122,11 @@ func TestPeerMessages(t *testing.T) {
 }
 
 // inviteSignature is a known answer.
-const inviteSignature = "4ab9f3c49dddd805cbcfb2a4e9a69f4780c3c36ad44600dceca3bc1e5598462d945c6e53eae7c833cbae205f233ba649e501daa97f4c039fbabfe70ebe884b0e"
+const inviteSignature = "981d8551efcb60f830c47776a125a42bbc0648fa167b7c434d55fbebf27376d3e3508175957b63b6383a72391dc71165791833033b22f9649720c22a6f8ce507"
 
 // An invite counts with its author's signature, in its realm.
 func TestInviteSignature(t *testing.T) {
-	m := SignInvite(entryRealm, entryKey, Invite{Room: RoomID{9}, Account: account(2), Seq: 7, Name: "#lab"})
+	m := SignInvite(entryRealm, entryKey, Invite{Room: RoomID{9}, Account: account(2), Seq: 7, Instead: RoomID{11}, Name: "#lab"})
 	if err := m.Verify(entryRealm); err != nil {
 		t.Error(err)
 	}
@@ -156,7 +156,7 @@ func TestPeerMessagesRefused(t *testing.T) {
 		{"direct message cut short", FrameDirect, "0000000000000000 0000000000000001", ErrTruncated},
 		{"act of an unknown op", FrameAct, strings.Repeat("00", 32) + "12", ErrType},
 		{"act with too much", FrameAct, strings.Repeat("00", 32) + "0d" + strings.Repeat("00", MaxArgs+1), ErrTooLong},
-		{"invite with a long name", FrameInvite, strings.Repeat("00", 88) + "41" + strings.Repeat("61", 65) + strings.Repeat("00", 64), ErrTooLong},
+		{"invite with a long name", FrameInvite, strings.Repeat("00", 120) + "41" + strings.Repeat("61", 65) + strings.Repeat("00", 64), ErrTooLong},
 		{"ping with padding", FramePing, "0000000000000001" + strings.Repeat("00", pingPadding-1) + "01", ErrReserved},
 		{"token with a long leaf", FrameToken, "0401" + strings.Repeat("00", MaxCertificate+1) + "0000", ErrTooLong},
 		{"crl with a long issuer", FrameCRL, "0401" + strings.Repeat("30", 1025) + "0000", ErrTooLong},

@@ -57,12 +57,15 @@ func init() {
 		{name: "clear", help: "empty the screen; the history stays", do: (*Core).doClear},
 		{name: "create", args: "#room [--private]", help: "make a room; you are its admin", min: 1, max: 2, do: (*Core).doCreate},
 		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
+		{name: "decide", args: "1|2", help: "which of two signed histories of the room counts", min: 1, max: 1, do: (*Core).doDecide},
+		{name: "device", args: "user", help: "let a member's new device into the room", min: 1, max: 1, do: (*Core).doDevice},
 		{name: "dm", args: "user", help: "make the chat with a person the current one", min: 1, max: 1, do: (*Core).doDM},
 		{name: "dnd", args: "[22:00-07:00|duration|off]", help: "keep alerts quiet at these hours, or for a time", max: 1, do: (*Core).doDND},
 		{name: "fingerprint", help: "show the realm's fingerprint and this device's id", do: (*Core).doFingerprint},
 		{name: "help", args: "[command]", help: "list the commands, or explain one", max: 1, do: (*Core).doHelp},
 		{name: "history", args: "[chat] [id]", help: "the last messages of a chat, or those before one", max: 2, do: (*Core).doHistory},
 		{name: "ignore", args: "[user] [duration]", help: "see nothing of a person; alone: whom you ignore", max: 2, do: (*Core).doIgnore},
+		{name: "invite", args: "user", help: "let a person into the room by /join", min: 1, max: 1, do: (*Core).doInvite},
 		{name: "join", args: "#room", help: "enter a room", min: 1, max: 1, do: (*Core).doJoin},
 		{name: "kick", args: "user [reason]", help: "remove a person from the room", min: 1, max: -1, do: (*Core).doKick},
 		{name: "links", help: "the links in the last messages, numbered", do: (*Core).doLinks},
@@ -82,6 +85,9 @@ func init() {
 		{name: "quit", help: "say goodbye and end the program", do: (*Core).doQuit},
 		{name: "r", args: "text", help: "answer who wrote to you last", min: 1, max: -1, do: (*Core).doReply},
 		{name: "read", args: "[chat]", help: "mark everything in a chat as read", max: 1, do: (*Core).doRead},
+		{name: "refound", args: "[#room]", help: "make the room anew with its members, and you as admin", max: 1, do: (*Core).doRefound},
+		{name: "rename", args: "#name", help: "give the room another name", min: 1, max: 1, do: (*Core).doRename},
+		{name: "resolve", args: "user uphold|dismiss", help: "settle a removal made on the other side of a split", min: 2, max: 2, do: (*Core).doResolve},
 		{name: "rooms", help: "which rooms there are", do: (*Core).doRooms},
 		{name: "search", args: "text", help: "find messages in all chats", min: 1, max: -1, do: (*Core).doSearch},
 		{name: "sessions", args: "[revoke DEVICE]", help: "your account's devices; revoke shuts one out for ever", max: 2, do: (*Core).doSessions},
@@ -289,7 +295,11 @@ func (c *Core) findChat(chat, ref string) (*membership, *person, bool) {
 		if r := c.findRoom(chat); r != nil {
 			return r, nil, true
 		}
-		if c.offered(chat) != nil {
+		if same := c.sameName(chat); len(same) > 1 {
+			c.refuse(ref, "bad_argument", "several rooms are called %s: say which, %s", chat, strings.Join(same, " or "))
+			return nil, nil, false
+		}
+		if c.offerOf(chat) != nil {
 			c.refuse(ref, "not_member", "you are not in %s: /join %s first", chat, chat)
 		} else {
 			c.refuse(ref, "no_such_room", "no room %s is known here: /rooms lists them, /create %s makes it", chat, chat)

@@ -71,8 +71,13 @@ type Core struct {
 	early    map[earlyBase]uint64
 	mirrors  map[*device]time.Time // who does not hear my multicast, until when it is served over its link
 	offers   map[wire.RoomID]offer // rooms heard of and not a member of
-	current  string                // the chat that text without a chat goes to
-	lastFrom *person               // who wrote to me directly last, for /r
+	joinings map[wire.RoomID]*joining
+	invites  map[inviteKey]*wire.Invite
+	partings map[wire.RoomID]*parting
+	renamed  []*membership          // told of by the next Take
+	gone     map[wire.RoomID]uint64 // rooms one was removed from since the start: the log's number then
+	current  string                 // the chat that text without a chat goes to
+	lastFrom *person                // who wrote to me directly last, for /r
 	clock    wire.Clock
 	started  time.Time
 	authd    Authd
@@ -134,6 +139,10 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		personal:  map[string]string{},
 		received:  map[wire.DeviceID]uint64{},
 		offers:    map[wire.RoomID]offer{},
+		joinings:  map[wire.RoomID]*joining{},
+		invites:   map[inviteKey]*wire.Invite{},
+		partings:  map[wire.RoomID]*parting{},
+		gone:      map[wire.RoomID]uint64{},
 		numbers:   map[wire.RoomID]uint64{},
 		packets:   map[wire.RoomID]uint64{},
 		fast:      map[wire.RoomID]uint64{},
@@ -170,6 +179,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 
 // Take returns the work that has come up and forgets it.
 func (c *Core) Take() Work {
+	c.tellNames()
 	c.flush()
 	w := c.work
 	c.work = Work{}

@@ -134,6 +134,7 @@ func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []
 		c.stats.Forbidden++
 		return
 	}
+	dev.heard = now
 	var err error
 	switch typ {
 	case wire.FrameDirect:
@@ -152,6 +153,8 @@ func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []
 		err = c.handleSigned(now, dev, body)
 	case wire.FrameBase:
 		err = c.handleBase(now, dev.id, body)
+	case wire.FrameRoomInfo:
+		err = c.handleRoomInfo(now, dev, body)
 	}
 	if err != nil {
 		c.stats.Malformed++

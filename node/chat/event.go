@@ -55,6 +55,8 @@ type Room struct {
 	Cause   string   `json:"cause"` // "restored", "created", "joined", "left", "kicked", …
 	By      string   `json:"by"`
 	Whom    string   `json:"whom"`
+	Reason  string   `json:"reason,omitempty"` // of a removal
+	Was     string   `json:"was,omitempty"`    // the chat's name before, when it changed
 	Ref     string   `json:"ref,omitempty"`
 }
 

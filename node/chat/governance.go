@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -13,13 +12,6 @@ import (
 	"lanchat/node/room"
 	"lanchat/wire"
 	"lanchat/wire/clean"
-)
-
-const (
-	// A node that has just started asks again for a room that nobody knows:
-	// its links to the others may not be up yet.
-	lookAgain   = 250 * time.Millisecond
-	lookPatient = 3 * time.Second
 )
 
 // causes are what entries of a log are called in events.
@@ -53,6 +45,10 @@ func whom(args wire.Args) wire.AccountID {
 		return a.Account
 	case *wire.LogUnsilence:
 		return a.Account
+	case *wire.LogDevice:
+		return a.Account
+	case *wire.LogResolve:
+		return a.Account
 	}
 	return wire.AccountID{}
 }
@@ -67,7 +63,7 @@ func (c *Core) addEntries(now time.Time, m *membership, raw [][]byte, from wire.
 		c.stats.Malformed++
 		return
 	}
-	change, err := m.log.Add(entries...)
+	change, err := m.log.Add(c.adopt(now, m, entries)...)
 	if err != nil {
 		c.stats.Forbidden++
 	}
@@ -85,35 +81,86 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	for _, e := range change.Evicted {
 		c.save(DropEntry{Room: m.id, Hash: e.Hash()})
 	}
+	if m.decided {
+		for _, e := range change.Applied {
+			c.save(SaveApplied{Room: m.id, Hash: e.Hash()})
+		}
+	}
+	for _, q := range change.Equivocations {
+		c.alarm(m, q)
+	}
 	if len(change.Added) == 0 && len(change.Applied) == 0 && len(change.Dropped) == 0 {
 		return
 	}
 	c.keep(m, m.keys.Update(now, change)) // of a losing branch's entries, too: they may suspend somebody
-	if change.Merged() {
-		c.show(Notice{Code: "merged", Text: fmt.Sprintf("the history of %s was merged: %d changes of one side do not count", m.chat(), len(change.Dropped))})
-	}
-	for _, e := range change.Applied {
-		c.letIn(m, e.Args)
-		by, ok := m.log.State().Owner(e.Author)
-		if d := c.people.devices[e.Author.Device()]; !ok && d != nil {
-			by = d.person.account // who left is a member no longer
-		}
-		about := whom(e.Args)
-		if e.Op() == wire.OpLeave || e.Op() == wire.OpLeft {
-			about = cmp.Or(about, by)
-			by = about
-		}
-		c.show(c.roomEvent(m, causes[e.Op()], by, about, ref))
-		if e.Op() == wire.OpLeave {
-			c.show(c.roomEvent(m, "succeeded", by, m.log.State().Admin(), ""))
-		}
-	}
-	if m.log.State().Member(c.self.account) == nil {
-		c.drop(m)
+	if len(change.Applied) == 0 && len(change.Dropped) == 0 {
+		c.tend(now, m)
 		return
 	}
+	m.wantedAt = time.Time{}
+	c.nameRooms()
+	if change.Merged() {
+		c.merged(m, change)
+	}
+	in := m.log.State().Member(c.self.account) != nil
+	for _, e := range change.Applied {
+		c.letIn(m, e.Args)
+		c.tell(m, e, cmp.Or(ref, c.granted(m, e)))
+		if in {
+			c.tellDevice(m, e)
+		}
+	}
+	if !in {
+		c.removed(now, m, change)
+		return
+	}
+	c.shutOut(m)
 	c.checkKey(now, m)
+	if c.rooms[m.id] == m {
+		c.reissue(now, m, change.Dropped)
+	}
 	c.retry(now)
+}
+
+// tell shows what an entry does.
+func (c *Core) tell(m *membership, e *wire.Entry, ref string) {
+	by, about, cause := c.byOf(m, e), whom(e.Args), causes[e.Op()]
+	switch {
+	case e.Op() == wire.OpLeave, e.Op() == wire.OpLeft, e.Op() == wire.OpKick && e.For == about:
+		about = cmp.Or(about, by)
+		by, cause = about, "left"
+	case e.Op() == wire.OpSettings && m.was != "":
+		cause = "renamed"
+	}
+	event := c.roomEvent(m, cause, by, about, ref)
+	switch e.Op() {
+	case wire.OpKick, wire.OpBan:
+		event.Reason = clean.Line(reasonOf(e.Args), wire.MaxReason)
+	case wire.OpSettings:
+		event.Was, m.was = m.was, ""
+	}
+	c.show(event)
+	if e.Op() == wire.OpLeave && !m.log.State().Ended() {
+		c.show(c.roomEvent(m, "succeeded", by, m.log.State().Admin(), ""))
+	}
+}
+
+// removed forgets a room that this person is no longer in. Who was let in on a
+// side that lost asks again.
+func (c *Core) removed(now time.Time, m *membership, change room.Change) {
+	lapsed := slices.ContainsFunc(change.Dropped, func(e *wire.Entry) bool {
+		return e.Op() == wire.OpAdmit && whom(e.Args) == c.self.account
+	})
+	name := m.chat()
+	if !lapsed {
+		c.gone[m.id] = m.log.State().Seq
+		c.dropInvite(m.id, c.self.account)
+	}
+	c.drop(m)
+	if lapsed {
+		c.show(Notice{Code: "lapsed", Text: "who let you into " + name + " could not do so: that was undone, and you are asking again"})
+		c.startJoin(now, &joining{room: m.id, name: name, quiet: true})
+	}
 }
 
 // letIn notes where my messages begin for devices that an entry lets in.
@@ -156,13 +203,20 @@ func (c *Core) keep(m *membership, keys room.Keys) {
 func (c *Core) drop(m *membership) {
 	delete(c.rooms, m.id)
 	if s := m.log.State(); !s.Private() && len(s.Members) > 0 { // it is there to be joined again
-		o := offer{info: roomInfo(m, false)}
+		o := offer{info: c.roomInfo(m, false)}
 		for _, d := range c.linkedIn(m) {
 			o.from = append(o.from, d.id)
 		}
 		c.offers[m.id] = o
 	}
 	c.save(DropRoom{Room: m.id})
+	for _, r := range m.requests {
+		if !r.quiet && !r.done {
+			c.refuse(r.ref, "not_member", "you are not in %s any more", m.chat())
+		}
+	}
+	m.requests = nil
+	defer c.nameRooms()
 	if c.current == m.chat() {
 		c.current = ""
 		c.show(Notice{Code: "current", Text: "no chat is open", Data: ""})
@@ -265,18 +319,12 @@ func (c *Core) handleKey(now time.Time, body []byte) error {
 	return nil
 }
 
-// checkKey sends what waits once the key of the head is there, makes a new
-// one when that is for this device to do, and else asks for it.
+// checkKey sees to what is to be done in the room, sends what waits once the
+// key of the head is there, and asks for it if it is missing.
 func (c *Core) checkKey(now time.Time, m *membership) {
-	if m.log.State().Writer() == c.self.account && m.keys.RekeyDue(now) {
-		act, err := m.log.Rekey(c.identity(), now, m.keys.Without())
-		if err == nil {
-			err = c.act(now, m, act, "")
-		}
-		if err == nil {
-			return // changed called checkKey
-		}
-		c.stats.Forbidden++
+	c.tend(now, m)
+	if c.rooms[m.id] != m {
+		return
 	}
 	if m.keys.Current() == nil {
 		c.sync(now, m)
@@ -366,22 +414,6 @@ func (c *Core) askKey(now time.Time, m *membership, from wire.DeviceID) {
 	})
 }
 
-// handleLeave takes a member's signed goodbye: keys are no longer handed to
-// that person, and the writer records it.
-func (c *Core) handleLeave(now time.Time, m *membership, who wire.AccountID) {
-	m.keys.Leaving(who)
-	if m.log.State().Writer() != c.self.account {
-		return
-	}
-	act, err := m.log.Left(c.identity(), now, who, m.mark)
-	if err == nil {
-		err = c.act(now, m, act, "")
-	}
-	if err != nil {
-		c.stats.Forbidden++
-	}
-}
-
 // mark says how far this node has the messages of a device; it is a
 // room.Marks.
 func (m *membership) mark(key wire.DeviceKey) uint64 {
@@ -447,104 +479,6 @@ func (c *Core) retry(now time.Time) {
 	}
 }
 
-// ---- rooms of others
-
-// An offer is a room that others have told of.
-type offer struct {
-	info wire.RoomInfo
-	from []wire.DeviceID // who told
-}
-
-// askRooms asks a device which rooms it knows; then is called in any case.
-func (c *Core) askRooms(from wire.DeviceID, then func(now time.Time)) {
-	c.ask(from, wire.FrameRooms, nil, func(now time.Time, frames []Frame, err error) {
-		for id, o := range c.offers { // what it does not tell of any more is gone
-			o.from = slices.DeleteFunc(o.from, func(d wire.DeviceID) bool { return d == from })
-			c.offers[id] = o
-			if len(o.from) == 0 {
-				delete(c.offers, id)
-			}
-		}
-		for _, f := range frames {
-			if f.Type != wire.FrameRoomInfo || len(c.offers) >= maxOffers {
-				continue
-			}
-			info, err := wire.ParseRoomInfo(f.Body)
-			if err != nil {
-				c.stats.Malformed++
-				continue
-			}
-			if m := c.rooms[info.Room]; m != nil {
-				if !m.log.Has(info.Head) {
-					c.askLog(now, m, from)
-				}
-				continue
-			}
-			name, err := clean.RoomName(info.Name)
-			if err != nil {
-				continue
-			}
-			info.Name, info.Topic = name, clean.Line(info.Topic, wire.MaxTopic)
-			o := c.offers[info.Room]
-			o.info, o.from = *info, append(o.from, from)
-			c.offers[info.Room] = o
-		}
-		then(now)
-	})
-}
-
-const maxOffers = 4096
-
-// look asks everybody which rooms there are, then calls then; again for a
-// while as long as found says no and the node has only just started.
-func (c *Core) look(now time.Time, found func() bool, then func(now time.Time)) {
-	var linked []wire.DeviceID
-	for id, d := range c.people.devices {
-		if d.linked {
-			linked = append(linked, id)
-		}
-	}
-	finish := func(now time.Time) {
-		if !found() && now.Sub(c.started) < lookPatient {
-			c.after(now, lookAgain, func(now time.Time) { c.look(now, found, then) })
-			return
-		}
-		then(now)
-	}
-	open := len(linked)
-	if open == 0 {
-		finish(now)
-		return
-	}
-	for _, id := range linked {
-		c.askRooms(id, func(now time.Time) {
-			if open--; open == 0 {
-				finish(now)
-			}
-		})
-	}
-}
-
-// offered returns the room of that name one could join: of several, the one
-// with the most members.
-func (c *Core) offered(chat string) *offer {
-	name, err := clean.RoomName(chat)
-	if err != nil {
-		return nil
-	}
-	var best *offer
-	for _, o := range c.offers {
-		if o.info.Name != name {
-			continue
-		}
-		if best == nil || o.info.Members > best.info.Members ||
-			o.info.Members == best.info.Members && bytes.Compare(o.info.Room[:], best.info.Room[:]) < 0 {
-			best = &o
-		}
-	}
-	return best
-}
-
 // ---- questions of others
 
 // HandleQuestion takes a question of a device; the core answers each one.
@@ -570,6 +504,10 @@ func (c *Core) HandleQuestion(now time.Time, from wire.DeviceID, question uint64
 		if later, err = c.answerPull(dev, question, body); later {
 			return
 		}
+	case typ == wire.FrameAct:
+		frames, err = c.answerAct(now, dev, body)
+	case typ == wire.FrameInvite:
+		frames, err = c.answerInvite(now, dev, body)
 	default:
 		err = &refusal{"unknown_question", "this version does not know the question"}
 	}
@@ -594,17 +532,17 @@ func (c *Core) answerRooms(dev *device) (frames []Frame) {
 		if s.Private() && !member {
 			continue
 		}
-		info := roomInfo(m, member)
+		info := c.roomInfo(m, member)
 		frames = append(frames, Frame{wire.FrameRoomInfo, info.Append(nil)})
 	}
 	return frames
 }
 
 // roomInfo describes a room to somebody.
-func roomInfo(m *membership, member bool) wire.RoomInfo {
+func (c *Core) roomInfo(m *membership, member bool) wire.RoomInfo {
 	s := m.log.State()
-	return wire.RoomInfo{Room: m.id, Admin: s.Admin(), Seq: s.Seq, Head: s.Head, Members: uint16(len(s.Members)),
-		Private: s.Private(), Member: member, Name: m.chat(), Topic: s.Topic}
+	return wire.RoomInfo{Room: m.id, Admin: s.Admin(), Writer: c.inCharge(m), Seq: s.Seq, Head: s.Head, Members: uint16(len(s.Members)),
+		Private: s.Private(), Member: member, Name: m.plainName(), Topic: s.Topic}
 }
 
 // roomFor returns the room a member's device asks about.
@@ -689,77 +627,12 @@ func (c *Core) answerKey(now time.Time, dev *device, body []byte) ([]Frame, erro
 	return []Frame{{wire.FrameKey, k.Append(nil)}}, nil
 }
 
-// answerJoin admits a person, or says why not. Only the writer can.
-func (c *Core) answerJoin(now time.Time, dev *device, body []byte) ([]Frame, error) {
-	q, err := wire.ParseJoin(body)
-	if err != nil {
-		return nil, err
-	}
-	m := c.rooms[q.Room]
-	who := dev.person.account
-	if m == nil || m.log.State().Private() && m.log.State().Member(who) == nil {
-		return nil, errNoSuchRoom
-	}
-	s := m.log.State()
-	p := s.Member(who)
-	switch {
-	case p == nil && s.Writer() != c.self.account:
-		return nil, &refusal{"not_admin", "only the admin, " + c.people.nameOf(s.Writer()) + ", lets people in"}
-	case p == nil:
-		act, err := m.log.Admit(c.identity(), now, m.keys, room.Person{Account: who, Name: dev.person.name, Devices: []wire.Device{{Key: dev.key, Cert: dev.cert}}})
-		if err == nil {
-			err = c.act(now, m, act, "")
-		}
-		if err != nil {
-			return nil, c.ruleRefusal(m, err)
-		}
-	case !slices.ContainsFunc(p.Devices, func(d room.Device) bool { return d.ID == dev.id }):
-		return nil, &refusal{"new_device", "you are in " + m.chat() + " with another device; this one is not let in yet"}
-	}
-	c.schedule(m)
-	frames, err := c.welcome(m, dev)
-	if err == nil && p == nil {
-		frames = append(frames, c.bases(m, dev.id))
-	}
-	return frames, err
-}
-
-// welcome returns what a member needs to take part: the log, the key, and
-// where each device's messages begin.
-func (c *Core) welcome(m *membership, dev *device) (frames []Frame, err error) {
-	for _, e := range m.log.Since(0) {
-		frames = append(frames, Frame{wire.FrameEntry, e.Append(nil)})
-	}
-	info := m.log.State().Epoch
-	if info != nil {
-		if secret, err := m.keys.Serve(dev.key, info.Entry); err == nil {
-			k := wire.Key{Room: m.id, Entry: info.Entry, Secret: secret}
-			frames = append(frames, Frame{wire.FrameKey, k.Append(nil)})
-		}
-	}
-	base := wire.Base{Room: m.id, Number: m.author(dev.id).since}
-	frames = append(frames, Frame{wire.FrameBase, base.Append(nil)})
-	return frames, nil
-}
-
-func (c *Core) answerPart(now time.Time, dev *device, body []byte) ([]Frame, error) {
-	q, err := wire.ParsePart(body)
-	if err != nil {
-		return nil, err
-	}
-	m, err := c.roomFor(dev, q.Room)
-	if err != nil {
-		return nil, err
-	}
-	// The packet proves it to everybody; that the link's owner says so is
-	// enough for the writer.
-	c.handleLeave(now, m, dev.person.account)
-	return []Frame{{wire.FrameDone, nil}}, nil
-}
-
 func (c *Core) ruleRefusal(m *membership, err error) *refusal {
-	if r, ok := err.(*room.Refusal); ok {
-		return &refusal{r.Code, m.chat() + ": " + r.Rule}
+	switch r := err.(type) {
+	case *refusal:
+		return r
+	case *room.Refusal:
+		return &refusal{r.Code, m.chat() + ": " + c.ruleText(r)}
 	}
 	return &refusal{"failed", err.Error()}
 }
@@ -782,12 +655,22 @@ func (c *Core) doRooms(k *call) {
 			list = append(list, info{m.chat(), len(s.Members), c.people.nameOf(s.Admin()), clean.Line(s.Topic, wire.MaxTopic), s.Private(), true})
 		}
 		for _, o := range c.offers {
-			list = append(list, info{o.info.Name, int(o.info.Members), c.people.nameOf(o.info.Admin), o.info.Topic, o.info.Private, false})
+			list = append(list, info{c.offerName(&o), int(o.info.Members), c.people.nameOf(o.info.Admin), o.info.Topic, o.info.Private, false})
+		}
+		for k, inv := range c.invites {
+			if name, err := clean.RoomName(inv.Name); err == nil && k.account == c.self.account && c.rooms[k.room] == nil {
+				if _, offered := c.offers[k.room]; !offered {
+					list = append(list, info{Chat: name, Admin: "", Topic: "you are invited", Private: true})
+				}
+			}
 		}
 		slices.SortFunc(list, func(a, b info) int { return cmp.Compare(a.Chat, b.Chat) })
 		var lines []string
 		for _, i := range list {
 			line := fmt.Sprintf("%s  %d members, admin %s", i.Chat, i.Members, i.Admin)
+			if i.Members == 0 {
+				line = i.Chat
+			}
 			if i.Joined {
 				line += ", joined"
 			}
@@ -839,16 +722,6 @@ func (c *Core) doNames(k *call) {
 	c.show(Notice{Code: "names", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
 }
 
-// roomName returns the room name a command was given, or refuses it.
-func (c *Core) roomName(k *call) (string, bool) {
-	name, err := clean.RoomName(k.args[0])
-	if err != nil || !strings.HasPrefix(k.args[0], "#") {
-		c.refuse(k.ref, "bad_argument", "%q is no room name: %v", k.args[0], clean.ErrRoomName)
-		return "", false
-	}
-	return name, true
-}
-
 func (c *Core) doCreate(k *call) {
 	name, ok := c.roomName(k)
 	if !ok {
@@ -859,7 +732,7 @@ func (c *Core) doCreate(k *call) {
 		c.refuse(k.ref, "bad_argument", "usage: /create #room [--private]")
 		return
 	}
-	taken := func() bool { return c.findRoom(name) != nil || c.offered(name) != nil }
+	taken := func() bool { return c.findRoom(name) != nil || c.offerOf(name) != nil }
 	end := c.begin()
 	c.look(k.now, func() bool { return true }, func(now time.Time) {
 		defer end(now)
@@ -886,145 +759,6 @@ func (c *Core) doCreate(k *call) {
 	})
 }
 
-// enter makes a room one has created or joined one's own: its log, which must
-// have this person as a member, and the secret of its epoch.
-func (c *Core) enter(now time.Time, entries []*wire.Entry, secret room.Secret) (*membership, error) {
-	log, err := room.NewLog(c.cfg.Realm, entries[0])
-	if err != nil {
-		return nil, err
-	}
-	if _, err := log.Add(entries[1:]...); err != nil {
-		return nil, err
-	}
-	s := log.State()
-	if s.Member(c.self.account) == nil {
-		return nil, room.ErrNotMember
-	}
-	keys, _ := room.NewKeyring(now, log, c.self.key, nil)
-	known, err := keys.Accept(now, s.Epoch.Entry, secret)
-	if err != nil {
-		return nil, err
-	}
-	m := c.newMembership(now, log, keys)
-	c.save(SaveRoom{Room: m.id, Joined: now})
-	for _, e := range log.Since(0) {
-		c.save(SaveEntry{Room: m.id, Hash: e.Hash(), Entry: e.Append(nil)})
-	}
-	c.keep(m, known)
-	delete(c.offers, m.id)
-	return m, nil
-}
-
-func (c *Core) doJoin(k *call) {
-	name, ok := c.roomName(k)
-	if !ok {
-		return
-	}
-	if m := c.findRoom(name); m != nil {
-		c.show(c.roomEvent(m, "joined", c.self.account, c.self.account, k.ref))
-		c.open(m.chat(), k.ref)
-		return
-	}
-	end := c.begin()
-	// Just after the start the room may be known and its admin on the way.
-	found := func() bool { o := c.offered(name); return o != nil && len(c.adminOf(o)) > 0 }
-	c.look(k.now, found, func(now time.Time) {
-		o := c.offered(name)
-		if o == nil {
-			defer end(now)
-			c.refuse(k.ref, "no_such_room", "no room %s is known here: /rooms lists them, /create %s makes it", name, name)
-			return
-		}
-		c.joinOffer(now, *o, k.ref, end)
-	})
-}
-
-// adminOf returns the devices of a room's admin there is a link to.
-func (c *Core) adminOf(o *offer) []*device {
-	if p := c.people.accounts[o.info.Admin]; p != nil {
-		return p.linked()
-	}
-	return nil
-}
-
-// joinOffer asks the room's admin to be let in; end is called in the end.
-func (c *Core) joinOffer(now time.Time, o offer, ref string, end func(time.Time)) {
-	admin := c.adminOf(&o)
-	if len(admin) == 0 {
-		defer end(now)
-		c.refuse(ref, "admin_away", "%s is away and lets people into %s: try again when %s is back", c.people.nameOf(o.info.Admin), o.info.Name, c.people.nameOf(o.info.Admin))
-		return
-	}
-	q := wire.Join{Room: o.info.Room}
-	c.ask(admin[0].id, wire.FrameJoin, q.Append(nil), func(now time.Time, frames []Frame, err error) {
-		defer end(now)
-		if err == nil {
-			err = c.welcomed(now, o, admin[0].id, frames, ref)
-		}
-		if err != nil {
-			code := "failed"
-			if r, ok := err.(*refusal); ok {
-				code = r.code
-			}
-			c.refuse(ref, code, "joining %s: %v", o.info.Name, err)
-		}
-	})
-}
-
-// welcomed enters a room with what its writer answered.
-func (c *Core) welcomed(now time.Time, o offer, from wire.DeviceID, frames []Frame, ref string) error {
-	if c.rooms[o.info.Room] != nil {
-		return nil
-	}
-	entries, err := parseEntries(entriesIn(frames))
-	if err != nil {
-		return err
-	}
-	if len(entries) == 0 || entries[0].RoomID() != o.info.Room {
-		return errors.New("the answer is about another room")
-	}
-	var key *wire.Key
-	for _, f := range frames {
-		if f.Type == wire.FrameKey {
-			if key, err = wire.ParseKey(f.Body); err != nil {
-				return err
-			}
-		}
-	}
-	if key == nil {
-		return errors.New("the answer has no key")
-	}
-	m, err := c.enter(now, entries, key.Secret)
-	if err != nil {
-		return err
-	}
-	for _, f := range frames {
-		var err error
-		switch f.Type {
-		case wire.FrameBase:
-			err = c.handleBase(now, from, f.Body)
-		case wire.FrameBases:
-			err = c.handleBases(now, m, f.Body)
-		}
-		if err != nil {
-			c.stats.Malformed++
-		}
-	}
-	for e, n := range c.early {
-		if e.room == m.id {
-			base := wire.Base{Room: m.id, Number: n}
-			if err := c.handleBase(now, e.device, base.Append(nil)); err != nil {
-				c.stats.Malformed++
-			}
-		}
-	}
-	clear(c.early)
-	c.show(c.roomEvent(m, "joined", m.log.State().Writer(), c.self.account, ref))
-	c.open(m.chat(), ref)
-	c.retry(now)
-	return nil
-}
-
 func parseEntries(raw [][]byte) (entries []*wire.Entry, err error) {
 	for _, b := range raw {
 		e, err := wire.ParseEntry(b)
@@ -1034,50 +768,4 @@ func parseEntries(raw [][]byte) (entries []*wire.Entry, err error) {
 		entries = append(entries, e)
 	}
 	return entries, nil
-}
-
-// doPart leaves a room for good: a plain member says so, and the writer
-// records it; the admin's leaving is an entry of the log.
-func (c *Core) doPart(k *call) {
-	m := c.myRoom(k)
-	if m == nil {
-		return
-	}
-	s := m.log.State()
-	if s.Writer() == c.self.account {
-		if len(s.Members) > 1 {
-			act, err := m.log.Leave(c.identity(), k.now)
-			if err == nil {
-				err = c.act(k.now, m, act, k.ref)
-			}
-			if err != nil {
-				c.refuseRule(k.ref, m.chat(), err)
-				return
-			}
-		} else {
-			c.leftAlone(m, k.ref)
-		}
-		return
-	}
-	leave := wire.Leave{Reliable: m.out.Last()}
-	if m.keys.Current() != nil {
-		packet, _ := c.seal(m, wire.KindLeave, false, wire.AppendBody(nil, &leave))
-		c.multicast(k.now, m, packet)
-		q := wire.Part{Room: m.id, Packet: packet}
-		if w := c.people.accounts[s.Writer()]; w != nil {
-			for _, d := range w.linked() {
-				c.ask(d.id, wire.FramePart, q.Append(nil), func(time.Time, []Frame, error) {})
-			}
-		}
-	}
-	c.leftAlone(m, k.ref)
-}
-
-// leftAlone forgets a room without waiting for anybody to record it.
-func (c *Core) leftAlone(m *membership, ref string) {
-	e := c.roomEvent(m, "left", c.self.account, c.self.account, ref)
-	e.Members = slices.DeleteFunc(e.Members, func(n string) bool { return n == c.self.name })
-	e.Admins = slices.DeleteFunc(e.Admins, func(n string) bool { return n == c.self.name })
-	c.show(e)
-	c.drop(m)
 }

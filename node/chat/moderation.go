@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"lanchat/node/room"
 	"lanchat/wire"
 	"lanchat/wire/clean"
 )
@@ -23,17 +22,6 @@ func (c *Core) roomOf(k *call) *membership {
 	}
 	m, _, _ := c.findChat(k.chat, k.ref)
 	return m
-}
-
-// govern carries out an act in the room of a command, or says why not.
-func (c *Core) govern(k *call, m *membership, make func() (room.Act, error)) {
-	act, err := make()
-	if err == nil {
-		err = c.act(k.now, m, act, k.ref)
-	}
-	if err != nil {
-		c.refuseRule(k.ref, m.chat(), err)
-	}
 }
 
 // target returns the room and the person a command names.
@@ -67,9 +55,17 @@ func (k *call) until() (t time.Time, ok bool) {
 	return k.now.Add(d), true
 }
 
+// millis returns a time as it stands in an entry: 0 is none.
+func millis(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(t.UnixMilli())
+}
+
 func (c *Core) doKick(k *call) {
 	if m, p := c.target(k); m != nil {
-		c.govern(k, m, func() (room.Act, error) { return m.log.Kick(c.identity(), k.now, p.account, k.reason(1), m.mark) })
+		c.govern(k, m, &wire.LogKick{Account: p.account, Reason: k.reason(1)})
 	}
 }
 
@@ -80,13 +76,13 @@ func (c *Core) doBan(k *call) {
 		if timed {
 			reason = k.reason(2)
 		}
-		c.govern(k, m, func() (room.Act, error) { return m.log.Ban(c.identity(), k.now, p.account, reason, until, m.mark) })
+		c.govern(k, m, &wire.LogBan{Account: p.account, Reason: reason, Until: millis(until)})
 	}
 }
 
 func (c *Core) doUnban(k *call) {
 	if m, p := c.target(k); m != nil {
-		c.govern(k, m, func() (room.Act, error) { return m.log.Unban(c.identity(), k.now, p.account) })
+		c.govern(k, m, &wire.LogUnban{Account: p.account})
 	}
 }
 
@@ -125,19 +121,19 @@ func (c *Core) doBans(k *call) {
 
 func (c *Core) doOp(k *call) {
 	if m, p := c.target(k); m != nil {
-		c.govern(k, m, func() (room.Act, error) { return m.log.Promote(c.identity(), k.now, p.account) })
+		c.govern(k, m, &wire.LogPromote{Account: p.account})
 	}
 }
 
 func (c *Core) doDeop(k *call) {
 	if m, p := c.target(k); m != nil {
-		c.govern(k, m, func() (room.Act, error) { return m.log.Demote(c.identity(), k.now, p.account) })
+		c.govern(k, m, &wire.LogDemote{Account: p.account})
 	}
 }
 
 func (c *Core) doTransfer(k *call) {
 	if m, p := c.target(k); m != nil {
-		c.govern(k, m, func() (room.Act, error) { return m.log.Transfer(c.identity(), k.now, p.account) })
+		c.govern(k, m, &wire.LogTransfer{Account: p.account})
 	}
 }
 
@@ -151,12 +147,12 @@ func (c *Core) doSilence(k *call) {
 		c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d", k.args[1])
 		return
 	}
-	c.govern(k, m, func() (room.Act, error) { return m.log.Silence(c.identity(), k.now, p.account, until) })
+	c.govern(k, m, &wire.LogSilence{Account: p.account, Until: millis(until)})
 }
 
 func (c *Core) doUnsilence(k *call) {
 	if m, p := c.target(k); m != nil {
-		c.govern(k, m, func() (room.Act, error) { return m.log.Unsilence(c.identity(), k.now, p.account) })
+		c.govern(k, m, &wire.LogUnsilence{Account: p.account})
 	}
 }
 
@@ -180,7 +176,25 @@ func (c *Core) doTopic(k *call) {
 		c.refuse(k.ref, "too_long", "%v: shorten it", err)
 		return
 	}
-	c.govern(k, m, func() (room.Act, error) { return m.log.Settings(c.identity(), k.now, s.Name, topic, s.Policy) })
+	c.govern(k, m, &wire.LogSettings{Name: s.Name, Topic: topic, Policy: s.Policy})
+}
+
+func (c *Core) doRename(k *call) {
+	m := c.roomOf(k)
+	if m == nil {
+		return
+	}
+	name, err := clean.RoomName(k.args[0])
+	if err != nil || !strings.HasPrefix(k.args[0], "#") {
+		c.refuse(k.ref, "bad_argument", "%q is no room name: %v", k.args[0], clean.ErrRoomName)
+		return
+	}
+	if other := c.findRoom(name); other != nil && other != m || c.offerOf(name) != nil {
+		c.refuse(k.ref, "name_taken", "there is a room %s: choose another name", name)
+		return
+	}
+	s := m.log.State()
+	c.govern(k, m, &wire.LogSettings{Name: name, Topic: s.Topic, Policy: s.Policy})
 }
 
 // doAudit prints the room's signed log, as far as it counts. Each entry was
@@ -195,6 +209,7 @@ func (c *Core) doAudit(k *call) {
 		Time   string `json:"time"` // RFC 3339, the author's word
 		Op     string `json:"op"`
 		By     string `json:"by"`
+		For    string `json:"for"` // who asked for it, "" if nobody else did
 		Whom   string `json:"whom"`
 		Reason string `json:"reason"`
 		Hash   string `json:"hash"`
@@ -209,6 +224,10 @@ func (c *Core) doAudit(k *call) {
 		}
 		v := entry{Seq: e.Seq, Time: at.UTC().Format(time.RFC3339), Op: e.Op().String(), By: by, Hash: e.Hash().String()}
 		line := fmt.Sprintf("%4d  %s  %-10s by %s", e.Seq, at.Format("2006-01-02 15:04"), causes[e.Op()], by)
+		if !e.For.IsZero() {
+			v.For = c.people.nameOf(e.For)
+			line += " for " + v.For
+		}
 		if w := whom(e.Args); !w.IsZero() {
 			v.Whom = c.people.nameOf(w)
 			line += ": " + v.Whom

@@ -69,6 +69,10 @@ type device struct {
 	online bool
 	linked bool
 
+	since time.Time // when it came online last
+	heard time.Time // when it was heard last; zero: not since the start
+	gone  time.Time // when it said goodbye; zero: it did not, or came back
+
 	serial  realm.Serial // of the newest token seen; zero: unknown
 	revoked bool         // the newest revocation list names that token
 }
@@ -131,14 +135,16 @@ func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 	d := c.met(now, t)
 	d.cert = sha256.Sum256(t.Leaf)
 	d.linked, d.revoked = true, false // the token was judged by the newest list
+	d.heard, d.gone = now, time.Time{}
 	if !d.online {
-		d.online = true
+		d.online, d.since = true, now
 		c.showPeer(now, d, "online", "hello", via)
 	}
 	c.flushDirect(d)
 	c.pullFromLinked(now, d)
 	c.oweAgain(now, d)
 	c.askRooms(d.id, func(time.Time) {}) // and whether it has more of our rooms' logs
+	c.greet(now, d)
 }
 
 // LinkDown says that the link with a device is gone. Whether the device is
@@ -157,6 +163,11 @@ func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause stri
 		return
 	}
 	d.online = false
+	if state == "lost" {
+		d.heard = later(d.heard, now.Add(-lostAfter))
+	} else {
+		d.gone = now
+	}
 	c.showPeer(now, d, state, cause, via)
 }
 
@@ -175,16 +186,66 @@ func (c *Core) HandlePeerToken(now time.Time, t *realm.Token) {
 	c.met(now, t).cert = sha256.Sum256(t.Leaf)
 }
 
+// greet does what waits for a device that there is a link to now.
+func (c *Core) greet(now time.Time, d *device) {
+	for k, inv := range c.invites {
+		if k.account == d.person.account && k.account != c.self.account {
+			c.hand(d, inv)
+		}
+	}
+	for _, p := range c.partings {
+		if slices.Contains(p.members, d.person.account) {
+			c.sayFarewell(now, p, 0)
+		}
+	}
+	for _, m := range c.sortedRooms() {
+		if m.log.State().Member(d.person.account) == nil {
+			continue
+		}
+		m.keys.Restore(d.id)
+		if d.person.account == c.self.account {
+			c.letDevicesIn(now, m)
+		}
+		if m.keys.Current() == nil {
+			c.sync(now, m)
+		}
+		c.tend(now, m)
+		c.schedule(m)
+	}
+}
+
 // HandleRevoked takes a new revocation list: revoked says whose tokens it
 // names. A list can also take somebody back in.
 func (c *Core) HandleRevoked(now time.Time, revoked func(realm.Serial) bool) {
 	for _, d := range c.people.devices {
 		was := d.revoked
 		d.revoked = !d.serial.IsZero() && revoked(d.serial)
-		if !d.revoked || was {
-			continue
+		if d.revoked && !was {
+			c.HandlePresence(now, d.id, "left", "revoked", []string{})
 		}
-		c.HandlePresence(now, d.id, "left", "revoked", []string{})
+	}
+	for _, m := range c.sortedRooms() {
+		c.shutOut(m)
+		c.checkKey(now, m)
+		if c.rooms[m.id] == m {
+			c.schedule(m)
+		}
+	}
+}
+
+// shutOut has a room's keys do without devices whose tokens are revoked.
+func (c *Core) shutOut(m *membership) {
+	for _, p := range m.log.State().Members {
+		for _, d := range p.Devices {
+			known := c.people.devices[d.ID]
+			switch {
+			case known == nil:
+			case known.revoked:
+				m.keys.Revoke(d.ID)
+			default:
+				m.keys.Restore(d.ID)
+			}
+		}
 	}
 }
 

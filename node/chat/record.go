@@ -137,6 +137,36 @@ type DropEntry struct {
 	Hash wire.Hash
 }
 
+// SaveApplied adds, in order, to the entries of a room's log that ever counted
+// here. It is kept once the person has decided between two histories.
+type SaveApplied struct {
+	Room wire.RoomID
+	Hash wire.Hash
+}
+
+// SaveInvite keeps an invite: one's own until it is used or void, or one for
+// somebody who has not got it yet.
+type SaveInvite struct {
+	Room    wire.RoomID
+	Account wire.AccountID // who is invited
+	Invite  []byte
+}
+
+// DropInvite forgets an invite.
+type DropInvite struct {
+	Room    wire.RoomID
+	Account wire.AccountID
+}
+
+// SaveParting keeps that a room was left whose members are still to be told.
+type SaveParting struct {
+	Room    wire.RoomID
+	Members []wire.AccountID // in seat order
+}
+
+// DropParting says that a leave is recorded.
+type DropParting struct{ Room wire.RoomID }
+
 // SaveSecret keeps an epoch secret; Epoch is the hash of the entry it belongs to.
 type SaveSecret struct {
 	Room   wire.RoomID
@@ -175,6 +205,11 @@ func (SaveNumber) record()   {}
 func (DropRoom) record()     {}
 func (SaveEntry) record()    {}
 func (DropEntry) record()    {}
+func (SaveApplied) record()  {}
+func (SaveInvite) record()   {}
+func (DropInvite) record()   {}
+func (SaveParting) record()  {}
+func (DropParting) record()  {}
 func (SaveSecret) record()   {}
 func (DropSecret) record()   {}
 func (SaveAuthor) record()   {}
@@ -191,7 +226,10 @@ type State struct {
 	Received []SaveReceived
 	Rooms    []SaveRoom
 	Numbers  []SaveNumber
-	Entries  []SaveEntry // in the order they were saved
+	Entries  []SaveEntry   // in the order they were saved
+	Applied  []SaveApplied // likewise
+	Invites  []SaveInvite
+	Partings []SaveParting
 	Secrets  []SaveSecret
 	Authors  []SaveAuthor
 }

@@ -28,6 +28,7 @@ const (
 	maxMirror   = 30 * time.Second // that a device is served over its link without asking again
 	maxRecall   = 256              // messages looked up for one repair request
 	recallEvery = time.Second      // between look-ups for the same device
+	reordering  = 2 * time.Second  // a packet may come behind its sender's goodbye
 	maxResend   = 64               // packets sent for one repair request
 )
 
@@ -42,6 +43,23 @@ type membership struct {
 	patient time.Time
 	tracked []tracked
 	pull    pull
+
+	requests []*request
+	tendAt   time.Time              // when to look again at what a writer would do; zero: nothing is
+	due      time.Time              // since when something is
+	wantedAt time.Time              // since when others want something done here
+	knocked  map[wire.DeviceID]bool // new devices of members that want in
+	told     map[wire.Hash]bool     // removals that the person was asked about
+
+	// CLAIMs that are not believed yet, with what is built on them.
+	delayed   []*wire.Entry
+	delayedAt time.Time // when the first one came
+	adoptAt   time.Time // when they are looked at again
+
+	name     string // what it is called here; see nameRooms
+	was      string // and before, until that was told
+	decided  bool   // between two signed histories
+	replaced bool   // by a room of the same name
 
 	ackAt    time.Time // when to acknowledge next; zero: nothing new
 	beaconAt time.Time
@@ -85,14 +103,70 @@ type tracked struct {
 	got    map[wire.AccountID]bool
 }
 
-// chat returns what the room is called, "#name". The name in the log is its
-// admin's word: one that is no room name is not shown.
-func (m *membership) chat() string {
+// chat returns what the room is called here, "#name".
+func (m *membership) chat() string { return m.name }
+
+// plainName returns the name in the room's log, "#name". It is the admin's
+// word: one that is no room name is not shown.
+func (m *membership) plainName() string {
 	name, err := clean.RoomName(m.log.State().Name)
 	if err != nil {
 		return "#room-" + m.id.String()[:8]
 	}
 	return name
+}
+
+// tagged returns a room's name with four letters of its id, by which it is
+// told from another one of that name.
+func tagged(name string, id wire.RoomID) string { return name + "~" + id.String()[:4] }
+
+// splitName takes a name that may be tagged apart.
+func splitName(chat string) (name, tag string, err error) {
+	name, tag, _ = strings.Cut(chat, "~")
+	name, err = clean.RoomName(name)
+	return name, strings.ToLower(tag), err
+}
+
+// nameRooms works out what each room is called, and tells of those that are
+// called differently from now on: a room of the same name came, or went.
+func (c *Core) nameRooms() {
+	count := map[string]int{}
+	for _, m := range c.rooms {
+		if !m.replaced {
+			count[m.plainName()]++
+		}
+	}
+	for _, m := range c.rooms {
+		name := m.plainName()
+		if count[name] > 1 || m.replaced {
+			name = tagged(name, m.id)
+		}
+		old := m.name
+		if m.name = name; old == "" || old == name {
+			continue
+		}
+		if c.current == old {
+			c.current = name
+		}
+		m.was = old
+		c.renamed = append(c.renamed, m)
+	}
+}
+
+// tellNames tells of rooms that are called differently, unless an entry that
+// did it has told so.
+func (c *Core) tellNames() {
+	for _, m := range c.renamed {
+		if c.rooms[m.id] == m && m.was != "" {
+			e := c.roomEvent(m, "renamed", wire.AccountID{}, wire.AccountID{}, "")
+			e.Was, m.was = m.was, ""
+			c.show(e)
+			if c.current == m.name {
+				c.show(Notice{Code: "current", Text: "you are talking in " + m.name, Data: m.name})
+			}
+		}
+	}
+	c.renamed = nil
 }
 
 func (m *membership) author(d wire.DeviceID) *author {
@@ -106,7 +180,7 @@ func (m *membership) author(d wire.DeviceID) *author {
 
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
-	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}}
+	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
 	c.rooms[m.id] = m
@@ -127,19 +201,25 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 	for _, e := range s.Secrets {
 		secrets[e.Room] = append(secrets[e.Room], room.EpochSecret{Entry: e.Epoch, Secret: e.Secret})
 	}
+	applied := map[wire.RoomID][]wire.Hash{}
+	for _, a := range s.Applied {
+		applied[a.Room] = append(applied[a.Room], a.Hash)
+	}
 	for _, r := range s.Rooms {
 		parsed, err := parseEntries(entries[r.Room])
 		if err != nil {
 			return fmt.Errorf("the log of room %v: %w", r.Room, err)
 		}
-		log, err := room.Load(c.cfg.Realm, parsed, nil)
+		log, err := room.Load(c.cfg.Realm, parsed, applied[r.Room])
 		if err != nil {
 			return fmt.Errorf("the log of room %v: %w", r.Room, err)
 		}
 		keys, changed := room.NewKeyring(now, log, c.self.key, secrets[r.Room])
 		m := c.newMembership(now, log, keys)
+		m.decided = applied[r.Room] != nil
 		c.keep(m, changed)
 	}
+	c.nameRooms()
 	for _, a := range s.Authors {
 		if m := c.rooms[a.Room]; m != nil {
 			au := &author{device: a.Device, inbox: delivery.NewInbox[arrival](a.Received, a.Missing...), since: a.Since}
@@ -154,10 +234,35 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 	}
 	for _, m := range c.sortedRooms() {
 		c.show(c.roomEvent(m, "restored", wire.AccountID{}, wire.AccountID{}, ""))
+		if m.log.Held() {
+			for _, q := range m.log.Equivocations() {
+				c.alarm(m, q)
+			}
+		}
 		c.checkKey(now, m)
 	}
 	if len(c.rooms) == 1 {
 		c.open(c.sortedRooms()[0].chat(), "")
+	}
+	for _, p := range s.Partings {
+		c.partings[p.Room] = &parting{room: p.Room, members: p.Members}
+	}
+	return c.restoreInvites(now, s.Invites)
+}
+
+// restoreInvites takes over the invites of the store and tells of those that
+// this person has not used.
+func (c *Core) restoreInvites(now time.Time, stored []SaveInvite) error {
+	for _, s := range stored {
+		inv, err := wire.ParseInvite(s.Invite)
+		if err != nil {
+			return fmt.Errorf("an invite to room %v: %w", s.Room, err)
+		}
+		c.invites[inviteKey{s.Room, s.Account}] = inv
+		name, err := clean.RoomName(inv.Name)
+		if from := c.people.devices[inv.From.Device()]; err == nil && from != nil && s.Account == c.self.account && c.rooms[s.Room] == nil {
+			c.tellInvite(now, from.person, inv, name)
+		}
 	}
 	return nil
 }
@@ -208,18 +313,38 @@ func (c *Core) Snapshot(now time.Time) (events []Event) {
 	return events
 }
 
-// findRoom returns the room one is in that is called chat ("#name").
+// findRoom returns the room one is in that is called chat ("#name"); of
+// several with that name the one that is called so, if any.
 func (c *Core) findRoom(chat string) *membership {
-	name, err := clean.RoomName(chat)
+	name, tag, err := splitName(chat)
 	if err != nil {
 		return nil
 	}
+	var found []*membership
 	for _, m := range c.rooms {
-		if m.chat() == name {
+		if m.plainName() != name || !strings.HasPrefix(m.id.String(), tag) {
+			continue
+		}
+		if tag == "" && m.chat() == name {
 			return m
 		}
+		found = append(found, m)
 	}
-	return nil
+	if len(found) != 1 {
+		return nil
+	}
+	return found[0]
+}
+
+// sameName returns what the rooms one is in with a name are called.
+func (c *Core) sameName(chat string) (names []string) {
+	name, _, err := splitName(chat)
+	for _, m := range c.sortedRooms() {
+		if err == nil && m.plainName() == name {
+			names = append(names, m.chat())
+		}
+	}
+	return names
 }
 
 // ---- sending
@@ -232,6 +357,10 @@ func (c *Core) say(now time.Time, m *membership, s saying) {
 	}
 	if err := m.log.State().MaySpeak(now, c.self.account); err != nil {
 		c.refuseRule(s.ref, m.chat(), err)
+		return
+	}
+	if m.log.Held() {
+		c.refuse(s.ref, "room_held", "%s stands still since somebody signed two histories of it: /decide 1 or /decide 2 says which one counts", m.chat())
 		return
 	}
 	if m.keys.Current() == nil {
@@ -404,9 +533,12 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 		c.stats.Malformed++
 		return
 	}
-	a.replay.Mark(o.Seq)
+	fresh := a.replay.Mark(o.Seq)
 	c.touch(m, a)
 	m.keys.Packet()
+	if d := c.people.devices[o.From.Device]; d != nil && fresh && (d.gone.IsZero() || now.Sub(d.gone) > reordering) {
+		d.heard, d.gone = now, time.Time{}
+	}
 	body, err := o.Parse()
 	if err != nil {
 		c.stats.Malformed++
@@ -701,6 +833,11 @@ func (c *Core) schedule(m *membership) {
 	earlier(m.syncAt)
 	earlier(m.patient)
 	earlier(m.pull.at)
+	earlier(m.tendAt)
+	earlier(m.adoptAt)
+	for _, r := range m.requests {
+		earlier(r.next)
+	}
 	earlier(m.out.Deadline())
 	earlier(m.keys.Deadline())
 	for _, a := range m.authors {
@@ -736,6 +873,20 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 	if due(m.pull.at) {
 		c.askPull(now, m)
 	}
+	if due(m.adoptAt) {
+		c.addEntries(now, m, nil, wire.DeviceID{})
+	}
+	for _, r := range slices.Clone(m.requests) {
+		if due(r.next) {
+			c.pursue(now, m, r)
+		}
+	}
+	if due(m.tendAt) {
+		c.checkKey(now, m)
+	}
+	if c.rooms[m.id] != m {
+		return
+	}
 	if due(m.patient) {
 		m.patient = time.Time{}
 		c.show(Notice{Code: "waiting_for_key", Text: "what you wrote in " + m.chat() + " waits for the room's key; it goes out as soon as a member hands it on"})
@@ -748,9 +899,10 @@ func (c *Core) beacon(now time.Time, m *membership) {
 	s := m.log.State()
 	every := max(beaconEvery, time.Duration(len(s.Members))*time.Second/beaconRate)
 	m.beaconAt = now.Add(every - every/4 + c.jitter(every/2))
-	if s.Writer() == c.self.account && m.keys.RekeyDue(now) {
-		c.checkKey(now, m) // R6: the writer rotates
+	if c.checkKey(now, m); c.rooms[m.id] != m { // R6: the writer rotates
+		return
 	}
+	s = m.log.State()
 	if m.keys.Current() == nil || len(s.Members) < 2 {
 		return
 	}
@@ -792,7 +944,12 @@ func (c *Core) refuseRule(ref, chat string, err error) {
 		c.refuse(ref, "failed", "%s: %v", chat, err)
 		return
 	}
-	text := chat + ": " + r.Rule
+	c.refuse(ref, r.Code, "%s: %s", chat, c.ruleText(r))
+}
+
+// ruleText says a rule's refusal in words, with who may do it instead.
+func (c *Core) ruleText(r *room.Refusal) string {
+	text := r.Rule
 	if len(r.Who) > 0 {
 		names := make([]string, len(r.Who))
 		for i, a := range r.Who {
@@ -803,5 +960,5 @@ func (c *Core) refuseRule(ref, chat string, err error) {
 	if !r.Until.IsZero() {
 		text += " until " + r.Until.Format("2006-01-02 15:04")
 	}
-	c.refuse(ref, r.Code, "%s", text)
+	return text
 }

@@ -48,9 +48,11 @@ type Keyring struct {
 	packets int       // seen in it
 	merged  bool      // branches met since it began
 	blocked bool      // it has readers it should not have, or not this device
+	lacking bool      // a device that may read is not in it
 
-	leaving map[wire.AccountID]uint64 // and which stay of theirs: Member.Admitted
-	revoked map[wire.DeviceID]bool
+	leaving  map[wire.AccountID]uint64 // and which stay of theirs: Member.Admitted
+	revoked  map[wire.DeviceID]bool
+	restored map[wire.DeviceID]bool // were revoked, and are not any more
 
 	keys Keys // collected for the return of the method that runs
 }
@@ -80,7 +82,7 @@ func NewKeyring(now time.Time, log *Log, self wire.DeviceKey, stored []EpochSecr
 	k := &Keyring{
 		self: self, log: log,
 		held: map[wire.Hash]*heldEpoch{}, byID: map[wire.KeyID]*heldEpoch{}, early: map[wire.Hash]Secret{},
-		leaving: map[wire.AccountID]uint64{}, revoked: map[wire.DeviceID]bool{},
+		leaving: map[wire.AccountID]uint64{}, revoked: map[wire.DeviceID]bool{}, restored: map[wire.DeviceID]bool{},
 	}
 	for _, s := range stored {
 		info := log.EpochInfo(s.Entry)
@@ -231,6 +233,16 @@ func (k *Keyring) block() {
 	k.blocked = !mine || slices.ContainsFunc(info.Slots, func(s Slot) bool {
 		return k.revoked[s.Device] || k.log.IsSuspended(s.Account)
 	})
+	k.lacking = false
+	for _, m := range k.log.State().Members {
+		for _, d := range m.Devices {
+			if _, in := info.Slot(d.Key); in || k.revoked[d.ID] || k.log.IsSuspended(m.Account) {
+				continue
+			}
+			// Left out by somebody who knows why, unless that was settled since.
+			k.lacking = k.lacking || !k.log.State().Without(d.ID) || k.restored[d.ID]
+		}
+	}
 }
 
 // Current returns the epoch to send in. nil means that messages queue (R3):
@@ -344,13 +356,17 @@ func (k *Keyring) Leavers() (leavers []wire.AccountID) {
 // nobody sends until an epoch leaves it out.
 func (k *Keyring) Revoke(d wire.DeviceID) {
 	k.revoked[d] = true
+	delete(k.restored, d)
 	k.block()
 }
 
 // Restore notes that a device has a good token again.
 func (k *Keyring) Restore(d wire.DeviceID) {
-	delete(k.revoked, d)
-	k.block()
+	if k.revoked[d] {
+		delete(k.revoked, d)
+		k.restored[d] = true
+		k.block()
+	}
 }
 
 // Without returns the devices of members that a REKEY has to leave out now:
@@ -372,12 +388,12 @@ func (k *Keyring) Without() (without []wire.DeviceID) {
 func (k *Keyring) Packet() { k.packets++ }
 
 // RekeyDue reports whether the writer should append a REKEY now: the admin
-// before it left, somebody in the epoch should not read on, branches met, or
-// the epoch was used enough (R6).
+// before it left, somebody in the epoch should not read on or somebody who
+// should is not in it, branches met, or the epoch was used enough (R6).
 func (k *Keyring) RekeyDue(now time.Time) bool {
 	s := k.log.State()
 	begun := timeOf(k.log.Get(s.Epoch.Entry).Time) // advisory, and only a habit hangs on it
-	return s.Unkeyed || k.blocked && k.helps() || k.merged || k.packets >= RotatePackets || now.Sub(begun) >= RotateAfter
+	return s.Unkeyed || k.blocked && k.helps() || k.lacking || k.merged || k.packets >= RotatePackets || now.Sub(begun) >= RotateAfter
 }
 
 // helps reports whether a REKEY would let this device in or leave out somebody

@@ -169,13 +169,7 @@ func (s *refState) valid(e *wire.Entry) bool {
 	case *wire.LogUnsilence:
 		return s.silenced[a.Account]
 	case *wire.LogRekey:
-		for p, keys := range s.devices {
-			for _, k := range keys {
-				if slices.Contains(a.Without, k.Device()) && !behind(p) && (p != author || k == e.Author) {
-					return false
-				}
-			}
-		}
+		return !slices.Contains(a.Without, e.Author.Device())
 	case *wire.LogDevice:
 		if !s.member(a.Account) || a.Account != author && !behind(a.Account) {
 			return false

@@ -85,6 +85,16 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 			r.Room[:], r.Hash[:], r.Entry)
 	case chat.DropEntry:
 		return exec("DELETE FROM entry WHERE room = ? AND hash = ?", r.Room[:], r.Hash[:])
+	case chat.SaveApplied:
+		return exec("INSERT INTO applied (room, hash) VALUES (?, ?) ON CONFLICT (room, hash) DO NOTHING", r.Room[:], r.Hash[:])
+	case chat.SaveInvite:
+		return exec("INSERT OR REPLACE INTO invite (room, account, invite) VALUES (?, ?, ?)", r.Room[:], r.Account[:], r.Invite)
+	case chat.DropInvite:
+		return exec("DELETE FROM invite WHERE room = ? AND account = ?", r.Room[:], r.Account[:])
+	case chat.SaveParting:
+		return exec("INSERT OR REPLACE INTO parting (room, members) VALUES (?, ?)", r.Room[:], accounts(r.Members))
+	case chat.DropParting:
+		return exec("DELETE FROM parting WHERE room = ?", r.Room[:])
 	case chat.SaveSecret:
 		return exec("INSERT OR REPLACE INTO secret (room, epoch, secret) VALUES (?, ?, ?)", r.Room[:], r.Epoch[:], r.Secret[:])
 	case chat.DropSecret:

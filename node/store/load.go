@@ -17,7 +17,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadSecrets, loadAuthors,
+		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.db.Mapped(err)
@@ -116,6 +116,27 @@ func loadEntries(tx *sql.Tx, st *chat.State) (err error) {
 	st.Entries, err = collect(tx, func(scan func(...any) error, v *chat.SaveEntry) error {
 		return scan(into(v.Room[:]), into(v.Hash[:]), &v.Entry)
 	}, "SELECT room, hash, entry FROM entry ORDER BY key")
+	return err
+}
+
+func loadApplied(tx *sql.Tx, st *chat.State) (err error) {
+	st.Applied, err = collect(tx, func(scan func(...any) error, v *chat.SaveApplied) error {
+		return scan(into(v.Room[:]), into(v.Hash[:]))
+	}, "SELECT room, hash FROM applied ORDER BY key")
+	return err
+}
+
+func loadInvites(tx *sql.Tx, st *chat.State) (err error) {
+	st.Invites, err = collect(tx, func(scan func(...any) error, v *chat.SaveInvite) error {
+		return scan(into(v.Room[:]), into(v.Account[:]), &v.Invite)
+	}, "SELECT room, account, invite FROM invite ORDER BY room, account")
+	return err
+}
+
+func loadPartings(tx *sql.Tx, st *chat.State) (err error) {
+	st.Partings, err = collect(tx, func(scan func(...any) error, v *chat.SaveParting) error {
+		return scan(into(v.Room[:]), (*accounts)(&v.Members))
+	}, "SELECT room, members FROM parting ORDER BY room")
 	return err
 }
 

@@ -17,10 +17,35 @@ const tokenSerial = `ALTER TABLE person ADD COLUMN serial BLOB NOT NULL
 // Version 3: what the person chose that is not of one chat.
 const personal = `CREATE TABLE personal (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID`
 
+// Version 5: what rooms that govern themselves keep. Invites are one's own,
+// until they are used, and those for people who have not got them yet; a
+// parting is a room one has left whose members do not know it yet; applied is
+// what of a log ever counted here, once a person has decided on it.
+const governance = `
+CREATE TABLE invite (
+	room    BLOB NOT NULL CHECK (length(room) = 32),
+	account BLOB NOT NULL CHECK (length(account) = 16), -- who is invited
+	invite  BLOB NOT NULL,
+	PRIMARY KEY (room, account)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE parting (
+	room    BLOB PRIMARY KEY CHECK (length(room) = 32),
+	members BLOB NOT NULL CHECK (length(members) % 16 = 0) -- accounts, in seat order
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE applied (
+	key  INTEGER PRIMARY KEY, -- in the order in which they counted first
+	room BLOB NOT NULL REFERENCES room (id) ON DELETE CASCADE,
+	hash BLOB NOT NULL CHECK (length(hash) = 32),
+	UNIQUE (room, hash)
+) STRICT;
+`
+
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},

@@ -159,7 +159,13 @@ func someRecords() (chat.State, []chat.Record) {
 			{Room: other, Hash: wire.Hash{9}, Entry: []byte("another genesis")},
 			{Room: room, Hash: wire.Hash{1}, Entry: []byte("second")},
 		},
-		Secrets: []chat.SaveSecret{{Room: room, Epoch: wire.Hash{8}, Secret: [32]byte{31: 7}}},
+		Applied: []chat.SaveApplied{{Room: other, Hash: wire.Hash{9}}, {Room: room, Hash: wire.Hash{9}}, {Room: room, Hash: wire.Hash{1}}},
+		Invites: []chat.SaveInvite{
+			{Room: wire.RoomID{7}, Account: wire.AccountID{2}, Invite: []byte("from somebody")},
+			{Room: wire.RoomID{7}, Account: wire.AccountID{3}, Invite: []byte("for somebody")},
+		},
+		Partings: []chat.SaveParting{{Room: wire.RoomID{8}, Members: []wire.AccountID{{2}, {15: 1}}}},
+		Secrets:  []chat.SaveSecret{{Room: room, Epoch: wire.Hash{8}, Secret: [32]byte{31: 7}}},
 		Authors: []chat.SaveAuthor{
 			{Room: other, Device: wire.DeviceID{1}, Replay: []byte{1, 2, 3}, Received: math.MaxUint64, Missing: []wire.Range{{First: 1, Last: 1}, {First: 3, Last: 1 << 63}}, Since: 1 << 63},
 			{Room: room, Device: wire.DeviceID{2}, Replay: []byte{0}},
@@ -261,8 +267,11 @@ func TestDrop(t *testing.T) {
 		{"entry of another room", chat.DropEntry{Room: wire.RoomID{31: 2}, Hash: wire.Hash{1}}, func(st *chat.State) {}},
 		{"secret", chat.DropSecret{Room: wire.RoomID{1}, Epoch: wire.Hash{8}}, func(st *chat.State) { st.Secrets = nil }},
 		{"secret of another room", chat.DropSecret{Room: wire.RoomID{31: 2}, Epoch: wire.Hash{8}}, func(st *chat.State) {}},
+		{"entry", chat.DropEntry{Room: wire.RoomID{1}, Hash: wire.Hash{1}}, func(st *chat.State) { st.Entries = st.Entries[:2] }},
+		{"invite", chat.DropInvite{Room: wire.RoomID{7}, Account: wire.AccountID{2}}, func(st *chat.State) { st.Invites = st.Invites[1:] }},
+		{"parting", chat.DropParting{Room: wire.RoomID{8}}, func(st *chat.State) { st.Partings = nil }},
 		{"room", chat.DropRoom{Room: wire.RoomID{1}}, func(st *chat.State) {
-			st.Rooms, st.Entries, st.Secrets, st.Authors = st.Rooms[:1], st.Entries[1:2], nil, st.Authors[:1]
+			st.Rooms, st.Entries, st.Applied, st.Secrets, st.Authors = st.Rooms[:1], st.Entries[1:2], st.Applied[:1], nil, st.Authors[:1]
 		}},
 		{"room one is not in", chat.DropRoom{Room: wire.RoomID{7}}, func(st *chat.State) {}},
 	} {

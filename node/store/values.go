@@ -65,6 +65,29 @@ func (r *ranges) Scan(src any) error {
 	return nil
 }
 
+// Accounts, 16 bytes each.
+type accounts []wire.AccountID
+
+func (a accounts) Value() (driver.Value, error) {
+	b := make([]byte, 0, 16*len(a))
+	for _, id := range a {
+		b = append(b, id[:]...)
+	}
+	return b, nil
+}
+
+func (a *accounts) Scan(src any) error {
+	b, ok := src.([]byte)
+	if !ok || len(b)%16 != 0 {
+		return fmt.Errorf("%T of %d bytes, want accounts", src, len(b))
+	}
+	*a = nil
+	for ; len(b) > 0; b = b[16:] {
+		*a = append(*a, wire.AccountID(b[:16]))
+	}
+	return nil
+}
+
 // A moment is a time in Unix milliseconds; 0 is the zero time.
 type moment time.Time
 

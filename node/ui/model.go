@@ -78,6 +78,12 @@ func (m *model) room(e chat.Room) {
 		who = e.By
 	}
 	mine := who == m.me && m.me != ""
+	if e.Was != "" {
+		delete(m.rooms, e.Was)
+		if m.current == e.Was {
+			m.current = e.Chat
+		}
+	}
 	switch e.Cause {
 	case "left", "kicked", "banned":
 		if mine {

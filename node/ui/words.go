@@ -126,9 +126,9 @@ func roomWords(e chat.Room, me string) string {
 	case "left":
 		return actor + " left " + room
 	case "kicked":
-		return by + " kicked " + whom + " from " + room
+		return by + " kicked " + whom + " from " + room + reason(e)
 	case "banned":
-		return by + " banned " + whom + " from " + room
+		return by + " banned " + whom + " from " + room + reason(e)
 	case "unbanned":
 		return by + " lifted the ban on " + whom + " in " + room
 	case "invited":
@@ -153,6 +153,20 @@ func roomWords(e chat.Room, me string) string {
 			return by + " removed the topic of " + room
 		}
 		return by + " set the topic of " + room + ": " + one(e.Topic)
+	case "renamed":
+		if e.By == "" {
+			return one(e.Was) + " is called " + room + " here now"
+		}
+		return by + " renamed " + one(e.Was) + " to " + room
+	case "claimed":
+		if len(e.Admins) > 0 && e.Admins[0] == e.By {
+			return by + " " + be(e.By, me) + " back and in charge of " + room
+		}
+		return by + " " + stand(e.By, me) + " in for the admin of " + room
+	case "device":
+		return "the devices of " + whom + " in " + room + " have changed"
+	case "resolved":
+		return by + " decided whether " + whom + " stays in " + room
 	case "rekeyed":
 		return fmt.Sprintf("%s has a new key (epoch %d)", room, e.Epoch)
 	case "merged":
@@ -166,6 +180,28 @@ func roomWords(e chat.Room, me string) string {
 		s += " (" + whom + ")"
 	}
 	return s
+}
+
+// reason returns why somebody was removed, as the end of a sentence.
+func reason(e chat.Room) string {
+	if e.Reason == "" {
+		return ""
+	}
+	return ": " + one(e.Reason)
+}
+
+func be(user, me string) string {
+	if user == me && me != "" {
+		return "are"
+	}
+	return "is"
+}
+
+func stand(user, me string) string {
+	if user == me && me != "" {
+		return "stand"
+	}
+	return "stands"
 }
 
 // roomLine introduces a room.

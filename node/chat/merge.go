@@ -1,0 +1,344 @@
+package chat
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"lanchat/node/room"
+	"lanchat/wire"
+)
+
+// What follows when the halves of a network that was split meet again, and
+// when somebody claims, or signs, what is not theirs.
+
+const (
+	maxDelayed = 128 // entries behind claims that are not believed yet
+)
+
+// adopt returns the entries to be added to a room's log now. "A CLAIM is not
+// acted on while a signed beacon of somebody in front of the claimant was heard
+// in the last 45 s", so such a claim waits here, with what is built on it;
+// "a present admin answers a false CLAIM with any entry, at once".
+func (c *Core) adopt(now time.Time, m *membership, entries []*wire.Entry) []*wire.Entry {
+	fresh := slices.Concat(m.delayed, entries)
+	fresh = slices.DeleteFunc(fresh, func(e *wire.Entry) bool { return m.log.Has(e.Hash()) })
+	first := m.delayedAt
+	m.delayed, m.delayedAt, m.adoptAt = nil, time.Time{}, time.Time{}
+	s := m.log.State()
+	i := slices.IndexFunc(fresh, func(e *wire.Entry) bool {
+		who, ok := s.Owner(e.Author)
+		return e.Op() == wire.OpClaim && ok && who != s.Admin() && who != c.self.account
+	})
+	if i < 0 {
+		return fresh
+	}
+	claim := fresh[i]
+	claimant, _ := s.Owner(claim.Author)
+	seat := s.Seat(claimant)
+	if slices.ContainsFunc(fresh, func(e *wire.Entry) bool {
+		who, ok := s.Owner(e.Author)
+		return ok && s.Seat(who) < seat
+	}) {
+		return fresh // somebody in front has spoken
+	}
+	if s.Seat(c.self.account) < seat && c.overrule(now, m, claim, claimant) {
+		return fresh
+	}
+	var until time.Time
+	for _, p := range s.Members[:seat] {
+		for _, d := range c.devicesIn(m, p.Account) {
+			if d != nil && d.id != c.self.device && d.present(now) {
+				until = later(until, later(d.heard, c.started).Add(room.RegencyAfter))
+			}
+		}
+	}
+	if first.IsZero() {
+		first = now
+	}
+	if until = earliest(until, first.Add(room.RegencyAfter)); !until.After(now) {
+		return fresh
+	}
+	behind := map[wire.Hash]bool{claim.Hash(): true}
+	return slices.DeleteFunc(fresh, func(e *wire.Entry) bool {
+		if e != claim && !behind[e.Prev] {
+			return false
+		}
+		behind[e.Hash()] = true
+		if len(m.delayed) < maxDelayed {
+			m.delayed = append(m.delayed, e)
+		}
+		m.delayedAt, m.adoptAt = first, until
+		return true
+	})
+}
+
+// overrule answers the CLAIM of somebody behind and reports whether there is
+// nothing to wait for: who had heard this device all the time knew that the
+// claim was false, and loses what was built on it; others could not know better.
+func (c *Core) overrule(now time.Time, m *membership, claim *wire.Entry, claimant wire.AccountID) bool {
+	admin := m.log.State().Admin() == c.self.account
+	if c.hereFor(now, m, claimant) < room.RegencyAfter || claim.Verify(c.cfg.Realm) != nil {
+		return admin
+	}
+	var err error
+	switch {
+	case admin:
+		err = c.append(now, m)(m.log.Claim(c.identity(), now))
+	case m.log.State().Regent == c.self.account: // who stands in cannot claim that again
+		err = c.append(now, m)(m.log.Rekey(c.identity(), now, m.keys.Without()))
+	default:
+		_, err = c.takeOver(now, m, wire.OpRekey, time.Time{})
+	}
+	if err == nil {
+		c.show(Notice{Code: "false_claim", Text: fmt.Sprintf("%s acted as if nobody in front of %[1]s in %s were there: that was undone", c.people.nameOf(claimant), m.chat())})
+	}
+	return err == nil
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// hereFor returns how long a member has been here without a pause, as far as
+// this node can tell.
+func (c *Core) hereFor(now time.Time, m *membership, a wire.AccountID) (longest time.Duration) {
+	for _, d := range c.devicesIn(m, a) {
+		if d.here() {
+			longest = max(longest, now.Sub(later(d.since, c.started)))
+		}
+	}
+	return longest
+}
+
+// merged tells what the merge of two branches undid and why, and has what this
+// device wrote done again where that is still allowed.
+func (c *Core) merged(m *membership, change room.Change) {
+	var undone []string
+	for _, e := range change.Dropped {
+		if text := c.describe(m, e); text != "" {
+			undone = append(undone, text)
+		}
+	}
+	text := fmt.Sprintf("the history of %s was merged", m.chat())
+	if who := c.frontmost(m, change.Applied); !who.IsZero() {
+		text += fmt.Sprintf(": both sides had gone on, and what %s did counts, who sits in front", c.people.nameOf(who))
+	}
+	if len(undone) > 0 {
+		text += "; undone: " + strings.Join(undone, "; ")
+	}
+	c.show(Notice{Code: "merged", Text: text, Data: map[string]any{"chat": m.chat(), "undone": len(change.Dropped)}})
+	c.show(c.roomEvent(m, "merged", wire.AccountID{}, wire.AccountID{}, ""))
+}
+
+// frontmost returns which author of the entries sits in front.
+func (c *Core) frontmost(m *membership, entries []*wire.Entry) (who wire.AccountID) {
+	s := m.log.State()
+	seat := len(s.Members)
+	for _, e := range entries {
+		if a, ok := s.Owner(e.Author); ok && s.Seat(a) < seat {
+			who, seat = a, s.Seat(a)
+		}
+	}
+	return who
+}
+
+// describe says in words what an entry does; "" for what is nobody's concern.
+func (c *Core) describe(m *membership, e *wire.Entry) string {
+	by, on := c.people.nameOf(c.byOf(m, e)), c.people.nameOf(whom(e.Args))
+	switch e.Op() {
+	case wire.OpClaim, wire.OpRekey, wire.OpCreate:
+		return ""
+	case wire.OpAdmit:
+		return by + " let " + on + " in"
+	case wire.OpLeft:
+		return on + " left"
+	case wire.OpLeave:
+		return by + " left"
+	case wire.OpSettings:
+		return by + " changed the topic"
+	case wire.OpTransfer:
+		return by + " handed the room over to " + on
+	case wire.OpDevice:
+		return by + " changed the devices of " + on
+	case wire.OpResolve:
+		return by + " decided about " + on
+	}
+	return by + " " + causes[e.Op()] + " " + on
+}
+
+// byOf returns who an entry is to be ascribed to: who asked for it, or who
+// wrote it. A person who left is a member no longer.
+func (c *Core) byOf(m *membership, e *wire.Entry) wire.AccountID {
+	if !e.For.IsZero() {
+		return e.For
+	}
+	if a, ok := m.log.State().Owner(e.Author); ok {
+		return a
+	}
+	if d := c.people.devices[e.Author.Device()]; d != nil {
+		return d.person.account
+	}
+	return wire.AccountID{}
+}
+
+// reissue has what this device wrote on the side that lost done again, "where
+// still allowed". Removals are the writer's to judge: see chore.
+func (c *Core) reissue(now time.Time, m *membership, dropped []*wire.Entry) {
+	for _, e := range dropped {
+		if e.Author != c.self.key || c.rooms[m.id] != m {
+			continue
+		}
+		switch a := e.Args.(type) {
+		case *wire.LogBan:
+			if m.log.State().Member(a.Account) != nil {
+				continue
+			}
+		case *wire.LogAdmit, *wire.LogUnban, *wire.LogPromote, *wire.LogDemote, *wire.LogSilence, *wire.LogUnsilence, *wire.LogSettings:
+		case *wire.LogDevice:
+			if a.Remove {
+				continue
+			}
+		default:
+			continue
+		}
+		if m.log.State().May(c.self.account, e.Args) == nil {
+			c.request(now, m, e.Args, "", true)
+		}
+	}
+}
+
+// ---- removals on a side that lost
+
+// upholds reports whether the writer's client settles a removal by itself: "if
+// the author was a co-admin or the writer was offline then; otherwise asks".
+func (c *Core) upholds(m *membership, q room.Suspension) bool {
+	e := q.Removal
+	author, _ := m.log.State().Owner(e.Author)
+	offline := time.UnixMilli(int64(min(e.Time, 1<<48))).Before(c.started)
+	asked := e.For == q.Account || e.Op() == wire.OpLeft // the person's own wish
+	if asked || offline || author == c.self.account || m.log.State().CoAdmin(author) || m.log.State().CoAdmin(e.For) {
+		return true
+	}
+	if c.inCharge(m) == c.self.account && !m.told[e.Hash()] {
+		m.told[e.Hash()] = true
+		name := c.people.nameOf(q.Account)
+		c.show(Notice{Code: "resolve", Text: fmt.Sprintf("%s in %s, on the side that does not count, while you were apart; %s gets no keys until you decide: /resolve %s uphold removes %s here too, /resolve %s dismiss takes %s back",
+			c.describe(m, e), m.chat(), name, name, name, name, name), Data: map[string]string{"chat": m.chat(), "user": name}})
+	}
+	return false
+}
+
+func (c *Core) doResolve(k *call) {
+	m, p := c.target(k)
+	if m == nil {
+		return
+	}
+	uphold := strings.EqualFold(k.args[1], "uphold")
+	if !uphold && !strings.EqualFold(k.args[1], "dismiss") {
+		c.refuse(k.ref, "bad_argument", "usage: /resolve user uphold|dismiss")
+		return
+	}
+	suspended := m.log.Suspended()
+	suspended = slices.DeleteFunc(suspended, func(q room.Suspension) bool { return q.Account != p.account })
+	if len(suspended) == 0 {
+		c.refuse(k.ref, "bad_argument", "no removal of %s stands open in %s", p.name, m.chat())
+		return
+	}
+	if _, err := c.takeOver(k.now, m, wire.OpResolve, k.now); err != nil {
+		c.refuseGoverning(k.ref, m, err)
+		return
+	}
+	for i, q := range suspended {
+		// Once a removal is upheld the others have nothing to remove.
+		if uphold && i > 0 {
+			break
+		}
+		act, err := m.log.Resolve(c.identity(), k.now, q.Removal.Hash(), uphold, m.mark)
+		if err == nil {
+			err = c.act(k.now, m, act, k.ref)
+		}
+		if err != nil {
+			c.refuseRule(k.ref, m.chat(), err)
+			return
+		}
+	}
+}
+
+// refuseGoverning turns what takeOver says into an error for people.
+func (c *Core) refuseGoverning(ref string, m *membership, err error) {
+	if no, ok := err.(*refusal); ok {
+		c.refuse(ref, "not_admin", "%s", no.text)
+		return
+	}
+	c.refuseRule(ref, m.chat(), err)
+}
+
+// ---- double signing
+
+// sides returns the two entries of a double signature in an order that is the
+// same for everybody, the older one first.
+func sides(q room.Equivocation) [2]*wire.Entry {
+	a, b := q.A.Hash(), q.B.Hash()
+	if cmp.Or(cmp.Compare(q.A.Seq, q.B.Seq), cmp.Compare(q.A.Time, q.B.Time), slices.Compare(a[:], b[:])) > 0 {
+		return [2]*wire.Entry{q.B, q.A}
+	}
+	return [2]*wire.Entry{q.A, q.B}
+}
+
+// alarm tells of a device that signed twice and spreads the proof.
+func (c *Core) alarm(m *membership, q room.Equivocation) {
+	who := "device " + q.A.Author.Device().String()
+	if d := c.people.devices[q.A.Author.Device()]; d != nil {
+		who = d.person.name
+	}
+	two := sides(q)
+	text := fmt.Sprintf("%s signed two histories of %s: 1. %s; 2. %s", who, m.chat(), cmp.Or(c.describe(m, two[0]), causes[two[0].Op()]), cmp.Or(c.describe(m, two[1]), causes[two[1].Op()]))
+	if m.log.Held() {
+		text += fmt.Sprintf("; %s stands still here until you decide which one counts: /decide 1 or /decide 2, after talking to the others", m.chat())
+	} else {
+		text += "; the one that came first counts here"
+	}
+	c.show(Notice{Code: "double_signing", Text: text, Data: map[string]any{"chat": m.chat(), "user": who, "held": m.log.Held(),
+		"entries": []string{two[0].Hash().String(), two[1].Hash().String()}}})
+	for _, d := range c.linkedIn(m) {
+		for _, e := range two {
+			c.send(Push{To: d.id, Type: wire.FrameEntry, Body: e.Append(nil)})
+		}
+	}
+}
+
+func (c *Core) doDecide(k *call) {
+	m := c.roomOf(k)
+	if m == nil {
+		return
+	}
+	n, err := strconv.Atoi(k.args[0])
+	twice := m.log.Equivocations()
+	if !m.log.Held() || len(twice) == 0 {
+		c.refuse(k.ref, "bad_argument", "there is nothing to decide in %s", m.chat())
+		return
+	}
+	if err != nil || n < 1 || n > 2 {
+		c.refuse(k.ref, "bad_argument", "usage: /decide 1 or /decide 2")
+		return
+	}
+	e := sides(twice[0])[n-1]
+	change, err := m.log.Decide(e.Hash())
+	if err != nil {
+		c.refuseRule(k.ref, m.chat(), err)
+		return
+	}
+	m.decided = true
+	for _, h := range m.log.Applied() {
+		c.save(SaveApplied{Room: m.id, Hash: h})
+	}
+	c.show(Notice{Code: "decided", Text: fmt.Sprintf("in %s counts what %s", m.chat(), cmp.Or(c.describe(m, e), "you chose")), Ref: k.ref})
+	c.changed(k.now, m, change, k.ref)
+}
