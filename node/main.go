@@ -9,6 +9,7 @@
 //	node login, register, logout
 //	node rename NEW, node passwd, node sessions
 //	node trust list            the realm this directory trusts
+//	node doctor                says what is wrong with the network
 //	node demo                  shows the whole thing at work, in itself
 //
 // It needs no configuration: it finds authd and other nodes by itself, asks
@@ -129,6 +130,6 @@ func command() *cobra.Command {
 	root.AddCommand(o.oneShots()...)
 	root.AddCommand(o.accountCommands()...)
 	root.AddCommand(o.ownerCommands()...)
-	root.AddCommand(o.demoCommand())
+	root.AddCommand(o.demoCommand(), o.doctorCommand())
 	return root
 }

@@ -67,7 +67,7 @@ func (d *device) listen(now time.Time, l Link, from netip.Addr, p *wire.Presence
 		if !l.OnLink(a) {
 			return
 		}
-		ap := netip.AddrPortFrom(l.zoned(a), p.Port)
+		ap := netip.AddrPortFrom(l.Zoned(a), p.Port)
 		if slices.ContainsFunc(list, func(c candidate) bool { return c.addr == ap }) {
 			return
 		}

@@ -73,8 +73,8 @@ func (l Link) Equal(m Link) bool {
 	return l.Index == m.Index && l.Name == m.Name && l.Loopback == m.Loopback && slices.Equal(l.Prefixes, m.Prefixes)
 }
 
-// zoned returns a with the zone that link-local addresses need to be dialled.
-func (l Link) zoned(a netip.Addr) netip.Addr {
+// Zoned returns a with the zone that link-local addresses need to be dialled.
+func (l Link) Zoned(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is6() && a.IsLinkLocalUnicast() {
 		return a.WithZone(l.Name)

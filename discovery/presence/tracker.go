@@ -337,7 +337,7 @@ func (t *Tracker) receiveOwn(now time.Time, b []byte, p *wire.Presence, from net
 	}
 	t.cloned = now
 	t.out = append(t.out, Event{Cloned, Peer{Device: t.self, Key: p.Key, Role: p.Role, State: StateAlive, Boot: p.Boot,
-		Addrs: []netip.AddrPort{netip.AddrPortFrom(l.zoned(from.Addr()), p.Port)}, Via: Multicast}})
+		Addrs: []netip.AddrPort{netip.AddrPortFrom(l.Zoned(from.Addr()), p.Port)}, Via: Multicast}})
 }
 
 // apply believes a packet.
@@ -523,7 +523,7 @@ func (t *Tracker) zoned(addrs []netip.AddrPort) (zoned []netip.AddrPort) {
 		}
 		for _, l := range t.links {
 			if l.OnLink(a.Addr()) {
-				zoned = append(zoned, netip.AddrPortFrom(l.Link.zoned(a.Addr()), a.Port()))
+				zoned = append(zoned, netip.AddrPortFrom(l.Link.Zoned(a.Addr()), a.Port()))
 			}
 		}
 	}
