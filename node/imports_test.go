@@ -42,6 +42,7 @@ var layers = map[string][]string{
 	"node/store":              {"node/chat", "wire", "wire/dbfile"},
 	"node/ui/theme":           {"node/markup"},
 	"node/ui":                 {"node/chat", "node/markup", "node/ui/theme", "wire/clean"},
+	"node/doctor":             {},
 
 	// shells
 	"authd/server": {"authd/account", "wire", "wire/clean", "wire/link", "wire/private", "wire/realm"},
@@ -49,9 +50,10 @@ var layers = map[string][]string{
 	"node/host":    {"discovery/presence", "node/chat", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 
 	// mains
-	"authd/serve": {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/realm"},
-	"authd":       {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
-	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/host",
+	"authd/serve":  {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/realm"},
+	"authd":        {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
+	"node/checkup": {"discovery", "discovery/presence", "node/doctor", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
+	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/checkup", "node/doctor", "node/host",
 		"node/login", "node/store", "node/ui", "node/ui/theme", "wire", "wire/clean", "wire/private", "wire/realm"},
 }
 
@@ -64,7 +66,7 @@ var ioPackages = []string{"net", "os", "os/exec", "os/signal", "database/sql", "
 // owners are the only packages that may import a library.
 var owners = map[string][]string{
 	"github.com/hashicorp/mdns":   {"discovery"},
-	"github.com/quic-go/quic-go":  {"wire/link", "authd/server", "node/login", "node/host"},
+	"github.com/quic-go/quic-go":  {"wire/link", "authd/server", "node/login", "node/host", "node/checkup"},
 	"github.com/mattn/go-sqlite3": {"wire/dbfile"},
 	"github.com/gookit/color":     {"node/ui/theme"},
 	"github.com/spf13/cobra":      {"authd", "node"},

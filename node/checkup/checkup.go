@@ -1,4 +1,9 @@
-package main
+// Package checkup looks at the network for node doctor: it opens sockets, asks
+// by mDNS and in the realm's group, tries authd and peers, and reads the key
+// files. What that means is for package doctor to say. It changes nothing.
+//
+// Like a main it may know every part of the program; start at [Gather].
+package checkup
 
 import (
 	"cmp"
@@ -16,7 +21,6 @@ import (
 	"time"
 
 	"github.com/quic-go/quic-go"
-	"github.com/spf13/cobra"
 
 	"lanchat/discovery"
 	"lanchat/discovery/presence"
@@ -25,7 +29,6 @@ import (
 	"lanchat/wire"
 	"lanchat/wire/clean"
 	"lanchat/wire/link"
-	"lanchat/wire/private"
 	"lanchat/wire/realm"
 )
 
@@ -35,49 +38,27 @@ const (
 	maxReached = 16                      // peers that are dialled
 )
 
-func (o *options) doctorCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "doctor", Short: "Checks the network, authd, peers, clock and key files; says what is wrong and what to do", Args: usage(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return o.doctor() },
-	}
+// Config says what to look at.
+type Config struct {
+	Data   string           // directory of key, token and history
+	Ifaces []string         // the only interfaces to be used; none: every LAN
+	Authds []netip.AddrPort // where authd is said to be; none: look for it
+	Port   uint16           // of the socket to try with; 0: any
+	// Running asks the node that runs on Data what /net shows, as JSON; nil or
+	// an error: none runs.
+	Running func(ctx context.Context) ([]byte, error)
 }
 
-// doctor looks at everything and prints what is wrong. It changes nothing.
-func (o *options) doctor() error {
-	ctx, stop := interruptible()
-	defer stop()
-	c := &checkup{o: o}
-	if err := c.gather(ctx); err != nil {
-		return err
-	}
-	findings := doctor.Judge(&c.facts, time.Now())
-	for _, f := range findings {
-		if o.json {
-			b, err := json.Marshal(f)
-			if err != nil {
-				return err
-			}
-			fmt.Println(string(b))
-			continue
-		}
-		mark := "ok  "
-		if !f.OK {
-			mark = "FAIL"
-		}
-		fmt.Printf("%s  %-10s  %s\n", mark, f.Check, clean.Line(f.Cause, 0))
-		if f.Fix != "" {
-			fmt.Printf("                  → %s\n", clean.Line(f.Fix, 0))
-		}
-	}
-	if !doctor.Well(findings) {
-		return &exitError{status: exitFailure}
-	}
-	return nil
+// Gather looks at everything, for some ten seconds, and returns what it saw.
+func Gather(ctx context.Context, cfg Config) (doctor.Facts, error) {
+	c := &checkup{cfg: cfg, authds: map[netip.AddrPort]*doctor.AuthdFact{}, heard: map[wire.DeviceID]*heard{}}
+	err := c.gather(ctx)
+	return c.facts, err
 }
 
-// A checkup gathers the facts that package doctor judges.
+// A checkup is one look at everything.
 type checkup struct {
-	o         *options
+	cfg       Config
 	facts     doctor.Facts
 	profile   *login.Profile // nil: there is none that can be used
 	transport *quic.Transport
@@ -95,15 +76,11 @@ type heard struct {
 }
 
 func (c *checkup) gather(ctx context.Context) error {
-	c.authds, c.heard = map[netip.AddrPort]*doctor.AuthdFact{}, map[wire.DeviceID]*heard{}
 	c.facts.System = doctor.ReadSystem()
-	c.facts.Named, c.facts.AuthdNamed = c.o.ifaces, c.o.authd
-	named, err := parseAddrs("--authd", c.o.authd)
-	if err != nil {
-		return err
-	}
+	c.facts.Named = c.cfg.Ifaces
+	named := c.cfg.Authds
 	c.openProfile()
-	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(c.o.port)})
+	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(c.cfg.Port)})
 	if err != nil {
 		return fmt.Errorf("opening a socket: %w", err)
 	}
@@ -114,6 +91,7 @@ func (c *checkup) gather(ctx context.Context) error {
 		return err
 	}
 	for _, a := range named {
+		c.facts.AuthdNamed = a.String()
 		c.sayAuthd(a, "named")
 	}
 	if pin := c.pin(); pin != nil && len(named) == 0 && pin.Address.IsValid() {
@@ -132,10 +110,10 @@ func (c *checkup) gather(ctx context.Context) error {
 
 // openProfile reads the data directory, unless there is nothing there yet.
 func (c *checkup) openProfile() {
-	if _, err := os.Stat(c.o.data); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(c.cfg.Data); errors.Is(err, fs.ErrNotExist) {
 		return // nothing is made only to be looked at
 	}
-	if c.profile, c.facts.Key = login.Open(c.o.data); c.facts.Key != nil {
+	if c.profile, c.facts.Key = login.Open(c.cfg.Data); c.facts.Key != nil {
 		return
 	}
 	if pin := c.profile.Pin(); pin != nil {
@@ -163,7 +141,7 @@ func (c *checkup) lookAround() error {
 		return err
 	}
 	var skipped []presence.Skipped
-	c.links, skipped = discovery.Usable(all, c.o.ifaces)
+	c.links, skipped = discovery.Usable(all, c.cfg.Ifaces)
 	for _, l := range c.links {
 		c.facts.Interfaces = append(c.facts.Interfaces, doctor.Interface{Name: l.Name, Prefixes: l.Prefixes, Loopback: l.Loopback, Route: routeElsewhere(l, all)})
 	}
@@ -260,7 +238,7 @@ func (c *checkup) browse(ctx context.Context) {
 	if pin := c.pin(); pin != nil {
 		prefix = pin.ID.Prefix()
 	}
-	_ = discovery.Browse(ctx, c.o.ifaces, nil, func(h discovery.AuthdHint) { // its error is ctx's
+	_ = discovery.Browse(ctx, c.cfg.Ifaces, nil, func(h discovery.AuthdHint) { // its error is ctx's
 		if h.Realm != prefix && h.Realm != (wire.RealmPrefix{}) && prefix != (wire.RealmPrefix{}) {
 			return // another realm's
 		}
@@ -482,19 +460,12 @@ func (c *checkup) reach(ctx context.Context, contacts []login.Contact) {
 // askRunning asks the node that runs on the data directory, which knows more
 // than a checkup can find out; nil: none runs.
 func (c *checkup) askRunning(ctx context.Context) []doctor.Other {
-	if conn, err := private.DialSocket(c.o.data, program); err != nil {
+	if c.cfg.Running == nil {
 		return nil
-	} else {
-		conn.Close()
 	}
 	ctx, cancel := context.WithTimeout(ctx, reachFor)
 	defer cancel()
-	s, err := c.o.connect(ctx)
-	if err != nil {
-		return nil
-	}
-	defer s.close()
-	e, err := s.ask(ctx, "/net")
+	answer, err := c.cfg.Running(ctx)
 	if err != nil {
 		return nil
 	}
@@ -507,7 +478,7 @@ func (c *checkup) askRunning(ctx context.Context) []doctor.Other {
 			Sent, Lost                  uint64
 		}
 	}
-	if json.Unmarshal(e.Data, &net) != nil {
+	if json.Unmarshal(answer, &net) != nil {
 		return nil
 	}
 	others := []doctor.Other{}
