@@ -55,6 +55,8 @@ func metrics(s server.Stats, accounts int, up time.Duration) []byte {
 	one("logins_total", "counter", "Log-ins since start.", s.LoggedIn)
 	one("renewals_total", "counter", "Tokens renewed since start.", s.Renewed)
 	one("malformed_total", "counter", "Requests not understood since start.", s.Malformed)
+	one("mail", "gauge", "Sealed messages that wait for devices that are away.", s.Mail.Items)
+	one("mail_bytes", "gauge", "Bytes of them.", s.Mail.Bytes)
 	ok := 1
 	if s.Trouble != "" {
 		ok = 0

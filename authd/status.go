@@ -38,8 +38,10 @@ type status struct {
 	Registrations uint64            `json:"registrations"`
 	Logins        uint64            `json:"logins"`
 	Renewals      uint64            `json:"renewals"`
-	Malformed     uint64            `json:"malformed"`      // requests not understood
-	Refusals      map[string]uint64 `json:"refusals"`       // by code
+	Malformed     uint64            `json:"malformed"` // requests not understood
+	Refusals      map[string]uint64 `json:"refusals"`  // by code
+	Mail          int               `json:"mail"`      // sealed messages that wait for devices that are away
+	MailBytes     int64             `json:"mail_bytes"`
 	Database      int64             `json:"database_bytes"` // with its write-ahead log
 	Trouble       string            `json:"trouble"`        // why the database takes nothing just now; "": it does
 	TroubleSince  *time.Time        `json:"trouble_since"`  // null without trouble
@@ -68,7 +70,7 @@ func answer(a *serve.Authd, data string, started time.Time) func(request string)
 		st := status{
 			Realm: r.Name, Fingerprint: r.Fingerprint().String(), Address: a.Server.Addr().String(), Uptime: int64(up.Seconds()),
 			Accounts: accounts, Online: s.Online, Strangers: s.Strangers,
-			Registrations: s.Registered, Logins: s.LoggedIn, Renewals: s.Renewed, Malformed: s.Malformed,
+			Registrations: s.Registered, Logins: s.LoggedIn, Renewals: s.Renewed, Malformed: s.Malformed, Mail: s.Mail.Items, MailBytes: s.Mail.Bytes,
 			Refusals: make(map[string]uint64, len(s.Refused)), Database: size, Trouble: s.Trouble,
 		}
 		if s.Trouble != "" {
@@ -159,6 +161,7 @@ func (s *status) print(w io.Writer) error {
 	fmt.Fprintf(tw, "since start\t%d log-ins, %d registrations, %d tokens renewed\n", s.Logins, s.Registrations, s.Renewals)
 	fmt.Fprintf(tw, "refusals\t%d%s\n", total, refused)
 	fmt.Fprintf(tw, "malformed\t%d\n", s.Malformed)
+	fmt.Fprintf(tw, "mail\t%d messages wait, %d KiB\n", s.Mail, (s.MailBytes+1023)/1024)
 	fmt.Fprintf(tw, "database\t%d KiB\n", (s.Database+1023)/1024)
 	if s.Trouble != "" {
 		fmt.Fprintf(tw, "trouble\t%s\n\tsince %s; nobody can register, log in or renew\n", s.Trouble, s.TroubleSince.Format(time.DateTime))

@@ -29,6 +29,7 @@ var layers = map[string][]string{
 	// cores
 	"discovery/presence": {"wire"},
 	"authd/account":      {"wire", "wire/realm"},
+	"authd/mailbox":      {"authd/account", "wire"},
 	"node/room":          {"wire"},
 	"node/delivery":      {"wire"},
 	"node/markup":        {},
@@ -38,14 +39,14 @@ var layers = map[string][]string{
 	"discovery":               {"discovery/presence", "wire"},
 	"discovery/memnet":        {"discovery", "discovery/presence"},
 	"authd/account/storetest": {"authd/account", "wire", "wire/realm"}, // for tests only
-	"authd/store":             {"authd/account", "wire", "wire/dbfile", "wire/realm"},
+	"authd/store":             {"authd/account", "authd/mailbox", "wire", "wire/dbfile", "wire/realm"},
 	"node/store":              {"node/chat", "wire", "wire/dbfile"},
 	"node/ui/theme":           {"node/markup"},
 	"node/ui":                 {"node/chat", "node/markup", "node/ui/theme", "wire/clean"},
 	"node/doctor":             {},
 
 	// shells
-	"authd/server": {"authd/account", "wire", "wire/clean", "wire/link", "wire/private", "wire/realm"},
+	"authd/server": {"authd/account", "authd/mailbox", "wire", "wire/clean", "wire/link", "wire/private", "wire/realm"},
 	"node/login":   {"wire", "wire/link", "wire/private", "wire/realm"},
 	"node/host":    {"discovery/presence", "node/chat", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 
@@ -58,7 +59,7 @@ var layers = map[string][]string{
 }
 
 // cores do no I/O, start no goroutine and never read the clock.
-var cores = []string{"discovery/presence", "authd/account", "node/room", "node/delivery", "node/markup", "node/chat"}
+var cores = []string{"discovery/presence", "authd/account", "authd/mailbox", "node/room", "node/delivery", "node/markup", "node/chat"}
 
 // ioPackages are what a core may not import; net/netip is fine.
 var ioPackages = []string{"net", "os", "os/exec", "os/signal", "database/sql", "io/ioutil", "net/http", "syscall"}

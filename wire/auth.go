@@ -23,14 +23,15 @@ import (
 //
 //	RENEW ──► GRANT      ROSTER ──► ROSTER PAGE      PING ──► PONG
 //
-// What a person does with their account is in owner.go. Any request may be
-// answered by REFUSAL. authd pushes, each on a unidirectional stream of its
-// own, one frame and then the end: CRL at connect and whenever it changes, and
-// RENEW when the certificate says something of the account that is not so any
-// more. A connection with a self-signed certificate may only register or log
-// in; one with a certificate of the realm may do the rest.
+// What a person does with their account is in owner.go, mail for devices that
+// are away in mailbox.go. Any request may be answered by REFUSAL. authd pushes,
+// each on a unidirectional stream of its own, one frame and then the end: CRL at
+// connect and whenever it changes, RENEW when the certificate says something of
+// the account that is not so any more, and MAILBOX. A connection with a
+// self-signed certificate may only register or log in; one with a certificate of
+// the realm may do the rest.
 //
-// The numbers are only added to; 0x10 is reserved for MAILBOX.
+// The numbers are only added to.
 const (
 	FrameAuthStart      = 0x01
 	FrameAuthChallenge  = 0x02
@@ -48,11 +49,16 @@ const (
 	FrameAuthDevices    = 0x0e
 	FrameAuthRevoke     = 0x0f
 
-	frameAuthMailbox = 0x10 // reserved
-
+	FrameAuthMailbox    = 0x10
 	FrameAuthChange     = 0x11
 	FrameAuthDone       = 0x12
 	FrameAuthDeviceList = 0x13
+	FrameAuthMail       = 0x14
+	FrameAuthMailKey    = 0x15
+	FrameAuthRecipient  = 0x16
+	FrameAuthMailKeys   = 0x17
+	FrameAuthDeposit    = 0x18
+	FrameAuthTaken      = 0x19
 )
 
 // Limits of the conversation with authd, in bytes unless said otherwise. They
@@ -72,7 +78,8 @@ const (
 
 // An AuthMessage is one of the messages below: *AuthStart, *AuthChallenge,
 // *AuthFinish, *AuthGrant, *AuthRenew, *AuthRefusal, *AuthCRL, *AuthPing,
-// *AuthPong, *AuthRoster, *AuthRosterPage, or one of owner.go.
+// *AuthPong, *AuthRoster, *AuthRosterPage, or one of owner.go
+// and mailbox.go.
 type AuthMessage interface {
 	// FrameType returns the type byte of the message's frame.
 	FrameType() byte
@@ -136,6 +143,20 @@ func ParseAuth(frameType byte, body []byte) (AuthMessage, error) {
 		m, name = &AuthRevoke{}, "REVOKE"
 	case FrameAuthDone:
 		m, name = &AuthDone{}, "DONE"
+	case FrameAuthMailbox:
+		m, name = &AuthMailbox{}, "MAILBOX"
+	case FrameAuthMail:
+		m, name = &AuthMail{}, "MAIL"
+	case FrameAuthMailKey:
+		m, name = &AuthMailKey{}, "MAIL KEY"
+	case FrameAuthRecipient:
+		m, name = &AuthRecipient{}, "RECIPIENT"
+	case FrameAuthMailKeys:
+		m, name = &AuthMailKeys{}, "MAIL KEYS"
+	case FrameAuthDeposit:
+		m, name = &AuthDeposit{}, "DEPOSIT"
+	case FrameAuthTaken:
+		m, name = &AuthTaken{}, "TAKEN"
 	default:
 		return nil, fmt.Errorf("frame of the log-in conversation, type %#02x: %w", frameType, ErrType)
 	}
@@ -455,7 +476,8 @@ const (
 	CodeRevoked              Code = 14 // the device's token
 	CodeUnknownAccount       Code = 15 // a valid token of an account that is not on record
 	CodeDeviceOfOtherAccount Code = 16 // the device key belongs to somebody else's account
-	CodeNoSuchDevice         Code = 17 // the account has no such device
+	CodeNoSuchDevice         Code = 17 // the account has no such device, or none can be sent mail
+	CodeMailboxFull          Code = 18 // as much waits for the account, or of the sender, as may
 )
 
 var codeNames = [...]string{
@@ -476,6 +498,7 @@ var codeNames = [...]string{
 	CodeUnknownAccount:       "unknown_account",
 	CodeDeviceOfOtherAccount: "device_of_other_account",
 	CodeNoSuchDevice:         "no_such_device",
+	CodeMailboxFull:          "mailbox_full",
 }
 
 // String returns the code as scripts see it, in snake case.

@@ -72,6 +72,20 @@ var authTests = []struct {
 	{"DEVICE LIST, empty", &AuthDeviceList{}, "00"},
 	{"REVOKE", &AuthRevoke{Device: DeviceID{1, 7: 2}}, "0100000000000002"},
 	{"DONE", &AuthDone{}, ""},
+	{"MAIL KEY", &AuthMailKey{Public: []byte{1, 2}, Signature: [SignatureSize]byte{3, 63: 4}}, "0002 0102 03" + strings.Repeat("00", 62) + "04"},
+	{"RECIPIENT", &AuthRecipient{Account: AccountID{1, 15: 2}}, "01000000000000000000000000000002 00"},
+	{"RECIPIENT, by name", &AuthRecipient{Name: "al"}, strings.Repeat("00", 16) + "02 616c"},
+	{"MAIL KEYS", &AuthMailKeys{Devices: []MailDevice{{Leaf: []byte{0x30, 1}, Issuing: []byte{0x30, 2}, Public: []byte{5}, Signature: [SignatureSize]byte{6}}}},
+		"01 0002 3001 0002 3002 0001 05 06" + strings.Repeat("00", 63)},
+	{"MAIL KEYS, none", &AuthMailKeys{}, "00"},
+	{"DEPOSIT", &AuthDeposit{To: DeviceKey{1, 31: 2}, Number: 7, Sealed: []byte{8, 9}},
+		"0100000000000000000000000000000000000000000000000000000000000002 0000000000000007 0002 0809"},
+	{"MAILBOX", &AuthMailbox{After: 0x0102}, "0000000000000102"},
+	{"MAIL", &AuthMail{More: true, Items: []MailItem{{ID: 5, Leaf: []byte{0x30}, Issuing: []byte{0x31}, Sealed: []byte{1, 2}}, {ID: 6}}},
+		"01 02 0000000000000005 0001 30 0001 31 0002 0102 0000000000000006 0000 0000 0000"},
+	{"MAIL, empty", &AuthMail{}, "00 00"},
+	{"TAKEN", &AuthTaken{IDs: []uint64{1, 0x0203}}, "02 0000000000000001 0000000000000203"},
+	{"TAKEN, nothing", &AuthTaken{}, "00"},
 }
 
 func authHex(t testing.TB, s string) []byte {
@@ -109,8 +123,8 @@ func TestAuthMessages(t *testing.T) {
 			t.Errorf("type %#x: %v, %v", i, m, err)
 		}
 	}
-	if len(seen) != 18 {
-		t.Errorf("%d of 18 messages are tested", len(seen))
+	if len(seen) != 25 {
+		t.Errorf("%d of 25 messages are tested", len(seen))
 	}
 }
 
@@ -137,6 +151,11 @@ func TestAuthRefuses(t *testing.T) {
 		{"ROSTER, many addresses", FrameAuthRoster, "0000000000000000 0000000000000000 09", ErrTooLong},
 		{"ROSTER, family 5", FrameAuthRoster, "0000000000000000 0000000000000000 01 05 00000000 0000", ErrValue},
 		{"ROSTER PAGE, more than true", FrameAuthRosterPage, "02 0000000000000000 00 00", ErrValue},
+		{"MAIL KEY, long", FrameAuthMailKey, "04c1" + strings.Repeat("00", 1217), ErrTooLong},
+		{"RECIPIENT, long name", FrameAuthRecipient, strings.Repeat("00", 16) + "41" + strings.Repeat("61", 65), ErrTooLong},
+		{"MAIL KEYS, many", FrameAuthMailKeys, "11", ErrTooLong},
+		{"DEPOSIT, long", FrameAuthDeposit, strings.Repeat("00", 40) + "f001" + strings.Repeat("00", 0xf001), ErrTooLong},
+		{"MAIL, many", FrameAuthMail, "00 41", ErrTooLong},
 		{"ROSTER PAGE, many issuers", FrameAuthRosterPage, "00 0000000000000000 05", ErrTooLong},
 		{"ROSTER PAGE, many entries", FrameAuthRosterPage, "00 0000000000000000 00 31", ErrTooLong},
 		{"ROSTER PAGE, many addresses", FrameAuthRosterPage, "00 0000000000000000 00 01 0000 09", ErrTooLong},
@@ -148,7 +167,7 @@ func TestAuthRefuses(t *testing.T) {
 		{"DEVICE LIST, long name", FrameAuthDeviceList, "01 0000000000000000 41" + strings.Repeat("61", 65), ErrTooLong},
 		{"DEVICE LIST, time before 1970", FrameAuthDeviceList, "01 0000000000000000 00 8000000000000000 0000000000000000 00", ErrValue},
 		{"DEVICE LIST, more than true", FrameAuthDeviceList, "01 0000000000000000 00 0000000000000000 0000000000000000 02", ErrValue},
-		{"reserved type", frameAuthMailbox, "", ErrType},
+		{"type not used yet", 0xff, "", ErrType},
 	}
 	for _, tt := range tests {
 		if m, err := ParseAuth(tt.frameType, authHex(t, tt.body)); !errors.Is(err, tt.want) || m != nil {
@@ -240,13 +259,13 @@ func TestCodes(t *testing.T) {
 	for code, want := range map[Code]string{
 		CodeBadCredentials: "bad_credentials", CodeNameTaken: "name_taken", CodeWeakPassword: "weak_password",
 		CodeBadName: "bad_name", CodeRateLimited: "rate_limited", CodeNotAuthenticated: "not_authenticated",
-		CodeDeviceOfOtherAccount: "device_of_other_account", CodeNoSuchDevice: "no_such_device", 0: "code_0", 18: "code_18", 0xffff: "code_65535",
+		CodeDeviceOfOtherAccount: "device_of_other_account", CodeNoSuchDevice: "no_such_device", CodeMailboxFull: "mailbox_full", 0: "code_0", 19: "code_19", 0xffff: "code_65535",
 	} {
 		if got := code.String(); got != want {
 			t.Errorf("code %d is %q, want %q", code, got, want)
 		}
 	}
-	if len(codeNames) != 18 {
+	if len(codeNames) != 19 {
 		t.Errorf("%d codes; they are only appended to", len(codeNames)-1)
 	}
 	for c, name := range codeNames[1:] {

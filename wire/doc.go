@@ -117,6 +117,17 @@
 // code)[:16] as the invite; the salt in CHALLENGE is that of the new password,
 // whose prehash is in FINISH.
 //
+// Reliable direct messages for a device that is away can wait at authd
+// (mailbox.go), 21 days at most and within bounds per account. A device says
+// which key they are sealed to (MAIL KEY ► DONE, signed with "lanchat mailbox
+// v1"); a sender asks for the keys of a person's devices (RECIPIENT ► MAIL
+// KEYS), seals a Mail to each and leaves it (DEPOSIT ► DONE); a device asks for
+// what waits (MAILBOX ► MAIL), when it connects and when authd pushes MAILBOX,
+// and says what it has on its disk (TAKEN ► DONE). A Mail is sealed with HPKE,
+// and inside are sender, message and the sender's signature ("lanchat mail
+// v1", over realm id ‖ device key of the receiver ‖ the Mail): authd can
+// neither read nor make one.
+//
 // Names are counted: of two tokens of one account that with the higher name
 // number tells its name. A name that was given up is nobody's until every token
 // with it has ended.
@@ -292,7 +303,7 @@
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.
 //
-// Reserved and not used yet: frame MAILBOX with authd, notice (text
+// Reserved and not used yet: notice (text
 // fetched by QUIC) and pack (understood, never sent), edit and delete (dropped),
 // Features, the ops VACATE and notary.
 //

@@ -88,7 +88,7 @@ func (a *Authd) open(c Config) (err error) {
 		Logger: c.Logger,
 	})
 	a.Server, err = server.New(server.Config{
-		Keys: a.Keys, Store: a.Store, Conn: a.conn, Rules: c.Rules, Discovery: found, Logger: c.Logger,
+		Keys: a.Keys, Store: a.Store, Mail: a.Store, Conn: a.conn, Rules: c.Rules, Discovery: found, Logger: c.Logger,
 		LocalAddrs: found.Addrs,
 	})
 	return err

@@ -25,6 +25,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"lanchat/authd/account"
+	"lanchat/authd/mailbox"
 	"lanchat/wire"
 	"lanchat/wire/link"
 	"lanchat/wire/realm"
@@ -48,6 +49,11 @@ type Config struct {
 	// Conn is the socket, bound to the wildcard address. Required. The caller
 	// closes it after Run; nobody else uses it meanwhile.
 	Conn net.PacketConn
+
+	// Mail keeps what waits for devices that are away. Nil: nothing is kept.
+	Mail mailbox.Store
+	// Mailbox are the bounds of that.
+	Mailbox mailbox.Config
 
 	// Rules are those for accounts; Pepper and Invite are taken from Keys.
 	Rules account.Config
@@ -97,6 +103,7 @@ type Server struct {
 	stats    counters
 	health   health
 	reg      *account.Registrar
+	mail     *mailbox.Mailbox // nil: no mail is kept
 
 	changed chan struct{} // accounts or devices have, by who is connected
 
@@ -142,6 +149,9 @@ func New(cfg Config) (*Server, error) {
 			addrs:     make(map[netip.Addr]int),
 			nets:      make(map[netip.Prefix]int),
 		},
+	}
+	if cfg.Mail != nil {
+		s.mail = mailbox.New(cfg.Mailbox, cfg.Mail)
 	}
 	s.gate.perNet = max(s.gate.strangers/2, 1)
 	if _, err := s.keys.Maintain(cfg.Now(), s.reg.TokenLife()); err != nil {
@@ -212,7 +222,7 @@ func (s *Server) serve(ctx context.Context, conn *quic.Conn) {
 		conn.CloseWithError(link.CloseRevoked, "") // by a list that came during the handshake
 		return
 	}
-	ses := &session{s: s, conn: conn, key: key, device: key.Device(), changed: make(chan struct{}, 1), stale: make(chan struct{}, 1)}
+	ses := &session{s: s, conn: conn, key: key, device: key.Device(), changed: make(chan struct{}, 1), stale: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	ses.token.Store(token)
 	var streams sync.WaitGroup
 	defer streams.Wait()
@@ -315,6 +325,7 @@ func (s *Server) watch(ctx context.Context) {
 				s.log.Error("keeping the certificates current", "err", err)
 			}
 			due = due || changed
+			s.sweepMail(now)
 		}
 		if v, err := s.cfg.Store.Version(); err == nil && v != seen {
 			seen, due = v, true // the operator's doing
@@ -378,6 +389,7 @@ type Stats struct {
 	Renewed    uint64
 	Malformed  uint64               // requests that were not understood
 	Refused    map[wire.Code]uint64 // requests that a rule said no to
+	Mail       mailbox.Usage        // what waits for devices that are away
 	// Trouble is why the store takes nothing just now, "" while it does, and
 	// TroubleSince since when.
 	Trouble      string
@@ -415,6 +427,7 @@ func (s *Server) Stats() Stats {
 	if st.Trouble, st.TroubleSince = s.health.state(); st.Trouble == "" {
 		st.TroubleSince = time.Time{}
 	}
+	st.Mail = s.mailUsage()
 	s.mu.Lock()
 	for i, ses := range s.roster {
 		if i == 0 || s.roster[i-1].device != ses.device {

@@ -115,6 +115,7 @@ func (l *lab) run(pc net.PacketConn) {
 	} else {
 		cfg.Store = l.st
 	}
+	cfg.Mail = l.st
 	cfg.Logger = slog.New(slog.NewTextHandler(l.logged, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	if l.srv, err = New(cfg); err != nil {
 		l.t.Fatal(err)

@@ -28,7 +28,9 @@ import (
 //	                                   ROSTER ─► ROSTER PAGE
 //	                                   RENAME, PASSWORD, DEVICES, REVOKE (owner.go)
 //	                                   ◄─ CRL, at once and whenever it changes
+//	                                   MAIL KEY, RECIPIENT, DEPOSIT, MAILBOX, TAKEN (mailbox.go)
 //	                                   ◄─ RENEW, when the account has another name
+//	                                   ◄─ MAILBOX, when something comes for the device
 type session struct {
 	s       *Server
 	conn    *quic.Conn
@@ -37,6 +39,7 @@ type session struct {
 	token   atomic.Pointer[realm.Token] // nil for a stranger; RENEW replaces it
 	changed chan struct{}               // there is a new revocation list
 	stale   chan struct{}               // the account has another name than the token says
+	mail    chan struct{}               // something waits in the mailbox
 
 	// With Server.mu:
 	serial uint64           // of the roster, when this was last news
@@ -76,7 +79,8 @@ func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
 			return nil, &account.Refusal{Code: wire.CodeBadRequest, Text: "this device is logged in: log out first"}
 		}
 		return ses.logIn(stream, m)
-	case *wire.AuthRenew, *wire.AuthPing, *wire.AuthRoster, *wire.AuthRename, *wire.AuthPassword, *wire.AuthDevices, *wire.AuthRevoke:
+	case *wire.AuthRenew, *wire.AuthPing, *wire.AuthRoster, *wire.AuthRename, *wire.AuthPassword, *wire.AuthDevices, *wire.AuthRevoke,
+		*wire.AuthMailKey, *wire.AuthRecipient, *wire.AuthDeposit, *wire.AuthMailbox, *wire.AuthTaken:
 		if token == nil {
 			return nil, &account.Refusal{Code: wire.CodeNotAuthenticated, Text: "log in first"}
 		}
@@ -99,6 +103,8 @@ func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
 			return ses.devices(now, token)
 		case *wire.AuthRevoke:
 			return ses.revoke(now, token, m)
+		default:
+			return ses.mailed(now, token, m)
 		}
 	}
 	return nil, fmt.Errorf("%w: type %#02x at this point", errMalformed, m.FrameType())
@@ -261,6 +267,8 @@ func (ses *session) push() {
 			what, push = "the revocation list", ses.pushCRL
 		case <-ses.stale:
 			what, push = "a wish to renew", ses.pushRenew
+		case <-ses.mail:
+			what, push = "word of mail", ses.pushMailbox
 		case <-ses.conn.Context().Done():
 			return
 		}
