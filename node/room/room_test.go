@@ -40,17 +40,26 @@ func at(seconds float64) time.Time {
 	return start.Add(time.Duration(seconds * float64(time.Second)))
 }
 
+// identities of who; making a key costs more than most tests.
+var identities = map[string]Identity{}
+
 // who returns the identity of a person on the first device, or with a digit
 // behind the name ("ann2") on another one.
 func who(name string) Identity {
+	if id, ok := identities[name]; ok {
+		id.Rand = secretsOf(name)
+		return id
+	}
 	person := strings.TrimRight(name, "0123456789")
 	seed := sha256.Sum256([]byte("device " + name))
 	account := sha256.Sum256([]byte("account " + person))
-	return Identity{
+	id := Identity{
 		Realm: testRealm, Account: wire.AccountID(account[:16]), Name: person,
 		Key:  ed25519.NewKeyFromSeed(seed[:]),
 		Rand: secretsOf(name),
 	}
+	identities[name] = id
+	return id
 }
 
 // secretsOf returns a source of reproducible secrets.
