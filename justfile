@@ -42,6 +42,10 @@ kill rounds="200":
 bench-auth *args:
     go run ./testdata/bench {{args}} auth
 
+# rooms of many: kicks, joins, long logs, memory, in virtual time
+bench-rooms *args:
+    go run ./testdata/bench {{args}} rooms
+
 # the properties of rooms, many times over: just prove 20000
 prove checks="20000":
     go test -count 1 -timeout 4h ./node/room -rapid.checks {{checks}}

@@ -8,6 +8,7 @@
 // NAME is one of
 //
 //	auth    log-ins, renewals, memory and storms of one authd
+//	rooms   kicks, joins, logs and memory of rooms, in virtual time
 //
 // Everything runs on the loopback interface of a network namespace of its own,
 // in processes that bench starts from its own binary. What is compared with
@@ -36,7 +37,8 @@ import (
 
 // benchmarks by name. Each prints its results through b.
 var benchmarks = map[string]func(ctx context.Context, b *bench) error{
-	"auth": benchAuth,
+	"auth":  benchAuth,
+	"rooms": benchRooms,
 }
 
 // helpers are what bench starts further processes of itself as, by name.
