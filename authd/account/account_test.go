@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -641,4 +642,63 @@ func FuzzName(f *testing.F) {
 			t.Errorf("%q passed", name)
 		}
 	})
+}
+
+// A ledger is a store that notes what it is asked.
+type ledger struct {
+	account.Store
+	asked []string
+}
+
+func (l *ledger) Find(name string) (account.Account, error) {
+	l.asked = append(l.asked, "Find")
+	return l.Store.Find(name)
+}
+
+func (l *ledger) Failures(who []byte) (int, error) {
+	l.asked = append(l.asked, "Failures")
+	return l.Store.Failures(who)
+}
+
+func (l *ledger) Fail(who []byte, now time.Time) error {
+	l.asked = append(l.asked, "Fail")
+	return l.Store.Fail(who, now)
+}
+
+// "Unknown names cost the same work, delay and answer", counted in hashes and
+// in what the store is asked, through all of a guesser's attempts.
+func TestUnknownNameCostsTheSame(t *testing.T) {
+	type cost struct {
+		hashes int
+		asked  []string
+		answer string
+	}
+	guess := func(name string) (all []cost) {
+		d := newDesk(t, account.Config{StartsPerMinute: -1, LockAfter: 12})
+		d.register("alice", "secret", 1)
+		l := &ledger{Store: d.st}
+		d.Registrar = account.New(account.Config{Pepper: [32]byte{1, 2, 3}, StartsPerMinute: -1, LockAfter: 12}, l)
+		var hashes int
+		d.CountHashes(&hashes)
+		for range 40 {
+			hashes, l.asked = 0, nil
+			_, err := d.login(name, "wrong", 1)
+			r, ok := errors.AsType[*account.Refusal](err)
+			if !ok {
+				t.Fatalf("guessing at %q: %v", name, err)
+			}
+			all = append(all, cost{hashes, l.asked, fmt.Sprintf("%v %v %s", r.Code, r.RetryAfter, r.Text)})
+			d.now = d.now.Add(r.RetryAfter)
+		}
+		return all
+	}
+	known, unknown := guess("alice"), guess("nobody")
+	for i := range known {
+		if !reflect.DeepEqual(known[i], unknown[i]) {
+			t.Errorf("attempt %d: a known name costs %+v, an unknown one %+v", i+1, known[i], unknown[i])
+		}
+	}
+	if last := known[len(known)-1]; !strings.Contains(last.answer, wire.CodeAccountLocked.String()) || known[0].hashes == 0 {
+		t.Errorf("the first attempt cost %+v, the last %+v", known[0], last)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/maphash"
 	"io"
 	"net/netip"
@@ -145,6 +146,7 @@ type Registrar struct {
 	store  Store
 	starts *throttle
 	delays *backoff
+	sha256 func() hash.Hash // tests count how often
 
 	seed  maphash.Seed
 	turns [64]sync.Mutex // by a hash of who they are about
@@ -166,6 +168,7 @@ func New(cfg Config, store Store) *Registrar {
 		seed:   maphash.MakeSeed(),
 		cfg:    cfg,
 		store:  store,
+		sha256: sha256.New,
 		starts: newThrottle(limit(cfg.StartsPerMinute, 60), tracked),
 		delays: newBackoff(
 			limit(cfg.FreeFailures, 5),
@@ -510,6 +513,7 @@ func (r *Registrar) NameFree(now time.Time, name string) error {
 // find returns the account that goes by name. For an unknown name it makes
 // one up, the same each time, so that everything after takes the same way.
 func (r *Registrar) find(name string) (acct Account, known bool, err error) {
+	sum := r.madeUp(name) // for a known name too: the work is to be the same
 	acct, err = r.store.Find(name)
 	if err == nil {
 		return acct, true, nil
@@ -518,7 +522,6 @@ func (r *Registrar) find(name string) (acct Account, known bool, err error) {
 		return Account{}, false, err
 	}
 	acct = Account{Name: name}
-	sum := r.madeUp(name)
 	copy(acct.Salt[:], sum[:])
 	return acct, false, nil
 }
@@ -526,10 +529,10 @@ func (r *Registrar) find(name string) (acct Account, known bool, err error) {
 // who names whose failures are counted. Unknown names are counted too, in
 // 4,096 buckets: the same work and the same lock in the end, in bounded space.
 func (r *Registrar) who(acct Account, name string, known bool) []byte {
+	sum := r.madeUp(name) // for a known name too, as in find
 	if known {
 		return acct.ID[:]
 	}
-	sum := r.madeUp(name)
 	return []byte{sum[30] & 0x0f, sum[31]}
 }
 
@@ -670,7 +673,7 @@ func (r *Registrar) refused(err error) error {
 }
 
 func (r *Registrar) verifier(salt2 [16]byte, prehash [32]byte) [32]byte {
-	h := hmac.New(sha256.New, r.cfg.Pepper[:])
+	h := hmac.New(r.sha256, r.cfg.Pepper[:])
 	h.Write(salt2[:])
 	h.Write(prehash[:])
 	return [32]byte(h.Sum(nil))
@@ -679,9 +682,9 @@ func (r *Registrar) verifier(salt2 [16]byte, prehash [32]byte) [32]byte {
 // madeUp returns what stands for the unknown name: always the same, and only
 // this authd can compute it.
 func (r *Registrar) madeUp(name string) [32]byte {
-	key := hmac.New(sha256.New, r.cfg.Pepper[:])
+	key := hmac.New(r.sha256, r.cfg.Pepper[:])
 	io.WriteString(key, "lc1 unknown names") // no verifier's input is this short
-	h := hmac.New(sha256.New, key.Sum(nil))
+	h := hmac.New(r.sha256, key.Sum(nil))
 	io.WriteString(h, name)
 	return [32]byte(h.Sum(nil))
 }

@@ -1175,3 +1175,77 @@ func TestTellsDiscovery(t *testing.T) {
 		}
 	})
 }
+
+// A thousand guesses, first from one source and then from many, get as far as
+// the limits say, and the owner, who has a token, does not notice.
+func TestThousandGuesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, Config{})
+		owner := l.client("10.0.0.2:5000")
+		one := l.client("10.0.1.1:5000")
+		var many []*client
+		for i := range 100 {
+			many = append(many, l.client(fmt.Sprintf("10.0.2.%d:5000", i+1)))
+		}
+		l.start()
+		wantGrant(t, owner.register("alice", "correct"))
+		session := owner.mustDial()
+		undisturbed := func() {
+			t.Helper()
+			for _, m := range []wire.AuthMessage{new(wire.AuthPing), new(wire.AuthRenew)} {
+				answer, err := ask(session, m)
+				if r, refused := answer.(*wire.AuthRefusal); err != nil || refused {
+					t.Fatalf("the owner's %T: %+v, %v", m, r, err)
+				}
+			}
+			again, err := owner.dial() // with the token
+			if err != nil {
+				t.Fatalf("the owner connects again: %v", err)
+			}
+			defer again.CloseWithError(link.CloseGoodbye, "")
+			if answer, err := ask(again, new(wire.AuthPing)); err != nil {
+				t.Fatalf("the owner asks again: %+v, %v", answer, err)
+			}
+		}
+		guesses := 0
+		guess := func(c *client) wire.Code {
+			t.Helper()
+			if guesses++; guesses%100 == 0 {
+				undisturbed()
+			}
+			r, ok := c.newDevice().login("alice", fmt.Sprint("guess ", guesses)).(*wire.AuthRefusal)
+			if !ok {
+				t.Fatal("a guess was right")
+			}
+			return r.Code
+		}
+
+		// One source, a guess a second: after five the delays double.
+		got := map[wire.Code]int{}
+		for range 500 {
+			got[guess(one)]++
+			time.Sleep(time.Second)
+		}
+		tried := got[wire.CodeBadCredentials]
+		if tried < 5 || tried > 14 || tried+got[wire.CodeRateLimited] != 500 {
+			t.Errorf("from one source %d passwords were tried; the answers were %v", tried, got)
+		}
+
+		// Many sources, five guesses each: together a hundred.
+		clear(got)
+		for range 5 {
+			for _, c := range many {
+				got[guess(c)]++
+			}
+		}
+		if got[wire.CodeBadCredentials] != 100-tried || got[wire.CodeAccountLocked] != 400+tried {
+			t.Errorf("from many sources the answers were %v, after %d", got, tried)
+		}
+		undisturbed()
+		wantRefusal(t, many[0].newDevice().login("alice", "correct"), wire.CodeAccountLocked)
+		if err := l.srv.reg.Unlock("alice"); err != nil {
+			t.Fatal(err)
+		}
+		wantGrant(t, many[0].newDevice().login("alice", "correct"))
+	})
+}
