@@ -553,6 +553,9 @@ type Pack struct {
 	Messages []Message // at least one
 }
 
+// PackSize returns what a message takes of MaxBody in a Pack.
+func PackSize(m *Message) int { return packHeader + m.Len() }
+
 func (m *Pack) appendBody(b []byte) []byte {
 	if len(m.Messages) == 0 {
 		panic("wire: empty pack")
@@ -578,6 +581,24 @@ func (m *Pack) parseBody(r *Reader) {
 	if len(m.Messages) == 0 {
 		r.Fail(ErrTruncated)
 	}
+}
+
+// LastNumber returns the highest number in a body of messages without parsing
+// it: enough to tell that all of it came before. ok is false for other kinds.
+func (p *Plain) LastNumber() (n uint64, ok bool) {
+	body := p.Body
+	switch p.Kind {
+	case KindMessage, KindNotice:
+	case KindPack:
+		for r := NewReader(p.Body); r.Len() > 0; {
+			body = r.Bytes16(MaxBody)
+		}
+	default:
+		return 0, false
+	}
+	r := NewReader(body)
+	n = r.Uint64()
+	return n, r.Err() == nil
 }
 
 // A Clock is a hybrid logical clock: 48 bits of Unix time in milliseconds

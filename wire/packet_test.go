@@ -403,3 +403,42 @@ func FuzzPacketHeader(f *testing.F) {
 		}
 	})
 }
+
+// What tells that all of a body came before, without parsing it.
+func TestLastNumber(t *testing.T) {
+	message := func(n uint64) Message { return Message{Number: n, Text: "hi"} }
+	one := message(7)
+	for _, tt := range []struct {
+		name string
+		body Body
+		want uint64
+		ok   bool
+	}{
+		{"message", &one, 7, true},
+		{"notice", &Notice{Number: 8, Length: 1}, 8, true},
+		{"pack", &Pack{Messages: []Message{message(3), message(4), message(5)}}, 5, true},
+		{"beacon", &Beacon{Reliable: 9}, 0, false},
+	} {
+		p := Plain{Kind: tt.body.Kind(), Body: AppendBody(nil, tt.body)}
+		if n, ok := p.LastNumber(); n != tt.want || ok != tt.ok {
+			t.Errorf("%s: got %d, %v, want %d, %v", tt.name, n, ok, tt.want, tt.ok)
+		}
+		if pack, is := tt.body.(*Pack); is {
+			size := 0
+			for i := range pack.Messages {
+				size += PackSize(&pack.Messages[i])
+			}
+			if size != len(p.Body) {
+				t.Errorf("%s: PackSize says %d of %d bytes", tt.name, size, len(p.Body))
+			}
+		}
+	}
+	for _, body := range [][]byte{nil, make([]byte, 7)} {
+		if _, ok := (&Plain{Kind: KindMessage, Body: body}).LastNumber(); ok {
+			t.Errorf("a body of %d bytes has a number", len(body))
+		}
+	}
+	if _, ok := (&Plain{Kind: KindPack, Body: []byte{0, 99, 1}}).LastNumber(); ok {
+		t.Error("a pack that is cut off has a number")
+	}
+}
