@@ -249,12 +249,12 @@ func network(ifaces []string, log *slog.Logger) host.Network {
 }
 
 // discover makes a node's discovery with the settings of c.
-func discover(c discovery.Config) func(host.Self, func(presence.Event), func([]byte)) host.Discovery {
-	return func(self host.Self, event func(presence.Event), packet func([]byte)) host.Discovery {
+func discover(c discovery.Config) func(host.Self, func(presence.Event), func([]byte, netip.AddrPort)) host.Discovery {
+	return func(self host.Self, event func(presence.Event), packet func([]byte, netip.AddrPort)) host.Discovery {
 		c.Realm, c.Key, c.Boot, c.Port, c.TokenHash = self.Realm, self.Key, self.Boot, self.Port, self.Token
 		c.Role = wire.RoleNode
 		c.Handle = event
-		c.Packet = func(b []byte, _ netip.AddrPort, _ int) { packet(b) }
+		c.Packet = func(b []byte, from netip.AddrPort, _ int) { packet(b, from) }
 		return discovery.New(c)
 	}
 }

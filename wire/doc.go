@@ -211,15 +211,42 @@
 // leave; acknowledgements; notice of a long message; repair request; pack of
 // messages. Reliable messages of a device in a room are numbered from 1
 // without gaps. Base says to who was let in where the numbers of its sender
-// begin. A receiver that misses some asks with a repair request, 1.5 ms after
-// it noticed and then after 5 ms, growing by half to 200 ms, for 10 s; the
-// author sends the same sealed bytes again, or, where it holds no packet any
-// more, Signed: the plaintexts with their signatures, to devices of their
-// epoch. What is missing after that is asked for after 5 s, 10 s … 5 min, and
-// what waited behind it is shown. What came is acknowledged for all
-// authors at once, 50 to 200 ms later. A beacon tells the last number again
-// 250 ms and 750 ms after it was used, and twice more, unless everybody online
-// has acknowledged it; and about every 5 s in any case.
+// begin.
+//
+// What waits at the same moment shares a packet and its signature (pack), all
+// of it reliable or all of it fast. A sender paces its packets: a token bucket
+// that grows while members keep up and shrinks while one of them asks for more
+// than 30 % again. No more than 32,768 messages, or 6 MB, are on their way to the
+// slowest member that answers; one that is silent for 2 s holds nobody up.
+//
+// A receiver that misses some asks with a repair request, by unicast to the
+// address that its link with the author has: at once; or after a moment, where
+// packets were seen to overtake each other or more than eight devices are there;
+// again after max(1.5 ms, smoothed round trip + 4 × its variance), from the
+// sixth time on growing by half to 200 ms, and then every other time of any
+// member that is there. Requests and repairs to one device share the socket of
+// QUIC: their first byte, 0x11, is none of QUIC's. A second socket was not
+// needed: quic-go keeps 32 such packets for its reader, which does nothing but
+// hand them on, and one that is lost is asked for again.
+//
+// The author sends the same sealed bytes again, to the one who asks, or by
+// multicast where another asked in the last 5 ms, or over the link (Packet) to
+// one that has fallen far behind. Where the author holds no packet any more, or
+// one that can hardly be opened now since the epoch is another, and where the
+// author is away, members send Signed: the plaintexts with their signatures, to
+// devices of their epoch. Where more than 3 % is lost and there is room, each
+// packet is sent a second time 1.5 ms later. After 10 s without an answer, what
+// waited behind a gap is shown; what is missing is asked for after 5 s, 10 s …
+// 5 min.
+//
+// A beacon tells the last number 4, 8, 16 … 1,024 ms after the last packet, until
+// everybody who is there has acknowledged it; and about every 5 s in any case.
+// What came is acknowledged for all authors at once, at a random time that is
+// later where more are there, so that a room sees at most 20 such packets a second.
+//
+// A fast message that does not come is counted, by the numbers of those that do
+// and of the beacons, and that is all. One member's fast messages beyond 500 a
+// second (2,000 at once) are dropped.
 //
 // Sequence numbers, and numbers of fast messages, are boot (32) ‖ count (32):
 // boot rises at each start of the device and is on disk before anything is
@@ -299,12 +326,11 @@
 //   - RESOLVE names the person beside the hash of the removal, so that an
 //     entry can be judged by its own branch alone.
 //   - A DEVICE that adds a device steps the secret like ADMIT: nobody left.
-//   - Repair is asked for and answered by multicast rather than unicast.
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.
 //
 // Reserved and not used yet: notice (text
-// fetched by QUIC) and pack (understood, never sent), edit and delete (dropped),
+// fetched by QUIC), edit and delete (dropped),
 // Features, the ops VACATE and notary.
 //
 // # How to add a message

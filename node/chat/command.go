@@ -164,8 +164,15 @@ func (c *Core) Do(now time.Time, cmd Command) {
 
 const maxQueued = 10_000
 
-// Busy reports whether commands wait.
-func (c *Core) Busy() bool { return c.busy }
+// Busy reports whether commands wait, or what was said is not stored yet.
+func (c *Core) Busy() bool {
+	for _, m := range c.rooms {
+		if len(m.waiting) > 0 && m.keys.Current() != nil {
+			return true
+		}
+	}
+	return c.busy
+}
 
 // begin keeps other commands waiting until end is called, once.
 func (c *Core) begin() (end func(now time.Time)) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"lanchat/node/room"
 	"lanchat/wire"
 	"lanchat/wire/clean"
 	"lanchat/wire/realm"
@@ -50,6 +51,9 @@ type Config struct {
 	Rand io.Reader
 	// State is what the store holds.
 	State State
+	// Checks is how many signatures of room packets a second are checked in
+	// vain before those who send bad ones are dropped unchecked; 0: no limit.
+	Checks float64
 }
 
 // A Core is one person's chat on one device. See the package comment.
@@ -92,6 +96,12 @@ type Core struct {
 	timers    []timer
 	pages     int // of history being looked up for others
 	limbo     limbo
+	active    []*membership // in which something has happened since the last settle
+	now       time.Time     // when the last packet, command or moment came
+	presence  uint64        // counts who comes and goes
+	reader    *Reader       // the last
+	stale     bool          // rooms, keys or authors changed since
+	budget    *budget
 	dirty     []dirty
 	stats     Stats
 	work      Work
@@ -112,6 +122,8 @@ type Stats struct {
 	Replayed   uint64 // room packets seen before
 	Duplicates uint64 // messages that came again another way
 	Forbidden  uint64 // well-formed, but the sender had no right
+	Flooded    uint64 // fast messages beyond what one member may send
+	Unchecked  uint64 // packets whose signature there was no time to check
 }
 
 // settings is what the person chose for a chat.
@@ -152,6 +164,10 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		pinged:    map[wire.DeviceID]string{},
 		requests:  map[uint64]func(time.Time, AuthdAnswer){},
 		started:   now,
+		now:       now,
+	}
+	if cfg.Checks > 0 {
+		c.budget = &budget{b: room.NewBudget(cfg.Checks)}
 	}
 	for _, p := range cfg.State.People {
 		c.people.restore(p)
@@ -180,6 +196,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 // Take returns the work that has come up and forgets it.
 func (c *Core) Take() Work {
 	c.tellNames()
+	c.settle()
 	c.flush()
 	w := c.work
 	c.work = Work{}
@@ -197,7 +214,8 @@ func (c *Core) Pending() (n int) {
 	return n
 }
 
-// Deadline returns when Advance next has work; zero: never.
+// Deadline returns when Advance next has work; zero: never. It is right after
+// Take and Advance.
 func (c *Core) Deadline() time.Time {
 	var d time.Time
 	earlier := func(t time.Time) {
@@ -216,6 +234,7 @@ func (c *Core) Deadline() time.Time {
 
 // Advance tells the core that time has passed.
 func (c *Core) Advance(now time.Time) {
+	c.now = now
 	var due []timer
 	c.timers = slices.DeleteFunc(c.timers, func(t timer) bool {
 		if now.Before(t.at) {
@@ -232,6 +251,7 @@ func (c *Core) Advance(now time.Time) {
 			c.advanceRoom(now, r)
 		}
 	}
+	c.settle()
 }
 
 // after has do called once, d from now.

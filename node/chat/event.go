@@ -95,12 +95,15 @@ type Receipt struct {
 	Of   int    `json:"of"`  // people it was for, without the sender
 }
 
-// Gap says that messages are known to exist and were not received.
+// Gap says that messages are known to exist and were not received. Reliable
+// ones are on their way: Missing is all that are, and it heals. Fast ones are
+// lost: Missing is how many since the last such event.
 type Gap struct {
 	Chat    string `json:"chat"`
 	From    string `json:"from"`
 	Missing uint64 `json:"missing"`
 	Healed  bool   `json:"healed"`
+	Mode    string `json:"mode"` // "reliable" or "fast"
 }
 
 // Notify is what would ring; there is none for a muted chat.

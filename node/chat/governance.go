@@ -180,7 +180,7 @@ func (c *Core) letIn(m *membership, args wire.Args) {
 		if k == c.self.key {
 			continue
 		}
-		a := m.author(k.Device())
+		a := c.author(m, k.Device())
 		a.since = m.out.Last()
 		c.touch(m, a)
 		if a.since > 0 {
@@ -197,11 +197,13 @@ func (c *Core) keep(m *membership, keys room.Keys) {
 	for _, e := range keys.Drop {
 		c.save(DropSecret{Room: m.id, Epoch: e})
 	}
+	c.stale = true
 }
 
 // drop forgets a room one is no longer in.
 func (c *Core) drop(m *membership) {
 	delete(c.rooms, m.id)
+	c.stale = true
 	if s := m.log.State(); !s.Private() && len(s.Members) > 0 { // it is there to be joined again
 		o := offer{info: c.roomInfo(m, false)}
 		for _, d := range c.linkedIn(m) {
@@ -331,11 +333,6 @@ func (c *Core) checkKey(now time.Time, m *membership) {
 		return
 	}
 	m.syncAt, m.patient = time.Time{}, time.Time{}
-	waiting := m.waiting
-	m.waiting = nil
-	for _, w := range waiting {
-		c.say(now, m, w)
-	}
 	c.schedule(m)
 }
 
@@ -473,7 +470,7 @@ func (c *Core) retry(now time.Time) {
 	packets := c.limbo.packets
 	c.limbo.packets = nil
 	for _, s := range packets {
-		if now.Sub(s.at) <= limboTime && !c.tryPacket(now, s.id, s.packet) {
+		if now.Sub(s.at) <= limboTime && !c.tryPacket(now, s.packet) {
 			c.limbo.packets = append(c.limbo.packets, s)
 		}
 	}

@@ -544,7 +544,7 @@ func (c *Core) welcome(m *membership, dev *device) (frames []Frame, err error) {
 			frames = append(frames, Frame{wire.FrameKey, k.Append(nil)})
 		}
 	}
-	base := wire.Base{Room: m.id, Number: m.author(dev.id).since}
+	base := wire.Base{Room: m.id, Number: c.author(m, dev.id).since}
 	frames = append(frames, Frame{wire.FrameBase, base.Append(nil)})
 	return frames, nil
 }
@@ -845,6 +845,7 @@ func (c *Core) doPart(k *call) {
 }
 
 func (c *Core) leave(now time.Time, m *membership, ref string) {
+	c.sendRest(now, m)
 	s := m.log.State()
 	c.dropInvite(m.id, c.self.account)
 	if s.Admin() == c.self.account && !m.log.Held() {

@@ -264,14 +264,11 @@ func (n *node) perform(w chat.Work) {
 		switch s := s.(type) {
 		case chat.Multicast:
 			for _, to := range l.nodes {
-				delays := []time.Duration{0}
-				if l.fate != nil && to != n {
-					delays = l.fate(n, to, s.Packet)
-				}
-				for _, d := range delays {
-					l.order++
-					l.flying = append(l.flying, flying{l.now.Add(d), l.order, to, slices.Clone(s.Packet)})
-				}
+				n.fly(to, s.Packet)
+			}
+		case chat.Unicast:
+			if to := l.of(s.To); to != nil && n.links[to] {
+				n.fly(to, s.Packet)
 			}
 		case chat.Push:
 			if to := l.of(s.To); to != nil && n.links[to] && (l.pushed == nil || l.pushed(n, to, s)) {
@@ -331,6 +328,19 @@ func (n *node) perform(w chat.Work) {
 		}
 	}
 	n.events = append(n.events, w.Events...)
+}
+
+// fly sends a packet on its way.
+func (n *node) fly(to *node, packet []byte) {
+	l := n.l
+	delays := []time.Duration{0}
+	if l.fate != nil && to != n {
+		delays = l.fate(n, to, packet)
+	}
+	for _, d := range delays {
+		l.order++
+		l.flying = append(l.flying, flying{l.now.Add(d), l.order, to, slices.Clone(packet)})
+	}
 }
 
 // pass lets time pass: everything happens at its moment.

@@ -277,7 +277,7 @@ func (c *Core) doWhoGot(k *call) {
 	for _, p := range m.log.State().Members {
 		switch name := c.people.nameOf(p.Account); {
 		case p.Account == c.self.account:
-		case t.got[p.Account]:
+		case slices.Contains(t.got, p.Account):
 			got = append(got, name)
 		default:
 			missing = append(missing, name)

@@ -134,6 +134,7 @@ func (p *people) nameOf(a wire.AccountID) string {
 func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 	d := c.met(now, t)
 	d.cert = sha256.Sum256(t.Leaf)
+	c.presence++
 	d.linked, d.revoked = true, false // the token was judged by the newest list
 	d.heard, d.gone = now, time.Time{}
 	if !d.online {
@@ -168,6 +169,7 @@ func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause stri
 	} else {
 		d.gone = now
 	}
+	c.presence++
 	c.showPeer(now, d, state, cause, via)
 }
 

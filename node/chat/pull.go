@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"bytes"
 	"cmp"
 	"slices"
 	"time"
@@ -286,7 +287,10 @@ func (c *Core) HandleMissed(q Missed, found []SaveMessage, err error) {
 // signedFor returns the messages that a device is entitled to.
 func signedFor(m *membership, to *device, found []SaveMessage) (frames []Frame) {
 	epochs := map[wire.Hash]bool{}
-	for _, f := range found {
+	for i, f := range found {
+		if i > 0 && bytes.Equal(f.Raw, found[i-1].Raw) {
+			continue // of the same pack
+		}
 		may, known := epochs[f.Epoch]
 		if !known {
 			if info := m.log.EpochInfo(f.Epoch); info != nil {
@@ -376,7 +380,7 @@ func (c *Core) takeSigned(now time.Time, m *membership, s *wire.Signed, from wir
 	case *wire.Pack:
 		messages = b.Messages
 	}
-	a := m.author(o.From.Device)
+	a := c.author(m, o.From.Device)
 	for _, msg := range messages {
 		if !mayCount(m.log.State(), o, msg.Number) {
 			c.stats.Forbidden++

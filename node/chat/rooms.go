@@ -1,8 +1,10 @@
 package chat
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -17,19 +19,23 @@ const (
 	ackDelay    = 50 * time.Millisecond // before reliable messages are acknowledged, plus …
 	ackJitter   = 150 * time.Millisecond
 	ackPerSec   = 20 // acknowledgement packets a room takes per second, of all members
+	spreadAbove = 8  // devices in a room; in larger ones requests for repair are spread in time
+	spreadEach  = 250 * time.Microsecond
+	spreadMost  = 100 * time.Millisecond
 	beaconEvery = 5 * time.Second
 	beaconRate  = 20               // beacons a room takes per second, of all members
 	keyRetry    = time.Second      // between questions for a missing secret or entry
 	keyPatience = 30 * time.Second // before the person is told that a message waits for the key
 	ackAgain    = time.Minute      // an author that goes on asking is told again
-	maxWaiting  = 1000             // messages that wait for the room's key
+	maxWaiting  = 4096             // messages that wait in a room, for its key or for their turn
 	keepTracked = 256              // of them, those that everybody has
 	maxTracked  = 16384            // own messages whose receipts are followed, per room
 	maxMirror   = 30 * time.Second // that a device is served over its link without asking again
 	maxRecall   = 256              // messages looked up for one repair request
 	recallEvery = time.Second      // between look-ups for the same device
 	reordering  = 2 * time.Second  // a packet may come behind its sender's goodbye
-	maxResend   = 64               // packets sent for one repair request
+	fastRate    = 500              // fast messages a member may send per second
+	fastBurst   = 2000             // and at once
 )
 
 // A membership is a room as one of its members sees it.
@@ -39,10 +45,20 @@ type membership struct {
 	keys    *room.Keyring
 	out     *delivery.Outgoing
 	authors map[wire.DeviceID]*author
-	waiting []saying // until the room's key is there
+	gaps    map[*author]bool // those whose inbox has a deadline
+	there   []wire.DeviceID  // devices of other members that are online; see Core.thereIn
+	seen    company          // when there was filled in
+	waiting []saying         // to be sealed: until the room's key is there, or what was sealed before is out
+	slowed  bool             // the person was told that messages wait
 	patient time.Time
-	tracked []tracked
+	tracked []tracked // by number
 	pull    pull
+	fastOut delivery.Bucket
+	counts  counts
+
+	epoch    wire.Hash // entry of the epoch sent in last; zero: none
+	turned   uint64    // my last message before the room turned to it …
+	turnedAt time.Time // and when
 
 	requests []*request
 	tendAt   time.Time              // when to look again at what a writer would do; zero: nothing is
@@ -63,6 +79,7 @@ type membership struct {
 
 	ackAt    time.Time // when to acknowledge next; zero: nothing new
 	beaconAt time.Time
+	active   bool      // in Core.active
 	asking   bool      // a question about the log is under way
 	syncAt   time.Time // when to ask again for what is missing; zero: nothing is
 	deadline time.Time // the earliest of all
@@ -72,8 +89,9 @@ type membership struct {
 type author struct {
 	device wire.DeviceID
 	inbox  *delivery.Inbox[arrival]
-	replay room.Replay
-	fast   uint64    // highest fast number heard
+	path   *delivery.Path
+	marks  *marks // what came, for readers in other goroutines too
+	fast   fastIn
 	since  uint64    // my last number when the device was let in
 	acked  uint64    // what was acknowledged last
 	ackEnd time.Time // until when it is said again
@@ -100,7 +118,14 @@ type tracked struct {
 	id     MessageID
 	text   string
 	of     int // people
-	got    map[wire.AccountID]bool
+	got    []wire.AccountID
+}
+
+// counts is how delivery in a room goes, for /mode.
+type counts struct {
+	received uint64 // reliable messages of others
+	asked    uint64 // requests for repair sent
+	fastLost uint64
 }
 
 // chat returns what the room is called here, "#name".
@@ -169,21 +194,38 @@ func (c *Core) tellNames() {
 	c.renamed = nil
 }
 
-func (m *membership) author(d wire.DeviceID) *author {
+func (c *Core) author(m *membership, d wire.DeviceID) *author {
 	a := m.authors[d]
 	if a == nil {
-		a = &author{device: d, inbox: delivery.NewInbox[arrival](0)}
-		m.authors[d] = a
+		a = c.newAuthor(m, d, 0)
 	}
+	return a
+}
+
+// newAuthor adds a device whose messages up to done were handed over before.
+func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ...wire.Range) *author {
+	a := &author{device: d, path: &delivery.Path{}, marks: &marks{received: done}, fast: newFastIn()}
+	a.path.Spread = func() time.Duration {
+		n := len(c.thereIn(m)) + 1
+		if n <= spreadAbove {
+			return 0
+		}
+		return c.jitter(min(time.Duration(n-spreadAbove)*spreadEach, spreadMost))
+	}
+	a.inbox = delivery.NewInbox[arrival](a.path, done, missing...)
+	m.authors[d] = a
+	c.stale = true
 	return a
 }
 
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
-	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}}
+	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{},
+		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
 	c.rooms[m.id] = m
+	c.stale = true
 	c.schedule(m)
 	return m
 }
@@ -222,14 +264,15 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 	c.nameRooms()
 	for _, a := range s.Authors {
 		if m := c.rooms[a.Room]; m != nil {
-			au := &author{device: a.Device, inbox: delivery.NewInbox[arrival](a.Received, a.Missing...), since: a.Since}
+			au := c.newAuthor(m, a.Device, a.Received, a.Missing...)
+			au.since = a.Since
 			au.inbox.Want(now)
+			c.watch(m, au)
 			au.acked = au.inbox.Received()
 			var err error
-			if au.replay, err = room.ParseReplay(a.Replay); err != nil {
+			if au.marks.replay, err = room.ParseReplay(a.Replay); err != nil {
 				return err
 			}
-			m.authors[a.Device] = au
 		}
 	}
 	for _, m := range c.sortedRooms() {
@@ -347,147 +390,49 @@ func (c *Core) sameName(chat string) (names []string) {
 	return names
 }
 
-// ---- sending
-
-// say sends text to a room.
-func (c *Core) say(now time.Time, m *membership, s saying) {
-	if len(s.text) > wire.MaxPacketText {
-		c.refuse(s.ref, "too_long", "the message has %d bytes, at most %d fit in a room: send it in parts", len(s.text), wire.MaxPacketText)
-		return
-	}
-	if err := m.log.State().MaySpeak(now, c.self.account); err != nil {
-		c.refuseRule(s.ref, m.chat(), err)
-		return
-	}
-	if m.log.Held() {
-		c.refuse(s.ref, "room_held", "%s stands still since somebody signed two histories of it: /decide 1 or /decide 2 says which one counts", m.chat())
-		return
-	}
-	if m.keys.Current() == nil {
-		if len(m.waiting) >= maxWaiting {
-			c.refuse(s.ref, "waiting_for_key", "%d messages wait for the key of %s already: try again when they are out", len(m.waiting), m.chat())
-			return
-		}
-		if len(m.waiting) == 0 {
-			m.patient = now.Add(keyPatience)
-		}
-		m.waiting = append(m.waiting, s)
-		c.schedule(m)
-		return
-	}
-	c.clock = c.clock.Next(now)
-	var n uint64
-	if s.mode == Reliable {
-		n = m.out.Next()
-		c.save(SaveNumber{Room: m.id, Number: n})
-		c.numbers[m.id] = n
-	} else {
-		c.fast[m.id]++
-		n = c.cfg.Boot<<32 | c.fast[m.id]
-	}
-	msg := s.message(n)
-	packet, raw := c.seal(m, wire.KindMessage, s.mode == Reliable, wire.AppendBody(nil, &msg))
-	id := messageID(m.id[:], c.self.device, s.mode, n)
-	own := c.ownMessage(now, ChatID{Room: m.id}, id, s, n)
-	own.Raw, own.Epoch = raw, m.keys.Current().Entry()
-	c.save(own)
-	c.multicast(now, m, packet)
-	c.show(Sent{ID: id.String(), Chat: m.chat(), Mode: s.mode.String(), Ref: s.ref, Online: c.onlineIn(m), Text: s.text, Action: s.action})
-	if s.mode == Reliable {
-		c.track(now, m, n, id, s.text, packet)
-	}
-	c.schedule(m)
-}
-
-// message returns the saying as message n.
-func (s *saying) message(n uint64) wire.Message {
-	m := wire.Message{Number: n, Ref: s.replyTo, Text: s.text}
-	if s.action {
-		m.Verb = wire.Action
-	}
-	return m
-}
-
-// seal makes a packet of the room's current epoch.
-func (c *Core) seal(m *membership, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
-	return c.sealIn(m, m.keys.Current(), kind, reliable, body)
-}
-
-func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
-	slot, ok := epoch.Info().Slot(c.self.key)
-	if !ok {
-		panic("chat: sealing in an epoch this device has no slot in") // keys.Current returns none of those
-	}
-	c.packets[m.id]++
-	m.keys.Packet()
-	var nonce [wire.NonceSize]byte
-	c.random(nonce[:])
-	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | c.packets[m.id], Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
-}
-
-// multicast sends a packet to the room: to all at once, and over their links
-// to members who said that they do not hear that.
-func (c *Core) multicast(now time.Time, m *membership, packet []byte) {
-	c.send(Multicast{Packet: packet})
-	for d, until := range c.mirrors {
-		if !now.Before(until) {
-			delete(c.mirrors, d)
-		} else if _, member := m.log.State().Owner(d.key); member && d.linked {
-			c.send(Push{To: d.id, Type: wire.FramePacket, Body: packet})
-		}
-	}
-}
-
-// handleMirror notes that a device does not hear this one's multicast.
-func (c *Core) handleMirror(now time.Time, dev *device, body []byte) error {
-	m, err := wire.ParseMirror(body)
-	if err != nil {
-		return err
-	}
-	c.mirrors[dev] = now.Add(min(time.Duration(m.Seconds)*time.Second, maxMirror))
-	return nil
-}
-
-// onlineIn returns how many members other than oneself are online.
-func (c *Core) onlineIn(m *membership) (n int) {
-	for _, p := range m.log.State().Members {
-		if who := c.people.accounts[p.Account]; who != nil && p.Account != c.self.account && who.online() {
-			n++
-		}
-	}
-	return n
-}
-
-// track follows who acknowledges a reliable message.
-func (c *Core) track(now time.Time, m *membership, n uint64, id MessageID, text string, packet []byte) {
-	var online []wire.DeviceID
-	s := m.log.State()
-	for _, p := range s.Members {
-		for _, d := range p.Devices {
-			if known := c.people.devices[d.ID]; known != nil && known.online {
-				online = append(online, d.ID)
-			}
-		}
-	}
-	m.out.Sent(now, n, packet, online)
-	m.tracked = append(m.tracked, tracked{number: n, id: id, text: clean.Line(text, 60), of: len(s.Members) - 1, got: map[wire.AccountID]bool{}})
-	if len(m.tracked) > maxTracked {
-		m.tracked = slices.Clone(m.tracked[len(m.tracked)-maxTracked:])
-	}
-}
-
 // ---- receiving
 
 // HandlePacket takes a room packet that came by multicast, mirror or repair.
 // The bytes are the core's from now on.
 func (c *Core) HandlePacket(now time.Time, packet []byte) {
+	c.HandleRead(now, c.read().Read(now, netip.AddrPort{}, packet))
+}
+
+// HandleRead takes a room packet that a Reader has opened and verified.
+func (c *Core) HandleRead(now time.Time, p *Packet) {
+	c.now = now
+	switch {
+	case p.opened != nil:
+		if m := c.rooms[p.epoch.Room()]; m != nil {
+			c.takePacket(now, m, p)
+		}
+	case p.verdict == unknownKey:
+		if !c.tryPacket(now, p.raw) {
+			c.hold(now, p.raw)
+		}
+	default:
+		c.count(p.verdict)
+	}
+}
+
+func (c *Core) count(v verdict) {
+	switch v {
+	case malformed:
+		c.stats.Malformed++
+	case replayed:
+		c.stats.Replayed++
+	case duplicate:
+		c.stats.Duplicates++
+	case overBudget:
+		c.stats.Unchecked++
+	}
+}
+
+// hold keeps a packet of an unknown epoch for a moment.
+func (c *Core) hold(now time.Time, packet []byte) {
 	h, err := wire.ParsePacketHeader(packet)
 	if err != nil {
-		c.stats.Malformed++
-		return
-	}
-	if c.tryPacket(now, h.KeyID, packet) {
-		return
+		return // the reader judged it
 	}
 	c.stats.UnknownKey++
 	c.limbo.hold(now, h.KeyID, packet)
@@ -498,54 +443,41 @@ func (c *Core) HandlePacket(now time.Time, packet []byte) {
 	}
 }
 
-// tryPacket opens a packet if its epoch is known, and reports whether it is.
-func (c *Core) tryPacket(now time.Time, id wire.KeyID, packet []byte) bool {
-	for _, m := range c.rooms {
-		if epoch := m.keys.Lookup(now, id); epoch != nil {
-			c.openPacket(now, m, epoch, packet)
-			return true
-		}
+// tryPacket reads a packet once more if its epoch is known now, and reports
+// whether it is.
+func (c *Core) tryPacket(now time.Time, packet []byte) bool {
+	p := c.read().Read(now, netip.AddrPort{}, packet)
+	if p.verdict == unknownKey {
+		return false
 	}
-	return false
+	c.HandleRead(now, p)
+	return true
 }
 
-func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packet []byte) {
-	o, err := epoch.Open(packet)
-	if err != nil {
-		c.stats.Malformed++
-		return
-	}
-	if o.From.Device == c.self.device {
-		return // our own, looped back
-	}
+// takePacket takes a packet whose signature is good. A reader may have had an
+// older view of the room: what may have changed since is judged here again.
+func (c *Core) takePacket(now time.Time, m *membership, p *Packet) {
+	o := p.opened
 	if m.keys.Readable(now, o.Epoch.Entry, o.From) != nil {
 		c.stats.Forbidden++
 		return
 	}
-	a := m.author(o.From.Device)
-	// Reliable messages have numbers of their own to be told by. Their packets
-	// are sent again for repair, perhaps much later than the window is long.
-	if a.replay.Seen(o.Seq) && !o.Reliable {
+	a := c.author(m, o.From.Device)
+	fresh := a.marks.mark(o.Seq)
+	if !fresh && !o.Reliable {
 		c.stats.Replayed++
 		return
 	}
-	if err := o.Verify(); err != nil {
-		c.stats.Malformed++
-		return
-	}
-	fresh := a.replay.Mark(o.Seq)
-	c.touch(m, a)
 	m.keys.Packet()
 	if d := c.people.devices[o.From.Device]; d != nil && fresh && (d.gone.IsZero() || now.Sub(d.gone) > reordering) {
 		d.heard, d.gone = now, time.Time{}
 	}
-	body, err := o.Parse()
-	if err != nil {
+	if p.body == nil {
 		c.stats.Malformed++
 		return
 	}
 	c.clock = c.clock.Merge(now, o.Clock)
-	switch body := body.(type) {
+	switch body := p.body.(type) {
 	case *wire.Message:
 		c.handleMessage(now, m, a, o, *body, false)
 	case *wire.Pack:
@@ -559,7 +491,7 @@ func (c *Core) openPacket(now time.Time, m *membership, epoch *room.Epoch, packe
 	case *wire.Leave:
 		c.handleLeave(now, m, o.From.Account)
 	case *wire.Acks:
-		c.handleAcks(m, o, body)
+		c.handleAcks(now, m, o, body)
 	case *wire.RepairRequest:
 		c.handleRepair(now, m, o, body)
 	}
@@ -573,15 +505,22 @@ func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Op
 		msg.Verb = silent
 	}
 	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay}
+	c.touch(m, a)
 	if !o.Reliable {
+		if !a.fast.limit.Allow(now) {
+			c.stats.Flooded++
+			return
+		}
 		x.mode = Fast
-		late := msg.Number <= a.fast
-		a.fast = max(a.fast, msg.Number)
+		late := a.fast.Handle(msg.Number)
+		c.watchFast(now, m, a)
 		c.deliver(now, m, x, late)
 		return true
 	}
 	ready, fresh, late := a.inbox.Handle(now, msg.Number, x)
-	if !fresh {
+	if fresh {
+		m.counts.received++
+	} else {
 		c.stats.Duplicates++
 	}
 	for _, r := range ready {
@@ -589,7 +528,18 @@ func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Op
 	}
 	c.tellGap(now, m, a)
 	c.owe(now, m, a)
+	c.watch(m, a)
 	return fresh
+}
+
+// watch notes whether the inbox of an author wants to be told the time.
+func (c *Core) watch(m *membership, a *author) {
+	a.marks.setReceived(a.inbox.Received())
+	if a.inbox.Deadline().IsZero() {
+		delete(m.gaps, a)
+	} else {
+		m.gaps[a] = true
+	}
 }
 
 // silent marks a message that is counted and not shown.
@@ -638,21 +588,27 @@ func Mentions(text, name string) bool {
 // tellGap shows that messages are missing, or no longer.
 func (c *Core) tellGap(now time.Time, m *membership, a *author) {
 	if missing, changed := a.inbox.Told(now); changed {
-		from := c.people.devices[a.device]
-		name := "unknown-" + a.device.String()[:6]
-		if from != nil {
-			name = from.person.name
-		}
-		c.show(Gap{Chat: m.chat(), From: name, Missing: missing, Healed: missing == 0})
+		c.show(Gap{Chat: m.chat(), From: c.nameOfDevice(a.device), Missing: missing, Healed: missing == 0, Mode: Reliable.String()})
 		if missing > 0 {
 			c.pullMissing(now, m)
 		}
 	}
 }
 
+// nameOfDevice returns what the owner of a device is called.
+func (c *Core) nameOfDevice(d wire.DeviceID) string {
+	if known := c.people.devices[d]; known != nil {
+		return known.person.name
+	}
+	return "unknown-" + d.String()[:6]
+}
+
 func (c *Core) handleBeacon(now time.Time, m *membership, a *author, o *room.Opened, b *wire.Beacon) {
 	a.inbox.Exists(now, b.Reliable)
+	a.fast.Exists(b.Fast)
+	c.watchFast(now, m, a)
 	c.owe(now, m, a)
+	c.watch(m, a)
 	if !m.log.Has(b.Head) {
 		c.askLog(now, m, o.From.Device)
 	}
@@ -673,8 +629,8 @@ func (c *Core) owe(now time.Time, m *membership, a *author) {
 	}
 	a.owes = true
 	if m.ackAt.IsZero() {
-		spread := max(ackJitter, time.Duration(len(m.log.State().Members))*time.Second/ackPerSec)
-		m.ackAt = now.Add(ackDelay + c.jitter(spread))
+		mean := time.Duration(len(c.thereIn(m))+1) * time.Second / ackPerSec
+		m.ackAt = now.Add(ackDelay + c.jitter(max(ackJitter, 2*(mean-ackDelay))))
 	}
 }
 
@@ -698,8 +654,12 @@ func (c *Core) acknowledge(now time.Time, m *membership) {
 	var acks wire.Acks
 	for slot, s := range epoch.Info().Slots {
 		a := m.authors[s.Device]
-		if a == nil || !a.owes || len(acks.Acks) == wire.MaxAcks {
+		if a == nil || !a.owes {
 			continue
+		}
+		if len(acks.Acks) == wire.MaxAcks { // the rest next time
+			c.owe(now, m, a)
+			break
 		}
 		a.owes, a.acked = false, a.inbox.Received()
 		acks.Acks = append(acks.Acks, wire.Ack{Slot: uint16(slot), Number: a.acked})
@@ -710,7 +670,7 @@ func (c *Core) acknowledge(now time.Time, m *membership) {
 	}
 }
 
-func (c *Core) handleAcks(m *membership, o *room.Opened, acks *wire.Acks) {
+func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wire.Acks) {
 	from := o.From
 	slot, ok := o.Epoch.Slot(c.self.key)
 	if !ok {
@@ -720,13 +680,14 @@ func (c *Core) handleAcks(m *membership, o *room.Opened, acks *wire.Acks) {
 		if a.Slot != slot {
 			continue
 		}
-		news := m.out.HandleAck(from.Device, a.Number)
-		for i := range m.tracked {
+		news := m.out.HandleAck(now, from.Device, a.Number)
+		i, _ := slices.BinarySearchFunc(m.tracked, news.First, func(t tracked, n uint64) int { return cmp.Compare(t.number, n) })
+		for ; i < len(m.tracked) && m.tracked[i].number <= news.Last && from.Account != c.self.account; i++ {
 			t := &m.tracked[i]
-			if t.number < news.First || t.number > news.Last || t.got[from.Account] || from.Account == c.self.account {
+			if slices.Contains(t.got, from.Account) {
 				continue
 			}
-			t.got[from.Account] = true
+			t.got = append(t.got, from.Account)
 			c.show(Receipt{ID: t.id.String(), Chat: m.chat(), By: c.people.nameOf(from.Account), Got: len(t.got), Of: t.of})
 		}
 	}
@@ -735,18 +696,31 @@ func (c *Core) handleAcks(m *membership, o *room.Opened, acks *wire.Acks) {
 	}
 }
 
-// askRepair asks a device for messages of its own that did not come.
-func (c *Core) askRepair(now time.Time, m *membership, a *author, ranges []wire.Range) {
+// askRepair asks for messages of a device that did not come: the device
+// itself, by unicast, or another member when it has not answered.
+func (c *Core) askRepair(now time.Time, m *membership, a *author, ask delivery.Request) {
 	epoch := m.keys.Current()
-	if epoch == nil || len(ranges) == 0 {
+	if epoch == nil || len(ask.Author)+len(ask.Other) == 0 {
 		return
 	}
 	slot := slices.IndexFunc(epoch.Info().Slots, func(s room.Slot) bool { return s.Device == a.device })
 	if slot < 0 {
 		return
 	}
-	packet, _ := c.seal(m, wire.KindRepairRequest, false, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
-	c.multicast(now, m, packet)
+	request := func(ranges []wire.Range, to wire.DeviceID) {
+		m.counts.asked++
+		packet, _ := c.seal(m, wire.KindRepairRequest, false, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
+		c.unicast(now, m, to, packet)
+	}
+	if author := c.people.devices[a.device]; author == nil || !author.online {
+		ask = delivery.Request{Other: ask.All()} // only others can answer
+	}
+	if len(ask.Author) > 0 {
+		request(ask.Author, a.device)
+	}
+	if others := slices.DeleteFunc(slices.Clone(c.thereIn(m)), func(d wire.DeviceID) bool { return d == a.device }); len(ask.Other) > 0 && len(others) > 0 {
+		request(ask.Other[:min(len(ask.Other), wire.MaxRanges)], others[int(c.jitter(time.Duration(len(others))))])
+	}
 }
 
 // sendBase tells a device that was let in where my messages begin for it.
@@ -783,11 +757,12 @@ func (c *Core) handleBase(now time.Time, from wire.DeviceID, body []byte) error 
 // skip passes over the messages of a device up to number n: they are not for
 // this one.
 func (c *Core) skip(now time.Time, m *membership, device wire.DeviceID, n uint64) {
-	a := m.author(device)
-	for _, x := range a.inbox.Skip(now, n) {
+	a := c.author(m, device)
+	for _, x := range a.inbox.Skip(n) {
 		c.deliver(now, m, x, false)
 	}
 	c.touch(m, a)
+	c.watch(m, a)
 	c.tellGap(now, m, a)
 	c.schedule(m)
 }
@@ -800,54 +775,81 @@ type earlyBase struct {
 
 const maxEarly = 4096
 
+// handleRepair answers a device that misses messages: of this one's own with
+// the packets that are kept, of others and older ones from the store.
 func (c *Core) handleRepair(now time.Time, m *membership, o *room.Opened, r *wire.RepairRequest) {
-	if slot, ok := o.Epoch.Slot(c.self.key); !ok || slot != r.Slot {
+	if int(r.Slot) >= len(o.Epoch.Slots) {
+		c.stats.Forbidden++
 		return
 	}
-	a := m.author(o.From.Device)
-	if r.Ranges[0].First <= a.since {
-		c.sendBase(m, a)
+	of, a, ranges := o.Epoch.Slots[r.Slot].Device, c.author(m, o.From.Device), r.Ranges
+	if of == c.self.device {
+		if ranges[0].First <= a.since {
+			c.sendBase(m, a)
+		}
+		if !m.turnedAt.IsZero() && now.Sub(m.turnedAt) > room.ReadPrevious/2 {
+			m.out.Forget(m.turned) // soon nobody can open those packets any more
+		}
+		m.out.HandleRequest(now, o.From.Device, ranges)
+		ranges = m.out.Forgotten(ranges, a.since)
 	}
-	if old := m.out.Forgotten(r.Ranges, a.since); len(old) > 0 && !now.Before(a.recallAt) {
+	if len(ranges) > 0 && !now.Before(a.recallAt) {
 		a.recallAt = now.Add(recallEvery)
-		c.send(Recall{Room: m.id, Device: c.self.device, Ranges: old, Limit: maxRecall, to: a.device})
-	}
-	packets := m.out.Repair(r.Ranges)
-	for _, p := range packets[:min(len(packets), maxResend)] {
-		c.multicast(now, m, p)
+		c.send(Recall{Room: m.id, Device: of, Ranges: ranges, Limit: maxRecall, to: a.device})
 	}
 }
 
 // ---- time
 
-// schedule works out when the room needs attention next.
+// schedule has the room looked at before the next work is taken: something
+// has happened in it.
 func (c *Core) schedule(m *membership) {
-	m.deadline = time.Time{}
-	earlier := func(t time.Time) {
-		if !t.IsZero() && (m.deadline.IsZero() || t.Before(m.deadline)) {
-			m.deadline = t
+	if !m.active {
+		m.active = true
+		c.active = append(c.active, m)
+	}
+}
+
+// settle does what waits in the rooms that something has happened in, and
+// works out when they need attention next.
+func (c *Core) settle() {
+	for len(c.active) > 0 {
+		active := c.active
+		c.active = nil
+		for _, m := range active {
+			m.active = false
+			if c.rooms[m.id] != m {
+				continue
+			}
+			c.pump(c.now, m)
+			m.deadline = time.Time{}
+			earlier := func(t time.Time) {
+				if !t.IsZero() && (m.deadline.IsZero() || t.Before(m.deadline)) {
+					m.deadline = t
+				}
+			}
+			earlier(m.ackAt)
+			earlier(m.beaconAt)
+			earlier(m.syncAt)
+			earlier(m.patient)
+			earlier(m.pull.at)
+			earlier(m.tendAt)
+			earlier(m.adoptAt)
+			for _, r := range m.requests {
+				earlier(r.next)
+			}
+			earlier(m.out.Deadline())
+			earlier(m.keys.Deadline())
+			for a := range m.gaps {
+				earlier(a.inbox.Deadline())
+			}
 		}
-	}
-	earlier(m.ackAt)
-	earlier(m.beaconAt)
-	earlier(m.syncAt)
-	earlier(m.patient)
-	earlier(m.pull.at)
-	earlier(m.tendAt)
-	earlier(m.adoptAt)
-	for _, r := range m.requests {
-		earlier(r.next)
-	}
-	earlier(m.out.Deadline())
-	earlier(m.keys.Deadline())
-	for _, a := range m.authors {
-		earlier(a.inbox.Deadline())
 	}
 }
 
 func (c *Core) advanceRoom(now time.Time, m *membership) {
 	due := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
-	for _, a := range m.authors {
+	for a := range m.gaps {
 		if due(a.inbox.Deadline()) {
 			ask, ready := a.inbox.Advance(now)
 			c.askRepair(now, m, a, ask)
@@ -858,6 +860,7 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 				c.touch(m, a)
 			}
 			c.tellGap(now, m, a)
+			c.watch(m, a)
 		}
 	}
 	if due(m.ackAt) {
@@ -894,7 +897,8 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 	c.schedule(m)
 }
 
-// beacon tells the members what this device has, and when to do so again.
+// beacon tells the members what this device has. The next one is due when no
+// other has been sent for some time.
 func (c *Core) beacon(now time.Time, m *membership) {
 	s := m.log.State()
 	every := max(beaconEvery, time.Duration(len(s.Members))*time.Second/beaconRate)
@@ -906,7 +910,7 @@ func (c *Core) beacon(now time.Time, m *membership) {
 	if m.keys.Current() == nil || len(s.Members) < 2 {
 		return
 	}
-	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Last(), Fast: c.cfg.Boot<<32 | c.fast[m.id]}
+	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Told(), Fast: c.cfg.Boot<<32 | c.fast[m.id]}
 	packet, _ := c.seal(m, wire.KindBeacon, false, wire.AppendBody(nil, &b))
 	c.multicast(now, m, packet)
 }
@@ -931,7 +935,7 @@ func (c *Core) flush() {
 		d.a.dirty = false
 		if c.rooms[d.m.id] == d.m {
 			done, missing := d.a.inbox.Position()
-			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.replay.Append(nil), Received: done, Missing: missing, Since: d.a.since})
+			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.marks.append(nil), Received: done, Missing: missing, Since: d.a.since})
 		}
 	}
 	c.dirty = nil

@@ -27,6 +27,13 @@ type Send interface{ send() }
 // Multicast sends a room packet to the realm's group, once per link.
 type Multicast struct{ Packet []byte }
 
+// Unicast sends a room packet to the address that a device's link has. Without
+// a link it is dropped.
+type Unicast struct {
+	To     wire.DeviceID
+	Packet []byte
+}
+
 // Push sends a frame on the control stream of the link with a device. Without
 // a link it is dropped; the core learns of links by LinkUp and LinkDown.
 type Push struct {
@@ -89,6 +96,7 @@ type Frame struct {
 }
 
 func (Multicast) send() {}
+func (Unicast) send()   {}
 func (Push) send()      {}
 func (Datagram) send()  {}
 func (Ask) send()       {}

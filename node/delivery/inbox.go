@@ -1,7 +1,7 @@
 package delivery
 
 import (
-	"maps"
+	"cmp"
 	"slices"
 	"time"
 
@@ -9,13 +9,18 @@ import (
 )
 
 const (
-	// How long a gap stays open before the first request: a packet that was
-	// merely overtaken on the way closes it by itself.
-	reorderWait = 1500 * time.Microsecond
-	// The pause between two requests for the same gap grows from repairMin
-	// by half to repairMax.
-	repairMin = 5 * time.Millisecond
-	repairMax = 200 * time.Millisecond
+	// A gap is asked for again after max(askMin, smoothed round trip + 4 × its
+	// variance); from the askSteady-th time on the pause grows by half, to askMax.
+	askMin    = 1500 * time.Microsecond
+	askSteady = 6
+	askMax    = 200 * time.Millisecond
+	// askFirst is the pause while no round trip was measured.
+	askFirst = 3 * time.Millisecond
+	// reorderMax bounds how long a gap waits to be closed by a packet that was
+	// merely overtaken.
+	reorderMax = 5 * time.Millisecond
+	// askOthers is how often the author is asked before another member is.
+	askOthers = 6
 	// When a gap is worth telling the person about.
 	gapTold = 300 * time.Millisecond
 	// When what waits behind a gap is shown all the same. What was missing
@@ -24,8 +29,11 @@ const (
 	// What was given up is asked for again, more and more rarely.
 	wantFirst = 5 * time.Second
 	wantMost  = 5 * time.Minute
-	// maxHeld bounds the messages that wait behind a gap, per sender.
-	maxHeld = 4096
+	// maxHeld bounds the messages that wait behind a gap, per sender. It is also
+	// the sender's window: more than that is never on its way.
+	maxHeld = Window
+	// maxGiven bounds those that were given up and are still wanted.
+	maxGiven = 4096
 	// maxRanges bounds one request.
 	maxRanges = 32
 	// maxNumber bounds what a sender can claim; nobody counts that far.
@@ -39,28 +47,62 @@ const (
 //	missing ──arrives──► held? ──predecessors there──► handed over
 //	   └──10 s──► given up ──arrives late──► handed over, gap heals
 //
+// A gap is asked for as soon as it is seen, or after a moment where that pays:
+// packets overtake each other on the way (which the Inbox notices by itself),
+// or the room is so large that somebody else will have asked (Path.Spread).
+//
 // It does no I/O, starts no goroutine and never reads the clock.
 type Inbox[M any] struct {
+	path  *Path
 	next  uint64          // lowest number not handed over and not given up
 	known uint64          // highest number known to exist
 	held  map[uint64]M    // arrived, waiting for a predecessor; > next
 	given map[uint64]bool // given up: < next, still wanted
+	gaps  []gap           // what is missing from next to known, lowest first, none empty
 
-	since time.Time     // when the gap at next was first seen; zero: none
-	ask   time.Time     // when to ask again
-	pause time.Duration // before the request after that
-	told  uint64        // how many missing the person was last told of
+	due  time.Time // not after any time at which Advance has work; zero: never
+	told uint64    // how many missing the person was last told of
 
 	want     time.Time     // when to ask for what was given up; zero: nothing was
 	wantWait time.Duration // before the request after that
 }
 
+// A gap is numbers that are missing side by side and were asked for together.
+type gap struct {
+	first, last uint64
+	since       time.Time // when it was seen
+	asked       time.Time // when it was asked for last; zero: never
+	tries       int
+	ask         time.Time // when to ask for it next
+}
+
+// A Request is what is to be asked for now. Author goes to the author of the
+// messages; Other, which the author has not answered for some time, to any
+// member that may have them.
+type Request struct {
+	Author, Other []wire.Range
+}
+
+// All returns all that is to be asked for, for when the author is away.
+func (r Request) All() (all []wire.Range) {
+	both := slices.Concat(r.Author, r.Other)
+	slices.SortFunc(both, func(a, b wire.Range) int { return cmp.Compare(a.First, b.First) })
+	for _, g := range both {
+		all = join(all, g)
+	}
+	return all
+}
+
 // NewInbox returns the inbox of a device whose messages up to and including
-// done were handed over before, but for the missing ones: see Position.
-func NewInbox[M any](done uint64, missing ...wire.Range) *Inbox[M] {
-	in := &Inbox[M]{next: done + 1, known: done, held: map[uint64]M{}, given: map[uint64]bool{}}
+// done were handed over before, but for the missing ones: see Position. The
+// path may be shared by inboxes whose packets come the same way; nil: its own.
+func NewInbox[M any](path *Path, done uint64, missing ...wire.Range) *Inbox[M] {
+	if path == nil {
+		path = &Path{}
+	}
+	in := &Inbox[M]{path: path, next: done + 1, known: done, held: map[uint64]M{}, given: map[uint64]bool{}}
 	for _, r := range missing {
-		for n := r.First; n <= r.Last && n <= done && len(in.given) < maxHeld; n++ {
+		for n := r.First; n <= r.Last && n <= done && len(in.given) < maxGiven; n++ {
 			in.given[n] = true
 		}
 	}
@@ -77,12 +119,20 @@ func (in *Inbox[M]) Position() (done uint64, missing []wire.Range) {
 func (in *Inbox[M]) Want(now time.Time) {
 	if len(in.given) > 0 {
 		in.want, in.wantWait = now.Add(wantFirst), wantFirst
+		in.sooner(in.want)
+	}
+}
+
+// sooner has Advance called at t or before.
+func (in *Inbox[M]) sooner(t time.Time) {
+	if in.due.IsZero() || t.Before(in.due) {
+		in.due = t
 	}
 }
 
 // Skip says that the messages up to n are not for this receiver: they were
 // sent before it was let in. It returns what can be handed over now, in order.
-func (in *Inbox[M]) Skip(now time.Time, n uint64) (ready []M) {
+func (in *Inbox[M]) Skip(n uint64) (ready []M) {
 	if n > maxNumber {
 		return nil
 	}
@@ -99,10 +149,12 @@ func (in *Inbox[M]) Skip(now time.Time, n uint64) (ready []M) {
 			delete(in.held, m)
 		}
 	}
-	in.next, in.known, in.since = n+1, max(in.known, n), time.Time{}
-	ready = in.drain()
-	in.watch(now)
-	return ready
+	in.gaps = slices.DeleteFunc(in.gaps, func(g gap) bool { return g.last <= n })
+	if len(in.gaps) > 0 && in.gaps[0].first <= n {
+		in.gaps[0].first = n + 1
+	}
+	in.next, in.known = n+1, max(in.known, n)
+	return in.drain()
 }
 
 // Received returns the highest number that has no missing one before it: what
@@ -115,6 +167,15 @@ func (in *Inbox[M]) Received() uint64 {
 	return lowest - 1
 }
 
+// Has reports whether message n was handed over or waits to be.
+func (in *Inbox[M]) Has(n uint64) bool {
+	if n < in.next {
+		return !in.given[n]
+	}
+	_, held := in.held[n]
+	return held
+}
+
 // Handle takes message n, which has arrived, and returns what can be handed
 // over now, in order. fresh is false for a duplicate. late is true when later
 // messages were handed over before.
@@ -123,25 +184,72 @@ func (in *Inbox[M]) Handle(now time.Time, n uint64, m M) (ready []M, fresh, late
 		delete(in.given, n)
 		return []M{m}, true, true
 	}
-	if _, dup := in.held[n]; dup || n < in.next || n == 0 || n > maxNumber {
+	if n == 0 || n > maxNumber || in.Has(n) {
 		return nil, false, false
 	}
 	if n > in.next && len(in.held) >= maxHeld {
 		return nil, false, false // it will be asked for again
 	}
-	in.held[n] = m
-	in.known = max(in.known, n)
-	if ready = in.drain(); len(ready) > 0 && !in.since.IsZero() {
-		in.since = now // another gap is at next now
+	if n > in.known {
+		in.Exists(now, n-1)
+		in.known = n
+	} else {
+		in.fill(now, n)
 	}
-	in.watch(now)
-	return ready, true, false
+	if n > in.next {
+		in.held[n] = m
+		return nil, true, false
+	}
+	in.next++
+	return append([]M{m}, in.drain()...), true, false
+}
+
+// fill takes n out of the gap it closes, or part of it.
+func (in *Inbox[M]) fill(now time.Time, n uint64) {
+	i, _ := slices.BinarySearchFunc(in.gaps, n, func(g gap, n uint64) int {
+		if g.last < n {
+			return -1
+		}
+		return 1 // the first that ends at n or later
+	})
+	g := &in.gaps[i]
+	in.path.closed(now, g)
+	switch {
+	case g.first == g.last:
+		in.gaps = slices.Delete(in.gaps, i, i+1)
+	case n == g.first:
+		g.first++
+	case n == g.last:
+		g.last--
+	default:
+		before := *g
+		before.last = n - 1
+		g.first = n + 1
+		in.gaps = slices.Insert(in.gaps, i, before)
+	}
 }
 
 // Exists says that the device has sent messages up to n.
 func (in *Inbox[M]) Exists(now time.Time, n uint64) {
-	in.known = max(in.known, min(n, maxNumber))
-	in.watch(now)
+	n = min(n, maxNumber)
+	if n <= in.known {
+		return
+	}
+	g := gap{first: in.known + 1, last: n, since: now, ask: now.Add(in.path.patience())}
+	in.known = n
+	in.path.missed += g.last - g.first + 1
+	if k := len(in.gaps) - 1; k >= 0 && in.gaps[k].last == g.first-1 && in.gaps[k].tries == 0 {
+		in.gaps[k].last = n
+		return
+	}
+	if len(in.gaps) == 0 {
+		in.due = in.want // nothing else is left of it
+	}
+	in.gaps = append(in.gaps, g)
+	in.sooner(g.ask)
+	if in.told == 0 {
+		in.sooner(g.since.Add(gapTold))
+	}
 }
 
 func (in *Inbox[M]) drain() (ready []M) {
@@ -156,37 +264,32 @@ func (in *Inbox[M]) drain() (ready []M) {
 	}
 }
 
-// watch starts or stops the clock of the gap at next.
-func (in *Inbox[M]) watch(now time.Time) {
-	switch {
-	case in.known < in.next:
-		in.since, in.ask = time.Time{}, time.Time{}
-	case in.since.IsZero():
-		in.since, in.ask, in.pause = now, now.Add(reorderWait), repairMin
-	}
-}
-
 // Missing returns how many messages are known to exist and have not come.
 func (in *Inbox[M]) Missing() uint64 {
 	n := uint64(len(in.given))
-	if in.known >= in.next {
-		n += in.known - in.next + 1 - uint64(len(in.held))
+	for _, g := range in.gaps {
+		n += g.last - g.first + 1
 	}
 	return n
 }
 
+// Open reports whether any message is missing that is still waited for.
+func (in *Inbox[M]) Open() bool { return len(in.gaps) > 0 }
+
 // Told returns the number of missing messages when it has changed in a way
 // worth telling: a gap that lasts, or its end.
 func (in *Inbox[M]) Told(now time.Time) (missing uint64, changed bool) {
+	if in.told == 0 && len(in.gaps) == 0 && len(in.given) == 0 {
+		return 0, false
+	}
 	missing = in.Missing()
-	if missing == in.told {
+	switch {
+	case missing == in.told:
 		return 0, false
-	}
-	if missing > in.told && !in.since.IsZero() && now.Sub(in.since) < gapTold {
-		return 0, false
-	}
-	if missing > 0 && missing < in.told {
+	case missing > 0 && missing < in.told:
 		return 0, false // it is healing; say so once
+	case missing > in.told && len(in.gaps) > 0 && now.Sub(in.gaps[0].since) < gapTold:
+		return 0, false
 	}
 	in.told = missing
 	return missing, true
@@ -194,85 +297,95 @@ func (in *Inbox[M]) Told(now time.Time) (missing uint64, changed bool) {
 
 // Deadline returns when Advance next has work; zero: never.
 func (in *Inbox[M]) Deadline() time.Time {
-	if in.since.IsZero() {
+	switch {
+	case len(in.gaps) > 0:
+		return in.due
+	case len(in.given) > 0:
 		return in.want
 	}
-	d := in.ask
-	if !in.want.IsZero() && in.want.Before(d) {
-		d = in.want
-	}
-	if t := in.since.Add(gapTold); in.told == 0 && t.Before(d) {
-		d = t
-	}
-	if t := in.since.Add(holdMax); t.Before(d) {
-		d = t
-	}
-	return d
+	return time.Time{}
 }
 
-// Advance tells the time. It returns the ranges to ask for now, and, once a
-// gap was given up, the messages that waited behind it.
-func (in *Inbox[M]) Advance(now time.Time) (ask []wire.Range, ready []M) {
-	if len(in.given) == 0 {
-		in.want = time.Time{}
+// Advance tells the time. It returns what to ask for now, and, once a gap was
+// given up, the messages that waited behind it.
+func (in *Inbox[M]) Advance(now time.Time) (ask Request, ready []M) {
+	if d := in.Deadline(); d.IsZero() || now.Before(d) {
+		return ask, nil
 	}
-	if !in.want.IsZero() && !now.Before(in.want) {
+	for len(in.gaps) > 0 && !now.Before(in.gaps[0].since.Add(holdMax)) {
+		ready = append(ready, in.giveUp(now)...)
+	}
+	switch {
+	case len(in.given) == 0:
+		in.want = time.Time{}
+	case !in.want.IsZero() && !now.Before(in.want):
 		in.want = now.Add(in.wantWait)
 		in.wantWait = min(2*in.wantWait, wantMost)
-		ask = in.wanted()
-		return ask[:min(len(ask), maxRanges)], nil
+		ask.Author = in.wanted()
+		ask.Author = ask.Author[:min(len(ask.Author), maxRanges)]
+		ask.Other = ask.Author
 	}
-	if in.since.IsZero() {
-		return nil, nil
-	}
-	if !now.Before(in.since.Add(holdMax)) {
-		for _, g := range in.gaps() {
-			for n := g.First; n <= g.Last && len(in.given) < maxHeld; n++ {
-				in.given[n] = true
+	in.due = in.want
+	slack := in.path.pause(0) / 8 // what is nearly due goes along
+	for i := range in.gaps {
+		g := &in.gaps[i]
+		if !now.Before(g.ask.Add(-slack)) {
+			to := &ask.Author
+			if g.tries >= askOthers && g.tries%2 == 0 {
+				to = &ask.Other
+			}
+			if len(*to) < maxRanges {
+				*to = join(*to, wire.Range{First: g.first, Last: g.last})
+				g.tries++
+				g.asked, g.ask = now, now.Add(in.path.pause(g.tries))
+			} else {
+				g.ask = now.Add(in.path.pause(0))
 			}
 		}
-		for _, n := range slices.Sorted(maps.Keys(in.held)) {
-			ready = append(ready, in.held[n])
+		in.sooner(g.ask)
+		if in.told == 0 && now.Before(g.since.Add(gapTold)) {
+			in.sooner(g.since.Add(gapTold))
 		}
-		clear(in.held)
-		in.next = in.known + 1
-		in.Want(now)
-		in.watch(now)
-		return nil, ready
 	}
-	if now.Before(in.ask) {
-		return nil, nil
+	if len(in.gaps) > 0 {
+		in.sooner(in.gaps[0].since.Add(holdMax))
 	}
-	in.ask = now.Add(in.pause)
-	in.pause = min(in.pause+in.pause/2, repairMax)
-	ask = in.gaps()
-	return ask[:min(len(ask), maxRanges)], nil
+	return ask, ready
+}
+
+// giveUp gives up the first gap and returns what waited behind it.
+func (in *Inbox[M]) giveUp(now time.Time) (ready []M) {
+	g := in.gaps[0]
+	in.gaps = slices.Delete(in.gaps, 0, 1)
+	for n := g.first; n <= g.last && len(in.given) < maxGiven; n++ {
+		in.given[n] = true
+	}
+	in.next = g.last + 1
+	in.want, in.wantWait = now.Add(wantFirst), wantFirst
+	return in.drain()
 }
 
 // wanted returns the numbers that were given up, lowest first.
 func (in *Inbox[M]) wanted() (ranges []wire.Range) {
-	for _, n := range slices.Sorted(maps.Keys(in.given)) {
-		if k := len(ranges); k > 0 && ranges[k-1].Last == n-1 {
-			ranges[k-1].Last = n
-		} else {
-			ranges = append(ranges, wire.Range{First: n, Last: n})
-		}
+	if len(in.given) == 0 {
+		return nil
+	}
+	numbers := make([]uint64, 0, len(in.given))
+	for n := range in.given {
+		numbers = append(numbers, n)
+	}
+	slices.Sort(numbers)
+	for _, n := range numbers {
+		ranges = join(ranges, wire.Range{First: n, Last: n})
 	}
 	return ranges
 }
 
-// gaps returns the missing numbers at next and above, lowest first. However
-// far a sender claims to have counted, it costs no more than what is held.
-func (in *Inbox[M]) gaps() (gaps []wire.Range) {
-	n := in.next
-	for _, h := range slices.Sorted(maps.Keys(in.held)) {
-		if n < h {
-			gaps = append(gaps, wire.Range{First: n, Last: h - 1})
-		}
-		n = h + 1
+// join appends a range that begins behind the start of the last one.
+func join(ranges []wire.Range, r wire.Range) []wire.Range {
+	if k := len(ranges) - 1; k >= 0 && r.First <= ranges[k].Last+1 {
+		ranges[k].Last = max(ranges[k].Last, r.Last)
+		return ranges
 	}
-	if n <= in.known {
-		gaps = append(gaps, wire.Range{First: n, Last: in.known})
-	}
-	return gaps
+	return append(ranges, r)
 }

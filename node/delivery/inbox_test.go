@@ -79,7 +79,7 @@ func TestInboxOrder(t *testing.T) {
 		{"no number", 0, []arrival{{math.MaxUint64, nil, false}, {1, []uint64{1}, true}}, 1, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			in := NewInbox[uint64](tt.received)
+			in := NewInbox[uint64](nil, tt.received)
 			for _, a := range tt.arrivals {
 				ready, fresh, late := in.Handle(at(0), a.n, a.n)
 				checkList(t, fmt.Sprint("ready after ", a.n), ready, a.ready)
@@ -93,94 +93,189 @@ func TestInboxOrder(t *testing.T) {
 	}
 }
 
-// A gap is asked for after reorderWait, then again and again at growing
-// pauses, until it is closed.
+// A gap is asked for at once, then again and again, at growing pauses from the
+// sixth time on; later every other time of somebody else than the author.
 func TestInboxAsks(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	in.Handle(at(0), 1, 1)
 	check(t, "deadline without a gap", in.Deadline(), time.Time{})
 	in.Handle(at(0), 3, 3)
 	in.Handle(at(0), 6, 6)
-	ask, _ := in.Advance(at(1))
-	checkList(t, "asked at once", ask, nil)
-	now := in.Deadline()
-	check(t, "first request", now, at(1.5))
-	var pauses []time.Duration
-	for range 15 {
+	check(t, "first request", in.Deadline(), at(0))
+	var asked []time.Time
+	others := 0
+	for now := in.Deadline(); len(asked) < 25; now = in.Deadline() {
 		ask, ready := in.Advance(now)
 		in.Told(now)
-		if now.Equal(start.Add(gapTold)) && len(ask) == 0 {
-			now = in.Deadline()
+		checkList(t, "ready", ready, nil)
+		if !in.Deadline().After(now) {
+			t.Fatalf("the deadline stays at %v", now.Sub(start))
+		}
+		if len(ask.Author)+len(ask.Other) == 0 {
 			continue
 		}
-		checkList(t, "asked", ask, ranges(2, 2, 4, 5))
-		checkList(t, "ready", ready, nil)
-		next := in.Deadline()
-		if len(pauses) > 0 && next.Sub(now) < pauses[len(pauses)-1] && now.Before(start.Add(gapTold)) && next.Before(start.Add(gapTold)) {
-			t.Errorf("a pause of %v after %v", next.Sub(now), pauses[len(pauses)-1])
+		if len(ask.Other) > 0 {
+			others++
+			ask.Author, ask.Other = ask.Other, nil
 		}
-		if p := next.Sub(now); p <= 0 || p > repairMax {
-			t.Fatalf("a pause of %v", p)
-		} else {
-			pauses = append(pauses, p)
-		}
-		now = next
+		checkList(t, "asked", ask.Author, ranges(2, 2, 4, 5))
+		checkList(t, "of the others", ask.Other, nil)
+		asked = append(asked, now)
 	}
-	check(t, "first pause", pauses[0], repairMin)
-	check(t, "last pause", pauses[len(pauses)-1], repairMax)
+	for i := 1; i < len(asked); i++ {
+		d := asked[i].Sub(asked[i-1])
+		switch {
+		case i < askSteady && d != askFirst:
+			t.Errorf("request %d after %v, want %v", i+1, d, askFirst)
+		case d > askMax:
+			t.Errorf("request %d after %v", i+1, d)
+		}
+	}
+	check(t, "the last pause", asked[24].Sub(asked[23]), askMax)
+	check(t, "asked of others", others, (25-askOthers+1)/2)
+	now := asked[24]
 	ready, _, _ := in.Handle(now, 2, 2)
 	checkList(t, "ready", ready, []uint64{2, 3})
 	in.Handle(now, 4, 4)
 	ready, _, _ = in.Handle(now, 5, 5)
 	checkList(t, "ready", ready, []uint64{5, 6})
+	ask, _ := in.Advance(now.Add(time.Hour))
+	checkList(t, "asked after the gap", ask.Author, nil)
 	check(t, "deadline after the gap", in.Deadline(), time.Time{})
-	ask, _ = in.Advance(now.Add(time.Hour))
-	checkList(t, "asked after the gap", ask, nil)
+}
+
+// A gap that is new is asked for at once, and not again those asked for
+// a moment ago.
+func TestInboxAsksForEachGapByItself(t *testing.T) {
+	in := NewInbox[uint64](nil, 0)
+	in.Handle(at(0), 2, 2)
+	ask, _ := in.Advance(at(0))
+	checkList(t, "asked", ask.Author, ranges(1, 1))
+	in.Handle(at(1), 4, 4)
+	ask, _ = in.Advance(at(1))
+	checkList(t, "asked", ask.Author, ranges(3, 3))
+	ask, _ = in.Advance(at(3))
+	checkList(t, "asked again", ask.Author, ranges(1, 1))
+	in.Handle(at(3.5), 9, 9)
+	in.Handle(at(3.6), 7, 7) // splits 5..8
+	ask, _ = in.Advance(at(4))
+	checkList(t, "asked", ask.Author, ranges(3, 3, 5, 6, 8, 8))
+}
+
+// "max(1.5 ms, smoothed round trip + 4 × its variance)"
+func TestPathRoundTrip(t *testing.T) {
+	p := &Path{}
+	in := NewInbox[uint64](p, 0)
+	lose := func(n uint64, now, rtt float64) {
+		in.Handle(at(now), n+1, n+1)
+		d := in.Deadline()
+		in.Advance(d)
+		in.Handle(d.Add(time.Duration(rtt*float64(time.Millisecond))), n, n)
+	}
+	check(t, "pause before any", p.pause(1), askFirst)
+	lose(1, 0, 8)
+	check(t, "round trip", p.RoundTrip(), 8*time.Millisecond)
+	check(t, "pause", p.pause(1), 24*time.Millisecond)
+	lose(3, 100, 8)
+	check(t, "round trip", p.RoundTrip(), 8*time.Millisecond)
+	check(t, "pause", p.pause(1), 20*time.Millisecond)
+	for i := range uint64(100) {
+		lose(5+2*i, 200+20*float64(i), 0.2)
+	}
+	check(t, "pause on a quick way", p.pause(1), askMin)
+	// Karn: what was asked for twice says nothing.
+	before := p.RoundTrip()
+	in.Handle(at(10_000), 206, 206)
+	in.Advance(in.Deadline())
+	in.Advance(at(10_010))
+	in.Handle(at(10_020), 205, 205)
+	check(t, "round trip after two requests", p.RoundTrip(), before)
+	if p.reorder > 10*time.Microsecond {
+		t.Errorf("waits %v for what is overtaken, and nothing is", p.reorder)
+	}
+}
+
+// Where packets overtake each other, a gap waits a moment before it is asked
+// for; where they do no longer, that is forgotten.
+func TestPathReorder(t *testing.T) {
+	p := &Path{}
+	in := NewInbox[uint64](p, 0)
+	n := uint64(1)
+	lose := func(now, after float64) (asked bool) {
+		in.Handle(at(now), n+1, n+1)
+		d := in.Deadline()
+		in.Advance(d)
+		in.Handle(at(now+after), n, n)
+		n += 2
+		return d.Equal(at(now))
+	}
+	check(t, "asked at once", lose(0, 1), true) // a round trip of 1 ms
+	check(t, "asked at once", lose(100, 0.2), true)
+	check(t, "after it was overtaken", lose(200, 1), false)
+	check(t, "window", p.reorder > 0 && p.reorder <= reorderMax, true)
+	for i := range 200 {
+		lose(300+100*float64(i), 20)
+	}
+	if p.reorder > 10*time.Nanosecond {
+		t.Errorf("still waits %v after 200 losses", p.reorder)
+	}
+}
+
+// Where a room is large, others are left the time to ask.
+func TestPathSpread(t *testing.T) {
+	p := &Path{Spread: func() time.Duration { return 7 * time.Millisecond }}
+	in := NewInbox[uint64](p, 0)
+	in.Handle(at(0), 2, 2)
+	check(t, "asks", in.Deadline(), at(7))
+	in.Handle(at(3), 1, 1) // somebody else did
+	ask, _ := in.Advance(at(7))
+	checkList(t, "asked", ask.Author, nil)
 }
 
 // What the sender says exists is asked for like what a later message shows.
 func TestInboxExists(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	in.Exists(at(0), 0)
 	check(t, "deadline", in.Deadline(), time.Time{})
 	in.Exists(at(0), 2)
 	in.Exists(at(0), 1) // an older word
 	check(t, "missing", in.Missing(), 2)
 	ask, _ := in.Advance(at(1.5))
-	checkList(t, "asked", ask, ranges(1, 2))
+	checkList(t, "asked", ask.Author, ranges(1, 2))
 	in.Handle(at(2), 1, 1)
 	in.Handle(at(2), 2, 2)
+	in.Advance(at(5000))
 	check(t, "deadline", in.Deadline(), time.Time{})
 }
 
 // However far a sender claims to have counted, it costs nothing.
 func TestInboxAbsurdClaim(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	in.Exists(at(0), math.MaxUint64)
 	in.Handle(at(0), 1, 1)
 	in.Handle(at(0), 3, 3)
 	ask, _ := in.Advance(at(1.5))
-	checkList(t, "asked", ask, ranges(2, 2, 4, maxNumber))
+	checkList(t, "asked", ask.Author, ranges(2, 2, 4, maxNumber))
 	_, ready := in.Advance(at(60_000))
 	checkList(t, "ready", ready, []uint64{3})
-	in.Skip(at(60_000), math.MaxUint64)
+	in.Skip(math.MaxUint64)
 	check(t, "received", in.Received(), 1)
 	ask, _ = in.Advance(at(120_000))
-	if len(ask) > maxRanges {
-		t.Errorf("%d ranges", len(ask))
+	if len(ask.Author) > maxRanges {
+		t.Errorf("%d ranges", len(ask.Author))
 	}
 }
 
 // One request is bounded however many gaps there are, and so is what is held.
 func TestInboxBounds(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	for n := uint64(2); n <= 4*maxHeld; n += 2 {
 		in.Handle(at(0), n, n)
 	}
 	check(t, "held", len(in.held), maxHeld)
 	ask, _ := in.Advance(at(1.5))
-	check(t, "ranges", len(ask), maxRanges)
-	check(t, "the first", ask[0], wire.Range{First: 1, Last: 1})
+	check(t, "ranges", len(ask.Author), maxRanges)
+	check(t, "the first", ask.Author[0], wire.Range{First: 1, Last: 1})
 	if _, fresh, _ := in.Handle(at(2), 4*maxHeld, 0); fresh {
 		t.Error("more is held than may be")
 	}
@@ -192,7 +287,7 @@ func TestInboxBounds(t *testing.T) {
 // What waits behind a gap is shown after holdMax all the same; what was
 // missing is handed over late when it comes.
 func TestInboxGivesUp(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	for _, n := range []uint64{1, 3, 4, 6} {
 		in.Handle(at(0), n, n)
 	}
@@ -222,7 +317,7 @@ func TestInboxGivesUp(t *testing.T) {
 // Gaps that follow each other closely are as old as each of them, not as the
 // first.
 func TestInboxOverlappingGaps(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	in.Handle(at(0), 2, 2) // 1 is missing
 	for n := uint64(3); n < 300; n += 2 {
 		// The next gap opens before the last one is closed.
@@ -239,7 +334,7 @@ func TestInboxOverlappingGaps(t *testing.T) {
 
 // A gap is told when it lasts, and its end; one that heals at once is not.
 func TestInboxTold(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	told := func(ms float64, want uint64, changed bool) {
 		t.Helper()
 		n, c := in.Told(at(ms))
@@ -264,28 +359,28 @@ func TestInboxTold(t *testing.T) {
 
 // "Those up to Number were sent before" this receiver was let in.
 func TestInboxSkip(t *testing.T) {
-	in := NewInbox[uint64](0)
+	in := NewInbox[uint64](nil, 0)
 	for _, n := range []uint64{4, 5, 7} {
 		in.Handle(at(0), n, n)
 	}
-	ready := in.Skip(at(1), 3)
+	ready := in.Skip(3)
 	checkList(t, "ready", ready, []uint64{4, 5})
 	check(t, "received", in.Received(), 5)
 	check(t, "missing", in.Missing(), 1)
-	checkList(t, "skipped again", in.Skip(at(1), 2), nil)
+	checkList(t, "skipped again", in.Skip(2), nil)
 	check(t, "received", in.Received(), 5)
-	checkList(t, "with what is held", in.Skip(at(2), 7), nil)
+	checkList(t, "with what is held", in.Skip(7), nil)
 	check(t, "received", in.Received(), 7)
 	check(t, "deadline", in.Deadline(), time.Time{})
-	in.Skip(at(3), 100) // more than is known
+	in.Skip(100) // more than is known
 	check(t, "received", in.Received(), 100)
 
-	in = NewInbox[uint64](0)
+	in = NewInbox[uint64](nil, 0)
 	in.Handle(at(0), 3, 3)
 	in.Advance(at(10_000)) // gives up 1 and 2
-	in.Skip(at(10_001), 1)
+	in.Skip(1)
 	check(t, "missing", in.Missing(), 1)
-	in.Skip(at(10_001), 2)
+	in.Skip(2)
 	check(t, "missing", in.Missing(), 0)
 	check(t, "received", in.Received(), 3)
 }
@@ -296,7 +391,7 @@ func TestInboxProperty(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		first := rapid.Uint64Range(0, 1<<40).Draw(t, "received")
 		count := rapid.IntRange(1, 40).Draw(t, "count")
-		in := NewInbox[uint64](first)
+		in := NewInbox[uint64](nil, first)
 		var numbers []uint64
 		for i := range count {
 			for range rapid.IntRange(1, 3).Draw(t, "copies") {
@@ -313,8 +408,8 @@ func TestInboxProperty(t *testing.T) {
 			if d := in.Deadline(); !d.IsZero() && !now.Before(d) {
 				ask, ready := in.Advance(now)
 				got = append(got, ready...)
-				for i, r := range ask {
-					if r.First > r.Last || r.First <= first || r.Last > first+uint64(count) || i > 0 && r.First <= ask[i-1].Last+1 {
+				for i, r := range ask.Author {
+					if r.First > r.Last || r.First <= first || r.Last > first+uint64(count) || i > 0 && r.First <= ask.Author[i-1].Last+1 {
 						t.Fatalf("asks for %v", ask)
 					}
 					for n := r.First; n <= r.Last; n++ {

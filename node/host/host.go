@@ -83,7 +83,7 @@ type Network struct {
 	Browse func(ctx context.Context, found func(addr netip.AddrPort))
 	// Discover makes the node's discovery, which calls event in order and
 	// packet from any goroutine; both return at once.
-	Discover func(self Self, event func(presence.Event), packet func(b []byte)) Discovery
+	Discover func(self Self, event func(presence.Event), packet func(b []byte, from netip.AddrPort)) Discovery
 }
 
 // Config is what a Host is made of.
@@ -136,11 +136,13 @@ type Host struct {
 	port      uint16 // of cfg.Conn
 
 	inbox     chan func(now time.Time) // what the loop does next
-	seen      chan presence.Event      // what discovery tells
-	authdLost chan struct{}            // authd's presence went away: see whether it answers
-	authdSeen chan struct{}            // authd's presence is there, or elsewhere
-	quit      chan struct{}            // closed when the loop has ended
-	stop      <-chan struct{}          // closed when the loop is to end
+	commands  chan chat.Command        // of faces; not taken while too much waits to be sent
+	packets   *packets
+	seen      chan presence.Event // what discovery tells
+	authdLost chan struct{}       // authd's presence went away: see whether it answers
+	authdSeen chan struct{}       // authd's presence is there, or elsewhere
+	quit      chan struct{}       // closed when the loop has ended
+	stop      <-chan struct{}     // closed when the loop is to end
 
 	session atomic.Pointer[login.Session] // with authd, nil: it is away
 
@@ -191,6 +193,8 @@ func open(cfg Config) (*Host, error) {
 		cfg:        cfg,
 		log:        cfg.Logger,
 		inbox:      make(chan func(time.Time), 1024),
+		commands:   make(chan chat.Command, maxTurn),
+		packets:    newPackets(),
 		seen:       make(chan presence.Event, 4096),
 		authdLost:  make(chan struct{}, 1),
 		authdSeen:  make(chan struct{}, 1),
@@ -265,15 +269,14 @@ func (h *Host) start() error {
 	}
 	id := h.cfg.Profile.Pin().ID
 	h.core, err = chat.New(time.Now(), chat.Config{Realm: id, Key: h.cfg.Profile.Key(), Token: token, Boot: boot,
-		Mode: h.cfg.Mode, Rand: rand.Reader, State: state})
+		Mode: h.cfg.Mode, Rand: rand.Reader, State: state, Checks: checksPerSecond(h.cfg.Profile.Key()) / 2})
 	if err != nil {
 		return err
 	}
+	h.packets.reader.Store(h.core.Reader())
 	h.port = uint16(h.cfg.Conn.LocalAddr().(*net.UDPAddr).Port)
 	h.discovery = h.cfg.Network.Discover(Self{Realm: id, Key: h.cfg.Profile.Key(), Token: h.tokenHash, Boot: boot, Port: h.port},
-		h.presence, func(b []byte) {
-			h.offer(func(now time.Time) { h.core.HandlePacket(now, b) })
-		})
+		h.presence, func(b []byte, from netip.AddrPort) { h.packets.offer(b, from, true) })
 	return nil
 }
 
@@ -300,6 +303,10 @@ func (h *Host) loop(ctx context.Context) error {
 	defer ln.Close()
 	failed := make(chan error, 1)
 	running.Go(func() { h.accept(ctx, ln) })
+	running.Go(func() { h.readUnicast(ctx) })
+	for range workers() {
+		running.Go(func() { h.packets.work(ctx) })
+	}
 	running.Go(func() {
 		if err := h.discovery.Run(ctx); err != nil && ctx.Err() == nil {
 			failed <- fmt.Errorf("discovery: %w", err)
@@ -325,21 +332,41 @@ func (h *Host) loop(ctx context.Context) error {
 		if err := h.perform(&w); err != nil {
 			return err
 		}
-		if w.Quit || h.failed != nil || leaving && !h.core.Busy() {
+		if w.Quit || h.failed != nil || leaving && len(h.commands) == 0 && !h.core.Busy() {
 			return h.failed
+		}
+		if r := h.core.Reader(); r != h.packets.reader.Load() {
+			h.packets.reader.Store(r)
 		}
 		now := time.Now()
 		again := h.dialDue(ctx, now)
-		if d := h.core.Deadline(); !d.IsZero() && (again.IsZero() || d.Before(again)) {
-			again = d
+		if d := h.core.Deadline(); !d.IsZero() {
+			if !now.Before(d) {
+				h.core.Advance(now)
+				h.drain()
+				continue
+			}
+			if again.IsZero() || d.Before(again) {
+				again = d
+			}
 		}
 		timer.Stop()
 		if !again.IsZero() {
 			timer.Reset(time.Until(again))
 		}
+		commands := h.commands
+		if h.core.Full() {
+			commands = nil // they wait
+		}
 		select {
 		case do := <-h.inbox:
 			do(time.Now())
+			h.drain()
+		case j := <-h.packets.order:
+			h.take(j)
+			h.drain()
+		case cmd := <-commands:
+			h.core.Do(time.Now(), cmd)
 			h.drain()
 		case <-timer.C:
 			h.core.Advance(time.Now())
@@ -361,18 +388,43 @@ func (h *Host) loop(ctx context.Context) error {
 	}
 }
 
-// drain does what else waits in the inbox, so that one commit of the store
+// drain does what else waits, up to a bound, so that one commit of the store
 // serves all of it.
 func (h *Host) drain() {
-	for range cap(h.inbox) {
+	for range maxTurn {
+		select {
+		case j := <-h.packets.order:
+			h.take(j)
+			continue
+		default:
+		}
+		break
+	}
+	for range maxTurn {
 		select {
 		case do := <-h.inbox:
 			do(time.Now())
+			continue
 		default:
-			return
 		}
+		break
+	}
+	for range maxTurn {
+		if h.core.Full() {
+			break
+		}
+		select {
+		case cmd := <-h.commands:
+			h.core.Do(time.Now(), cmd)
+			continue
+		default:
+		}
+		break
 	}
 }
+
+// maxTurn is how many packets, and commands, one turn of the loop takes.
+const maxTurn = 256
 
 // post has the loop call f; it waits while the inbox is full.
 func (h *Host) post(f func(now time.Time)) {
@@ -385,18 +437,13 @@ func (h *Host) post(f func(now time.Time)) {
 // tryPost has the loop call f, soon and without waiting for it.
 func (h *Host) tryPost(f func(now time.Time)) { go h.post(f) }
 
-// offer has the loop call f unless the inbox is full: for datagrams, which
-// may be lost.
-func (h *Host) offer(f func(now time.Time)) {
-	select {
-	case h.inbox <- f:
-	default:
-	}
-}
-
-// do hands a command of a face to the core.
+// do hands a command of a face to the core. It waits while so much waits to be
+// sent that no more is taken.
 func (h *Host) do(cmd chat.Command) {
-	h.post(func(now time.Time) { h.core.Do(now, cmd) })
+	select {
+	case h.commands <- cmd:
+	case <-h.quit:
+	}
 }
 
 // now is the realm's time, for judging certificates.
@@ -455,6 +502,8 @@ func (h *Host) send(s chat.Send) {
 	switch s := s.(type) {
 	case chat.Multicast:
 		h.discovery.Multicast(s.Packet)
+	case chat.Unicast:
+		h.unicast(s)
 	case chat.Push:
 		if l := h.linkTo(s.To); l != nil {
 			l.push(chat.Frame{Type: s.Type, Body: s.Body})

@@ -424,9 +424,9 @@ func (n *node) logged(s string) (lines []string) {
 func (n *node) network() host.Network {
 	return host.Network{
 		Browse: func(ctx context.Context, _ func(netip.AddrPort)) { <-ctx.Done() },
-		Discover: func(self host.Self, event func(presence.Event), packet func([]byte)) host.Discovery {
+		Discover: func(self host.Self, event func(presence.Event), packet func([]byte, netip.AddrPort)) host.Discovery {
 			return &linkCounter{n: n, Service: discovery.New(discovery.Config{Realm: self.Realm, Key: self.Key, Boot: self.Boot, Role: wire.RoleNode, Port: self.Port, TokenHash: self.Token,
-				Net: lossy{n.host, n}, Handle: event, Packet: func(b []byte, _ netip.AddrPort, _ int) { packet(b) }})}
+				Net: lossy{n.host, n}, Handle: event, Packet: func(b []byte, from netip.AddrPort, _ int) { packet(b, from) }})}
 		},
 	}
 }

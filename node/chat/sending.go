@@ -1,0 +1,334 @@
+package chat
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"lanchat/node/delivery"
+	"lanchat/node/room"
+	"lanchat/wire"
+	"lanchat/wire/clean"
+)
+
+// say sends text to a room: at once, unless what waits there is before it.
+func (c *Core) say(now time.Time, m *membership, s saying) {
+	if len(s.text) > wire.MaxPacketText {
+		c.refuse(s.ref, "too_long", "the message has %d bytes, at most %d fit in a room: send it in parts", len(s.text), wire.MaxPacketText)
+		return
+	}
+	if err := m.log.State().MaySpeak(now, c.self.account); err != nil {
+		c.refuseRule(s.ref, m.chat(), err)
+		return
+	}
+	if m.log.Held() {
+		c.refuse(s.ref, "room_held", "%s stands still since somebody signed two histories of it: /decide 1 or /decide 2 says which one counts", m.chat())
+		return
+	}
+	if len(m.waiting) >= maxWaiting {
+		c.refuse(s.ref, "waiting", "%d messages wait in %s already: try again when they are out", len(m.waiting), m.chat())
+		return
+	}
+	if s.mode == Fast && !m.fastOut.Allow(now) {
+		c.refuse(s.ref, "rate_limited", "others take %d fast messages a second of one person: slow down, or use /mode reliable", fastRate)
+		return
+	}
+	if len(m.waiting) == 0 {
+		m.patient = now.Add(keyPatience)
+	}
+	m.waiting = append(m.waiting, s)
+	c.now = now
+	c.schedule(m)
+}
+
+// Full reports whether so much waits to be sent that no more should be typed
+// for now: whoever hands commands to the core lets them wait.
+func (c *Core) Full() bool {
+	for _, m := range c.rooms {
+		if len(m.waiting) >= maxWaiting/2 && m.keys.Current() != nil {
+			return true
+		}
+	}
+	return false
+}
+
+const (
+	// maxUnsent is how many packets may be sealed and wait for their turn. They
+	// are on disk by then; what was said after them is sealed, many messages to
+	// a packet, when there is room.
+	maxUnsent = 64
+	// slowAbove is how many messages wait when the person is told.
+	slowAbove = 200
+)
+
+// pump seals what was said in a room and sends what its turn has come for.
+// What waits at the same moment shares packets. While sealed packets wait for
+// their turn, only full ones are added.
+func (c *Core) pump(now time.Time, m *membership) {
+	c.turn(now, m)
+	if m.keys.Current() != nil {
+		m.patient = time.Time{}
+		if err := m.log.State().MaySpeak(now, c.self.account); err != nil {
+			for _, s := range m.waiting {
+				c.refuseRule(s.ref, m.chat(), err)
+			}
+			m.waiting = nil
+		}
+		for len(m.waiting) > 0 && m.out.Waiting() < maxUnsent {
+			n, full := packed(m.waiting)
+			if m.waiting[0].mode == Reliable && m.out.Waiting() > 0 && !full {
+				break
+			}
+			c.sealMessages(now, m, m.waiting[:n])
+			m.waiting = m.waiting[n:]
+			c.transmit(now, m)
+		}
+	}
+	c.transmit(now, m)
+	switch n := len(m.waiting); {
+	case n == 0 && m.out.Waiting() == 0 && m.slowed:
+		m.slowed = false
+		c.show(Notice{Code: "sent_all", Text: "everything you wrote in " + m.chat() + " is out", Data: map[string]any{"chat": m.chat()}})
+	case n > slowAbove && !m.slowed && m.keys.Current() != nil:
+		m.slowed = true
+		c.show(Notice{Code: "slowed", Text: fmt.Sprintf("%d messages of yours wait in %s: they go out as fast as the others can take them", n, m.chat()),
+			Data: map[string]any{"chat": m.chat(), "waiting": n}})
+	}
+}
+
+// turn follows the room into another epoch, or into none. "A sender that has
+// applied a removal never sends under the old epoch again": what is sealed for
+// it and not out yet goes over the links of those who stayed.
+func (c *Core) turn(now time.Time, m *membership) {
+	var epoch wire.Hash
+	if e := m.keys.Current(); e != nil {
+		epoch = e.Entry()
+	}
+	if epoch == m.epoch {
+		return
+	}
+	m.out.Seclude()
+	if m.epoch != (wire.Hash{}) {
+		m.turned, m.turnedAt = m.out.Last(), now
+	}
+	m.epoch = epoch
+}
+
+// packed returns how many sayings at the front fit in one packet, and whether
+// the next one does not.
+func packed(waiting []saying) (n int, full bool) {
+	size := 0
+	for _, s := range waiting {
+		m := s.message(1)
+		size += wire.PackSize(&m)
+		if n > 0 && (size > wire.MaxBody || s.mode != waiting[0].mode) {
+			return n, true
+		}
+		n++
+	}
+	return n, size > wire.MaxBody
+}
+
+// sealMessages seals sayings of one mode in one packet.
+func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
+	c.clock = c.clock.Next(now)
+	mode := said[0].mode
+	messages := make([]wire.Message, len(said))
+	for i := range said {
+		messages[i] = said[i].message(c.nextNumber(m, mode))
+	}
+	var body wire.Body = &messages[0]
+	if len(said) > 1 {
+		body = &wire.Pack{Messages: messages}
+	}
+	packet, raw := c.seal(m, body.Kind(), mode == Reliable, wire.AppendBody(nil, body))
+	epoch, online, chat := m.keys.Current().Entry(), c.onlineIn(m), m.chat()
+	for i, s := range said {
+		n := messages[i].Number
+		id := messageID(m.id[:], c.self.device, mode, n)
+		kept := c.ownMessage(now, ChatID{Room: m.id}, id, s, n)
+		kept.Raw, kept.Epoch = raw, epoch
+		c.save(kept)
+		c.show(Sent{ID: id.String(), Chat: chat, Mode: mode.String(), Ref: s.ref, Online: online, Text: s.text, Action: s.action})
+		if mode == Reliable {
+			m.track(n, id, s.text)
+		}
+	}
+	first, last := messages[0].Number, messages[len(messages)-1].Number
+	if mode == Fast {
+		c.multicast(now, m, packet)
+		return
+	}
+	c.save(SaveNumber{Room: m.id, Number: last})
+	c.numbers[m.id] = last
+	c.thereIn(m)
+	m.out.Expect(now, m.there)
+	m.out.Add(first, last, packet)
+}
+
+// nextNumber returns the number of the device's next message in a room.
+func (c *Core) nextNumber(m *membership, mode Mode) uint64 {
+	if mode == Reliable {
+		return m.out.Next()
+	}
+	c.fast[m.id]++
+	return c.cfg.Boot<<32 | c.fast[m.id]
+}
+
+// transmit sends what its turn has come for.
+func (c *Core) transmit(now time.Time, m *membership) {
+	for _, t := range m.out.Take(now) {
+		switch {
+		case t.Link:
+			c.send(Push{To: t.To, Type: wire.FramePacket, Body: t.Packet})
+		case t.To != wire.DeviceID{}:
+			c.unicast(now, m, t.To, t.Packet)
+		default:
+			c.multicast(now, m, t.Packet)
+		}
+	}
+}
+
+// sendRest sends all that waits in a room one is about to leave.
+func (c *Core) sendRest(now time.Time, m *membership) {
+	for before := -1; before != len(m.waiting); {
+		before = len(m.waiting)
+		m.out.Hurry()
+		c.pump(now, m)
+	}
+}
+
+// message returns the saying as message n.
+func (s *saying) message(n uint64) wire.Message {
+	m := wire.Message{Number: n, Ref: s.replyTo, Text: s.text}
+	if s.action {
+		m.Verb = wire.Action
+	}
+	return m
+}
+
+// seal makes a packet of the room's current epoch.
+func (c *Core) seal(m *membership, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
+	return c.sealIn(m, m.keys.Current(), kind, reliable, body)
+}
+
+func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
+	slot, ok := epoch.Info().Slot(c.self.key)
+	if !ok {
+		panic("chat: sealing in an epoch this device has no slot in") // keys.Current returns none of those
+	}
+	c.packets[m.id]++
+	m.keys.Packet()
+	var nonce [wire.NonceSize]byte
+	c.random(nonce[:])
+	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | c.packets[m.id], Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
+}
+
+// multicast sends a packet to the room: to all at once, and over their links
+// to members who said that they do not hear that.
+func (c *Core) multicast(now time.Time, m *membership, packet []byte) {
+	c.send(Multicast{Packet: packet})
+	for d, until := range c.mirrors {
+		if !now.Before(until) {
+			delete(c.mirrors, d)
+		} else if _, member := m.log.State().Owner(d.key); member && d.linked {
+			c.send(Push{To: d.id, Type: wire.FramePacket, Body: packet})
+		}
+	}
+}
+
+// unicast sends a packet to one device of the room, where a link says what its
+// address is; else to all.
+func (c *Core) unicast(now time.Time, m *membership, to wire.DeviceID, packet []byte) {
+	if d := c.people.devices[to]; d == nil || !d.linked {
+		c.multicast(now, m, packet)
+		return
+	}
+	c.send(Unicast{To: to, Packet: packet})
+}
+
+// handleMirror notes that a device does not hear this one's multicast.
+func (c *Core) handleMirror(now time.Time, dev *device, body []byte) error {
+	m, err := wire.ParseMirror(body)
+	if err != nil {
+		return err
+	}
+	c.mirrors[dev] = now.Add(min(time.Duration(m.Seconds)*time.Second, maxMirror))
+	return nil
+}
+
+// onlineIn returns how many members other than oneself are online.
+func (c *Core) onlineIn(m *membership) (n int) {
+	for _, p := range m.log.State().Members {
+		if who := c.people.accounts[p.Account]; who != nil && p.Account != c.self.account && who.online() {
+			n++
+		}
+	}
+	return n
+}
+
+// company is what the devices that are online in a room depend on.
+type company struct {
+	presence uint64 // Core.presence
+	head     wire.Hash
+}
+
+// thereIn returns the other devices of a room that are online. The slice is
+// the room's.
+func (c *Core) thereIn(m *membership) []wire.DeviceID {
+	s := m.log.State()
+	if seen := (company{c.presence, s.Head}); m.seen != seen {
+		m.seen = seen
+		m.there = m.there[:0]
+		for _, p := range s.Members {
+			for _, d := range p.Devices {
+				if known := c.people.devices[d.ID]; known != nil && known.online && d.ID != c.self.device {
+					m.there = append(m.there, d.ID)
+				}
+			}
+		}
+	}
+	return m.there
+}
+
+// track follows who acknowledges a reliable message.
+func (m *membership) track(n uint64, id MessageID, text string) {
+	m.tracked = append(m.tracked, tracked{number: n, id: id, text: clean.Line(text, 60), of: len(m.log.State().Members) - 1})
+	if len(m.tracked) > 2*maxTracked {
+		m.tracked = slices.Clone(m.tracked[maxTracked:])
+	}
+}
+
+// ---- fast messages that did not come
+
+// fastIn is a device's fast messages as they come.
+type fastIn struct {
+	delivery.FastIn
+	limit delivery.Bucket
+	tell  bool // about to tell how many were lost
+}
+
+func newFastIn() fastIn {
+	return fastIn{limit: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
+}
+
+// tellFast is how long losses of fast messages are gathered before the person
+// is told of them: quietly, and not of each.
+const tellFast = time.Second
+
+// watchFast tells, a moment later, how many fast messages did not come.
+func (c *Core) watchFast(now time.Time, m *membership, a *author) {
+	if a.fast.tell || a.fast.Lost() == 0 {
+		return
+	}
+	a.fast.tell = true
+	c.after(now, tellFast, func(now time.Time) {
+		a.fast.tell = false
+		lost := a.fast.Told()
+		if lost == 0 || c.rooms[m.id] != m {
+			return
+		}
+		m.counts.fastLost += lost
+		c.show(Gap{Chat: m.chat(), From: c.nameOfDevice(a.device), Missing: lost, Mode: Fast.String()})
+	})
+}
