@@ -42,7 +42,9 @@ var layers = map[string][]string{
 	"authd/store":             {"authd/account", "authd/mailbox", "wire", "wire/dbfile", "wire/realm"},
 	"node/store":              {"node/chat", "wire", "wire/dbfile"},
 	"node/ui/theme":           {"node/markup"},
-	"node/ui":                 {"node/chat", "node/markup", "node/ui/theme", "wire/clean"},
+	"node/ui/view":            {"node/chat", "node/ui/theme", "wire/clean"},
+	"node/ui/screen":          {"node/chat", "node/markup", "node/ui/theme", "node/ui/view", "wire/clean"},
+	"node/ui":                 {"node/chat", "node/markup", "node/ui/screen", "node/ui/theme", "node/ui/view", "wire/clean"},
 	"node/doctor":             {},
 
 	// shells
@@ -59,7 +61,7 @@ var layers = map[string][]string{
 }
 
 // cores do no I/O, start no goroutine and never read the clock.
-var cores = []string{"discovery/presence", "authd/account", "authd/mailbox", "node/room", "node/delivery", "node/markup", "node/chat"}
+var cores = []string{"discovery/presence", "authd/account", "authd/mailbox", "node/room", "node/delivery", "node/markup", "node/chat", "node/ui/view", "node/ui/screen"}
 
 // ioPackages are what a core may not import; net/netip is fine.
 var ioPackages = []string{"net", "os", "os/exec", "os/signal", "database/sql", "io/ioutil", "net/http", "syscall"}

@@ -17,6 +17,7 @@ import (
 	"lanchat/node/chat"
 	"lanchat/node/markup"
 	"lanchat/node/ui/theme"
+	"lanchat/node/ui/view"
 	"lanchat/wire/clean"
 )
 
@@ -40,7 +41,7 @@ type LineConfig struct {
 	In  io.Reader
 	Out io.Writer
 
-	Commands []string       // for completion, without the slash; nil: [Commands]
+	Commands []string       // for completion, without the slash
 	Location *time.Location // of the times shown; nil: time.Local
 	First    bool           // the first start of all: begin with a few lines of help
 	Receipts bool           // show who has got one's messages
@@ -71,7 +72,7 @@ type LineConfig struct {
 type Line struct {
 	cfg   LineConfig
 	feed  *feed
-	model *model
+	model *view.Model
 
 	// Only touched by the goroutine that writes.
 	day      string // of the last line shown
@@ -91,16 +92,13 @@ var _ Face = (*Line)(nil)
 // NewLine returns a face of lines. Close ends the goroutine it starts. The
 // terminal is changed by Run, not before: ask questions first.
 func NewLine(cfg LineConfig) *Line {
-	if cfg.Commands == nil {
-		cfg.Commands = Commands
-	}
 	if cfg.Location == nil {
 		cfg.Location = time.Local
 	}
 	if cfg.Out == nil {
 		cfg.Out = io.Discard
 	}
-	l := &Line{cfg: cfg, model: newModel(), day: dayOf(time.Now().In(cfg.Location))}
+	l := &Line{cfg: cfg, model: view.NewModel(), day: dayOf(time.Now().In(cfg.Location))}
 	if out, ok := cfg.Out.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		l.tty = out
 	}
@@ -140,7 +138,7 @@ func (l *Line) Close() error {
 // Run implements [Face].
 func (l *Line) Run(ctx context.Context, do func(chat.Command)) error {
 	if l.cfg.First {
-		l.Show(chat.Notice{Code: "help", Text: strings.Join(help, "\n")})
+		l.Show(chat.Notice{Code: "help", Text: strings.Join(view.Help, "\n")})
 	}
 	if l.editor != nil {
 		return l.runEditor(ctx, do)
@@ -290,12 +288,12 @@ func (l *Line) key(line string, pos int, key rune) (newLine string, newPos int, 
 		case cleared:
 			l.quit.Store(true) // keys ends the input at its next read
 		case line == "":
-			fmt.Fprintln(l.editor, look.Paint(theme.Quiet, onceMore))
+			fmt.Fprintln(l.editor, look.Paint(theme.Quiet, view.OnceMore))
 		}
 		l.cleared = true
 		return "", 0, true
 	case '\t':
-		newLine, newPos, choices := l.model.complete(l.cfg.Commands, line, pos)
+		newLine, newPos, choices := l.model.Complete(l.cfg.Commands, line, pos)
 		if len(choices) > 0 {
 			fmt.Fprintln(l.editor, look.Paint(theme.Quiet, strings.Join(choices, "  ")))
 		}
@@ -305,7 +303,7 @@ func (l *Line) key(line string, pos int, key rune) (newLine string, newPos int, 
 }
 
 // prompt shows the current chat.
-func (l *Line) prompt() string { return one(l.model.chat()) + "> " }
+func (l *Line) prompt() string { return view.One(l.model.Chat()) + "> " }
 
 // write draws a batch of events.
 func (l *Line) write(batch []item, dropped int) error {
@@ -317,7 +315,7 @@ func (l *Line) write(batch []item, dropped int) error {
 	}
 	var b bytes.Buffer
 	if dropped > 0 {
-		l.line(&b, width, batch[0].at, theme.Trouble, skipped(dropped))
+		l.line(&b, width, batch[0].at, theme.Trouble, view.Skipped(dropped))
 	}
 	before := l.prompt()
 	for _, it := range batch {
@@ -347,10 +345,10 @@ func (l *Line) write(batch []item, dropped int) error {
 
 // event draws one event.
 func (l *Line) event(b *bytes.Buffer, width int, it item) {
-	news := l.model.apply(it.e)
+	news := l.model.Apply(it.e)
 	switch e := it.e.(type) {
 	case chat.Message:
-		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, from: e.From, marks: marks(e)})
+		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, from: e.From, marks: view.Marks(e)})
 	case chat.Sent:
 		// Who types into a pipe knows; on a terminal it says that the
 		// message is on its way.
@@ -364,7 +362,7 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 		}
 	case chat.Receipt:
 		if l.cfg.Receipts {
-			k, text := Words(e, l.model.self())
+			k, text := view.Words(e, l.model.Self())
 			l.line(b, width, it.at, k, text)
 		}
 	default:
@@ -378,7 +376,7 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 			}
 		}
 		if news {
-			k, text := Words(e, l.model.self())
+			k, text := view.Words(e, l.model.Self())
 			l.line(b, width, it.at, k, text)
 		}
 	}
@@ -403,10 +401,10 @@ func (l *Line) speech(b *bytes.Buffer, width int, at time.Time, s speech) {
 		painted += look.Paint(k, text)
 	}
 	putName := func() {
-		plain += name(s.from)
-		painted += look.Name(s.from, name(s.from))
+		plain += view.Name(s.from)
+		painted += look.Name(s.from, view.Name(s.from))
 	}
-	place := one(s.chat)
+	place := view.One(s.chat)
 	direct := strings.HasPrefix(place, "@")
 	if !direct {
 		put(theme.Chat, place)

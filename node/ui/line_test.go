@@ -19,6 +19,7 @@ import (
 	"lanchat/node/chat"
 	"lanchat/node/markup"
 	"lanchat/node/ui/theme"
+	"lanchat/node/ui/view"
 	"lanchat/wire/clean"
 )
 
@@ -129,7 +130,7 @@ func TestLineCommandsFromAPipe(t *testing.T) {
 	if want := []string{"hi", "/join #lab", `{"cmd":"say"}`, "last"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if n := strings.Count(b.String(), "\n"); n != len(help) {
+	if n := strings.Count(b.String(), "\n"); n != len(view.Help) {
 		t.Errorf("the first start shows %d lines:\n%s", n, b.String())
 	}
 }
@@ -153,77 +154,6 @@ func TestSaid(t *testing.T) {
 		if got := said(tt.in); !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%.20q…: got %d parts, want %d", tt.in, len(got), len(tt.want))
 		}
-	}
-}
-
-func TestComplete(t *testing.T) {
-	m := newModel()
-	for _, e := range []chat.Event{
-		chat.Ready{User: "me"},
-		chat.Room{Chat: "#lab", Cause: "restored", Members: []string{"me", "bob", "bodo"}},
-		chat.Room{Chat: "#lager", Cause: "restored", Members: []string{"me"}},
-		chat.Room{Chat: "#zoo", Cause: "restored"},
-		chat.Peer{User: "cyd", Device: "1", State: "online"},
-	} {
-		m.apply(e)
-	}
-	for _, tt := range []struct {
-		in      string // | is the cursor
-		want    string
-		choices []string
-	}{
-		{"/he|", "/help |", nil},
-		{"/he| x", "/help| x", nil},
-		{"/j|", "/join |", nil},
-		{"/un|", "/un|", []string{"/unban", "/unsilence", "/unmute"}},
-		{"/uns|", "/unsilence |", nil},
-		{"/nothing|", "/nothing|", nil},
-		{"/join #z|", "/join #zoo |", nil},
-		{"/join #l|", "/join #la|", nil},
-		{"/join #la|", "/join #la|", []string{"#lab", "#lager"}},
-		{"/msg c|", "/msg cyd |", nil},
-		{"/msg b|", "/msg bo|", nil},
-		{"c|", "cyd: |", nil},
-		{"c| hi", "cyd:| hi", nil},
-		{"hi C|", "hi cyd |", nil},
-		{"hi @c| there", "hi @cyd| there", nil},
-		{"hi |", "hi |", nil},
-		{"|", "|", nil},
-		{"you m|", "you m|", nil}, // not oneself
-	} {
-		line, pos, choices := m.complete(Commands, strings.Replace(tt.in, "|", "", 1), strings.Index(tt.in, "|"))
-		if got := line[:pos] + "|" + line[pos:]; got != tt.want || !reflect.DeepEqual(choices, tt.choices) {
-			t.Errorf("%q: got %q %q, want %q %q", tt.in, got, choices, tt.want, tt.choices)
-		}
-	}
-}
-
-func TestModelFollowsTheChat(t *testing.T) {
-	m := newModel()
-	for _, tt := range []struct {
-		e    chat.Event
-		want string
-	}{
-		{chat.Room{Chat: "#old", Cause: "restored"}, ""},
-		{chat.Ready{User: "me"}, ""},
-		{chat.Room{Chat: "#lab", Cause: "created", By: "me"}, "#lab"},
-		{chat.Room{Chat: "#lab", Cause: "joined", By: "me", Whom: "bob"}, "#lab"},
-		{chat.Room{Chat: "#zoo", Cause: "joined", By: "bob", Whom: "cyd"}, "#lab"},
-		{chat.Notice{Code: "current", Data: "@bob"}, "@bob"},
-		{chat.Renamed{Old: "bob", New: "rob"}, "@rob"},
-		{chat.Notice{Code: "other", Data: "#x"}, "@rob"},
-		{chat.Room{Chat: "#zoo", Cause: "joined", By: "bob", Whom: "me"}, "#zoo"},
-		{chat.Renamed{Old: "me", New: "i"}, "#zoo"},
-		{chat.Room{Chat: "#lab", Cause: "left", By: "i"}, "#zoo"},
-		{chat.Room{Chat: "#zoo", Cause: "kicked", By: "bob", Whom: "i"}, ""},
-	} {
-		m.apply(tt.e)
-		if m.chat() != tt.want {
-			t.Errorf("after %+v: current chat %q, want %q", tt.e, m.chat(), tt.want)
-		}
-	}
-	if got := m.roomNames(); !reflect.DeepEqual(got, []string{"#old"}) {
-		t.Errorf("rooms: %q", got)
 	}
 }
 
@@ -369,7 +299,7 @@ func startLine(t *testing.T) *session {
 	pty.Setsize(s.pty, &pty.Winsize{Rows: 24, Cols: 60})
 	x := &session{
 		screen: s,
-		line:   NewLine(LineConfig{In: tty, Out: tty, Location: time.UTC}),
+		line:   NewLine(LineConfig{Commands: strings.Fields("help join unban unsilence unmute"), In: tty, Out: tty, Location: time.UTC}),
 		did:    make(chan chat.Command, 100),
 		ended:  make(chan error, 1),
 	}
@@ -451,7 +381,7 @@ func TestCtrlC(t *testing.T) {
 		t.Errorf("got %q", c.Line)
 	}
 	x.press("\x03")
-	x.wait(onceMore)
+	x.wait(view.OnceMore)
 	x.press("c\r")
 	if c := <-x.did; c.Line != "c" {
 		t.Errorf("got %q", c.Line)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"lanchat/node/ui/theme"
+	"lanchat/node/ui/view"
 	"lanchat/wire/clean"
 )
 
@@ -124,7 +125,7 @@ func newPassword(say func(string), question string, meter Meter, live bool, ask 
 		score, advice := meter(password)
 		weak := score < MinStrength || advice != ""
 		if weak || !live {
-			say(strengthWords(score, advice))
+			say(view.StrengthWords(score, advice))
 		}
 		if weak {
 			say("please choose a stronger one: a few unrelated words do well")

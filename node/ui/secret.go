@@ -6,6 +6,7 @@ import (
 	"sync"
 	"unicode/utf8"
 
+	"lanchat/node/ui/view"
 	"lanchat/wire/clean"
 )
 
@@ -129,7 +130,7 @@ func (s *secret) line() string {
 	if len(s.text) > 0 {
 		score, _ := s.meter(string(s.text))
 		score = min(max(score, 0), 4)
-		bar = "[" + strings.Repeat("#", score) + strings.Repeat("-", 4-score) + "] " + strength[score]
+		bar = "[" + strings.Repeat("#", score) + strings.Repeat("-", 4-score) + "] " + view.Strength[score]
 	}
 	return "\r\x1b[K" + clean.Line(s.question, 0) + ": " + bar
 }

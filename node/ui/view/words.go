@@ -1,4 +1,7 @@
-package ui
+// Package view is what the faces for people have in common: the words for what
+// happens ([Words]), what is remembered of the events shown ([Model]), and the
+// completion of what is typed. It draws nothing and does no I/O.
+package view
 
 import (
 	"cmp"
@@ -10,8 +13,8 @@ import (
 	"lanchat/wire/clean"
 )
 
-// help is what a person sees at the very first start: five lines at most.
-var help = []string{
+// Help is what a person sees at the very first start: five lines at most.
+var Help = []string{
 	"type a line and press Enter: it goes to the chat named in the prompt",
 	"/create #lab makes a room, /join #lab enters one, /rooms lists them",
 	"/msg bob hi writes to one person, /users shows who is here",
@@ -19,36 +22,36 @@ var help = []string{
 	"/help lists everything, /quit (or Ctrl+C twice) ends it",
 }
 
-// onceMore is the answer to the first Ctrl+C.
-const onceMore = "press Ctrl+C once more to quit"
+// OnceMore is the answer to the first Ctrl+C.
+const OnceMore = "press Ctrl+C once more to quit"
 
 // Words says an event in the words of this program, and of what kind it is.
 // me is one's own user name. Events that are no line of their own give "":
-// messages (see line.go for their shape), sent, notify. Text of several lines
+// messages, sent, notify. Text of several lines
 // comes from notices and errors only. What comes back has been cleaned.
 func Words(e chat.Event, me string) (theme.Kind, string) {
 	switch e := e.(type) {
 	case chat.Ready:
-		return theme.Notice, fmt.Sprintf("you are %s on %s (fingerprint %s)", name(e.User), one(e.Realm), one(e.Fingerprint))
+		return theme.Notice, fmt.Sprintf("you are %s on %s (fingerprint %s)", Name(e.User), One(e.Realm), One(e.Fingerprint))
 	case chat.Authd:
 		return authdWords(e)
 	case chat.Peer:
 		return peerWords(e, me)
 	case chat.Renamed:
 		if e.New == me || e.Old == me {
-			return theme.People, fmt.Sprintf("you are now called %s (before: %s)", name(e.New), name(e.Old))
+			return theme.People, fmt.Sprintf("you are now called %s (before: %s)", Name(e.New), Name(e.Old))
 		}
-		return theme.People, fmt.Sprintf("%s is now called %s", name(e.Old), name(e.New))
+		return theme.People, fmt.Sprintf("%s is now called %s", Name(e.Old), Name(e.New))
 	case chat.Room:
 		return theme.Rooms, roomWords(e, me)
 	case chat.Receipt:
-		return theme.Quiet, fmt.Sprintf("%s: %s %s it (%d of %d)", one(e.Chat), who(e.By, me), has(e.By, me), e.Got, e.Of)
+		return theme.Quiet, fmt.Sprintf("%s: %s %s it (%d of %d)", One(e.Chat), who(e.By, me), has(e.By, me), e.Got, e.Of)
 	case chat.Gap:
 		if e.Healed {
-			return theme.Rooms, fmt.Sprintf("%s: the missing messages of %s came", one(e.Chat), name(e.From))
+			return theme.Rooms, fmt.Sprintf("%s: the missing messages of %s came", One(e.Chat), Name(e.From))
 		}
-		return theme.Trouble, fmt.Sprintf("%s: %s missing from %s; asking for %s", one(e.Chat),
-			count(int(e.Missing), "message is", "messages are"), name(e.From), map[bool]string{true: "it", false: "them"}[e.Missing == 1])
+		return theme.Trouble, fmt.Sprintf("%s: %s missing from %s; asking for %s", One(e.Chat),
+			count(int(e.Missing), "message is", "messages are"), Name(e.From), map[bool]string{true: "it", false: "them"}[e.Missing == 1])
 	case chat.Notice:
 		return theme.Notice, clean.Text(e.Text, 0)
 	case chat.Error:
@@ -64,22 +67,22 @@ func authdWords(e chat.Authd) (theme.Kind, string) {
 	case "down":
 		return theme.Trouble, at("authd is away", e.Addr) + "; the chat goes on without it"
 	case "changed":
-		return theme.Notice, "authd has moved to " + cmp.Or(one(e.Addr), "another address")
+		return theme.Notice, "authd has moved to " + cmp.Or(One(e.Addr), "another address")
 	}
-	return theme.Notice, at("authd: "+one(e.State), e.Addr)
+	return theme.Notice, at("authd: "+One(e.State), e.Addr)
 }
 
 func at(s, addr string) string {
 	if addr == "" {
 		return s
 	}
-	return s + " at " + one(addr)
+	return s + " at " + One(addr)
 }
 
 func peerWords(e chat.Peer, me string) (theme.Kind, string) {
-	user := name(e.User)
+	user := Name(e.User)
 	if e.Was != "" {
-		user += " (was " + name(e.Was) + ")"
+		user += " (was " + Name(e.Was) + ")"
 	}
 	if e.User == me {
 		user = "your other device"
@@ -98,13 +101,13 @@ func peerWords(e chat.Peer, me string) (theme.Kind, string) {
 		if e.Cause == "silent" || e.Cause == "" {
 			return theme.Trouble, user + " is lost (no sign for 7 s)"
 		}
-		return theme.Trouble, user + " is lost (" + one(e.Cause) + ")"
+		return theme.Trouble, user + " is lost (" + One(e.Cause) + ")"
 	}
-	return theme.People, user + ": " + one(e.State)
+	return theme.People, user + ": " + One(e.State)
 }
 
 func roomWords(e chat.Room, me string) string {
-	room := one(e.Chat)
+	room := One(e.Chat)
 	by, whom := who(e.By, me), who(e.Whom, me)
 	actor := by // who did what has no object
 	if e.Whom != "" {
@@ -152,12 +155,12 @@ func roomWords(e chat.Room, me string) string {
 		if e.Topic == "" {
 			return by + " removed the topic of " + room
 		}
-		return by + " set the topic of " + room + ": " + one(e.Topic)
+		return by + " set the topic of " + room + ": " + One(e.Topic)
 	case "renamed":
 		if e.By == "" {
-			return one(e.Was) + " is called " + room + " here now"
+			return One(e.Was) + " is called " + room + " here now"
 		}
-		return by + " renamed " + one(e.Was) + " to " + room
+		return by + " renamed " + One(e.Was) + " to " + room
 	case "claimed":
 		if len(e.Admins) > 0 && e.Admins[0] == e.By {
 			return by + " " + be(e.By, me) + " back and in charge of " + room
@@ -172,7 +175,7 @@ func roomWords(e chat.Room, me string) string {
 	case "merged":
 		return "the history of " + room + " was merged: " + members(e)
 	}
-	s := room + ": " + one(strings.ReplaceAll(e.Cause, "_", " "))
+	s := room + ": " + One(strings.ReplaceAll(e.Cause, "_", " "))
 	if e.By != "" {
 		s += " by " + by
 	}
@@ -187,7 +190,7 @@ func reason(e chat.Room) string {
 	if e.Reason == "" {
 		return ""
 	}
-	return ": " + one(e.Reason)
+	return ": " + One(e.Reason)
 }
 
 func be(user, me string) string {
@@ -206,7 +209,7 @@ func stand(user, me string) string {
 
 // roomLine introduces a room.
 func roomLine(e chat.Room, me string) string {
-	s := one(e.Chat)
+	s := One(e.Chat)
 	if e.Private {
 		s += " (private)"
 	}
@@ -215,31 +218,31 @@ func roomLine(e chat.Room, me string) string {
 		if e.Admins[0] == me {
 			s += ", you are the admin"
 		} else {
-			s += ", the admin is " + name(e.Admins[0])
+			s += ", the admin is " + Name(e.Admins[0])
 		}
 	}
 	if e.Topic != "" {
-		s += "; topic: " + one(e.Topic)
+		s += "; topic: " + One(e.Topic)
 	}
 	return s
 }
 
 func members(e chat.Room) string { return count(len(e.Members), "member", "members") }
 
-// strength is what the password meter says, by zxcvbn's score from 0 to 4.
-var strength = [5]string{"very weak", "weak", "fair", "good", "strong"}
+// Strength is what the password meter says, by zxcvbn's score from 0 to 4.
+var Strength = [5]string{"very weak", "weak", "fair", "good", "strong"}
 
-// strengthWords reads the meter out.
-func strengthWords(score int, advice string) string {
-	s := "strength: " + strength[min(max(score, 0), 4)]
+// StrengthWords reads the meter out.
+func StrengthWords(score int, advice string) string {
+	s := "strength: " + Strength[min(max(score, 0), 4)]
 	if advice != "" {
 		s += "; " + clean.Line(advice, 200)
 	}
 	return s
 }
 
-// marks returns what is to be known about a message besides its text.
-func marks(m chat.Message) string {
+// Marks returns what is to be known about a message besides its text.
+func Marks(m chat.Message) string {
 	var list []string
 	if m.Replay {
 		list = append(list, "earlier")
@@ -256,8 +259,8 @@ func marks(m chat.Message) string {
 	return " (" + strings.Join(list, ", ") + ")"
 }
 
-// skipped says that a terminal that stood still missed lines.
-func skipped(n int) string {
+// Skipped says that a terminal that stood still missed lines.
+func Skipped(n int) string {
 	return count(n, "line was", "lines were") + " skipped while the terminal stood still; messages are in the history"
 }
 
@@ -266,7 +269,7 @@ func who(user, me string) string {
 	if user == me && me != "" {
 		return "you"
 	}
-	return name(user)
+	return Name(user)
 }
 
 func has(user, me string) string {
@@ -276,11 +279,11 @@ func has(user, me string) string {
 	return "has"
 }
 
-// name returns a user name fit to be drawn; one without a name is somebody.
-func name(user string) string { return cmp.Or(clean.Line(user, 64), "somebody") }
+// Name returns a user name fit to be drawn; one without a name is somebody.
+func Name(user string) string { return cmp.Or(clean.Line(user, 64), "somebody") }
 
-// one returns s on one line, fit to be drawn.
-func one(s string) string { return clean.Line(s, 300) }
+// One returns s on one line, fit to be drawn.
+func One(s string) string { return clean.Line(s, 300) }
 
 func count(n int, singular, plural string) string {
 	if n == 1 {

@@ -1,4 +1,4 @@
-package ui
+package view
 
 import (
 	"strings"
@@ -89,20 +89,20 @@ func TestWords(t *testing.T) {
 
 func TestStrengthWords(t *testing.T) {
 	for score, want := range map[int]string{-1: "very weak", 0: "very weak", 1: "weak", 2: "fair", 3: "good", 4: "strong", 9: "strong"} {
-		if got := strengthWords(score, ""); got != "strength: "+want {
+		if got := StrengthWords(score, ""); got != "strength: "+want {
 			t.Errorf("score %d: %q", score, got)
 		}
 	}
-	if got := strengthWords(1, "add another word"); got != "strength: weak; add another word" {
+	if got := StrengthWords(1, "add another word"); got != "strength: weak; add another word" {
 		t.Errorf("got %q", got)
 	}
 }
 
 func TestHelpIsShort(t *testing.T) {
-	if len(help) > 5 {
-		t.Errorf("the first help has %d lines", len(help))
+	if len(Help) > 5 {
+		t.Errorf("the first help has %d lines", len(Help))
 	}
-	for _, line := range help {
+	for _, line := range Help {
 		if len(line) > 72 || strings.TrimSpace(line) == "" {
 			t.Errorf("%q does not fit a narrow terminal", line)
 		}

@@ -1,4 +1,4 @@
-package ui
+package view
 
 import (
 	"strings"
@@ -7,17 +7,11 @@ import (
 	"lanchat/wire/clean"
 )
 
-// Commands are the contract's commands, for completion where the caller has
-// no list of its own.
-var Commands = strings.Fields(`join create part rooms names topic invite kick ban unban bans op promote deop silence
-	unsilence transfer refound msg dm r me edit delete quote search links open export mode mute unmute notify dnd ignore
-	users whois verify fingerprint nick passwd sessions who-got net ping audit help set clear quit`)
-
-// complete extends the word in front of pos, a byte index into line: a
+// Complete extends the word in front of pos, a byte index into line: a
 // command at the start of the line, a room behind #, a person anywhere else.
 // choices are the possibilities when there is more than one and the word got
 // no longer.
-func (m *model) complete(commands []string, line string, pos int) (newLine string, newPos int, choices []string) {
+func (m *Model) Complete(commands []string, line string, pos int) (newLine string, newPos int, choices []string) {
 	start := strings.LastIndexByte(line[:pos], ' ') + 1
 	word, tail := line[start:pos], line[pos:]
 	var list []string
@@ -26,15 +20,15 @@ func (m *model) complete(commands []string, line string, pos int) (newLine strin
 	case start == 0 && strings.HasPrefix(word, "/"):
 		sign, list = "/", commands
 	case strings.HasPrefix(word, "#"):
-		list = m.roomNames()
+		list = m.Rooms()
 	case strings.HasPrefix(word, "@"):
-		sign, list = "@", m.userNames()
+		sign, list = "@", m.Users()
 	case word == "":
 		return line, pos, nil
 	case start == 0:
-		list, end = m.userNames(), ": " // speaking to somebody
+		list, end = m.Users(), ": " // speaking to somebody
 	default:
-		list = m.userNames()
+		list = m.Users()
 	}
 	var fits []string
 	for _, w := range list {

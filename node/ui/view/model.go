@@ -1,4 +1,4 @@
-package ui
+package view
 
 import (
 	"maps"
@@ -8,9 +8,9 @@ import (
 	"lanchat/node/chat"
 )
 
-// A model is what a face remembers of the events it showed: enough to draw
+// A Model is what a face remembers of the events it showed: enough to draw
 // the prompt, to complete a word and to leave out what says nothing new.
-type model struct {
+type Model struct {
 	mu      sync.Mutex
 	me      string
 	current string                       // chat, "" if none
@@ -18,13 +18,14 @@ type model struct {
 	people  map[string]map[string]string // state of each device here ("online", "away"), by user
 }
 
-func newModel() *model {
-	return &model{rooms: make(map[string][]string), people: make(map[string]map[string]string)}
+// NewModel returns one that has seen nothing.
+func NewModel() *Model {
+	return &Model{rooms: make(map[string][]string), people: make(map[string]map[string]string)}
 }
 
-// apply learns from e and reports whether it says something new: the second
+// Apply learns from e and reports whether it says something new: the second
 // device of a person who is here already does not.
-func (m *model) apply(e chat.Event) (news bool) {
+func (m *Model) Apply(e chat.Event) (news bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch e := e.(type) {
@@ -72,7 +73,7 @@ func (m *model) apply(e chat.Event) (news bool) {
 	return true
 }
 
-func (m *model) room(e chat.Room) {
+func (m *Model) room(e chat.Room) {
 	who := e.Whom
 	if who == "" {
 		who = e.By
@@ -102,7 +103,7 @@ func (m *model) room(e chat.Room) {
 }
 
 // presence returns the best state of a user's devices, "" for none.
-func (m *model) presence(user string) string {
+func (m *Model) presence(user string) string {
 	best := ""
 	for _, state := range m.people[user] {
 		if state == "online" {
@@ -113,30 +114,30 @@ func (m *model) presence(user string) string {
 	return best
 }
 
-// self returns one's own user name, "" before it is known.
-func (m *model) self() string {
+// Self returns one's own user name, "" before it is known.
+func (m *Model) Self() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.me
 }
 
-// chat returns the current chat, "" if there is none.
-func (m *model) chat() string {
+// Chat returns the current chat, "" if there is none.
+func (m *Model) Chat() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.current
 }
 
-// roomNames returns the rooms one is in, sorted.
-func (m *model) roomNames() []string {
+// Rooms returns the rooms one is in, sorted.
+func (m *Model) Rooms() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Sorted(maps.Keys(m.rooms))
 }
 
-// userNames returns everybody who is here or in a room of one's own, without
+// Users returns everybody who is here or in a room of one's own, without
 // oneself, sorted.
-func (m *model) userNames() []string {
+func (m *Model) Users() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	set := make(map[string]bool)
