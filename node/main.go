@@ -1,6 +1,7 @@
 // Node is a person's chat on the LAN.
 //
-//	node                       chat: line mode on a terminal, lines on a pipe
+//	node                       chat: full screen on a terminal, lines on a pipe
+//	node --plain               line mode: no cursor movement
 //	node --json                events on standard output, commands on standard input
 //	node --host                the same, with an authd of its own if there is none
 //	node send CHAT [TEXT…]     sends one message, or each line of standard input

@@ -10,8 +10,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -94,6 +96,8 @@ func (o *options) chat() error {
 	var face host.Face
 	if o.json {
 		face = ui.NewJSON(os.Stdin, os.Stdout)
+	} else if !o.plain && theme.Terminal(os.Stdin) && theme.Terminal(os.Stdout) {
+		face = ui.NewFull(ui.FullConfig{In: os.Stdin, Out: os.Stdout, Commands: chat.Commands(), First: n.profile.Token() == nil, Open: openLink})
 	} else {
 		face = ui.NewLine(ui.LineConfig{In: os.Stdin, Out: os.Stdout, First: n.profile.Token() == nil, Receipts: true, Commands: chat.Commands(), Meter: passwordMeter(o.user)})
 	}
@@ -110,6 +114,24 @@ func (o *options) chat() error {
 		return &exitError{status: exitNotLoggedIn} // the event said it
 	}
 	return err
+}
+
+// openLink starts the platform's opener with a link, which has passed
+// markup.Link, as its only argument; no shell sees it.
+func openLink(link string) error {
+	opener, args := "xdg-open", []string{link}
+	switch runtime.GOOS {
+	case "darwin":
+		opener = "open"
+	case "windows":
+		opener, args = "rundll32", []string{"url.dll,FileProtocolHandler", link}
+	}
+	cmd := exec.Command(opener, args...)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go cmd.Wait() // so that no zombie is left
+	return nil
 }
 
 // interruptible returns a context that SIGINT and SIGTERM end; a second

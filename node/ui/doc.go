@@ -1,14 +1,14 @@
-// Package ui is everything a person or a script sees of a node: the JSON
-// stream ([JSON]), line mode ([Line]), the questions before either runs
-// ([Prompter]), the one theme, and the words for what happens.
+// Package ui is everything a person or a script sees of a node: the full screen
+// ([Full]), line mode ([Line]), the JSON stream ([JSON]), and the questions
+// before any of them runs ([Prompter]).
 //
 // It is not where anything is decided. A face takes what was typed to the
 // chat core as it stands and shows the events that come back; it keeps only
-// what it needs to complete a word and to draw a prompt. Text of others has
-// passed wire/clean before it was stored; it passes again before it is drawn.
+// what it needs to show them. Text of others has passed wire/clean before it
+// was stored; it passes again before it is drawn.
 //
-// Start with [Face]. words.go says how events read, theme.go how they look
-// (it alone imports gookit/color), text.go what **bold** and links become.
+// Start with [Face]. Package screen says what the full screen shows, view how
+// events read, theme how they look, node/markup what **bold** and links are.
 package ui
 
 import (

@@ -53,7 +53,7 @@ type feed struct {
 
 	wake chan struct{} // holds one token when there is something to do
 	gone chan struct{} // closed when the writer has ended
-	down chan struct{} // closed when err is set
+	down chan struct{} // closed when ended
 
 	mu      sync.Mutex
 	items   []item
@@ -61,6 +61,7 @@ type feed struct {
 	dropped int // since the last batch
 	written int // batches, ever
 	closed  bool
+	ended   bool // nothing is written any more
 	err     error
 }
 
@@ -82,7 +83,7 @@ func newFeed(limit int, lossy bool, write func(batch []item, dropped int) error)
 func (f *feed) show(e chat.Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.closed || f.err != nil {
+	if f.closed || f.ended {
 		return
 	}
 	w := weight(e)
@@ -111,8 +112,8 @@ func (f *feed) kick() {
 }
 
 func (f *feed) failLocked(err error) {
-	if f.err == nil {
-		f.err = err
+	if !f.ended {
+		f.ended, f.err = true, err
 		f.items, f.size, f.dropped = nil, 0, 0
 		close(f.down)
 	}
@@ -131,7 +132,7 @@ func (f *feed) run() {
 		for _, it := range batch {
 			f.size -= weight(it.e)
 		}
-		end := f.closed || f.err != nil
+		end := f.closed || f.ended
 		f.mu.Unlock()
 
 		if len(batch) == 0 && dropped == 0 {
@@ -149,6 +150,14 @@ func (f *feed) run() {
 		}
 		f.mu.Unlock()
 	}
+}
+
+// fail takes the feed down: what waits is dropped, and so is what is shown
+// later. Without an err it just is no longer wanted.
+func (f *feed) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.failLocked(err)
 }
 
 // failure returns why the feed is down, nil if it is not.

@@ -204,8 +204,8 @@ func (p *pieces) Read(b []byte) (int, error) {
 // write: styles, cursor movements, erasing, paste mode, links.
 var ownEscapes = regexp.MustCompile("\x1b\\[[0-9;]*m|\x1b\\[[0-9]*[ABCDK]|\x1b\\[\\?2004[hl]|\x1b\\]8;(?:id=[0-9a-f]+)?;(?:(?:https?://|mailto:)[!-~]*)?\x1b\\\\")
 
-// A screen is the person's side of a terminal.
-type screen struct {
+// A terminal is the person's side of a terminal.
+type terminal struct {
 	t   *testing.T
 	pty *os.File
 
@@ -227,13 +227,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func openPTY(t *testing.T) (*screen, *os.File) {
+func openPTY(t *testing.T) (*terminal, *os.File) {
 	t.Helper()
 	p, tty, err := pty.Open()
 	if err != nil {
 		t.Fatalf("opening a pseudo-terminal: %v", err)
 	}
-	s := &screen{t: t, pty: p}
+	s := &terminal{t: t, pty: p}
 	s.cond = sync.NewCond(&s.mu)
 	gone := make(chan struct{})
 	go func() {
@@ -260,7 +260,7 @@ func openPTY(t *testing.T) (*screen, *os.File) {
 }
 
 // wait waits until text has been drawn and takes everything up to it.
-func (s *screen) wait(text string) (before string) {
+func (s *terminal) wait(text string) (before string) {
 	s.t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -277,7 +277,7 @@ func (s *screen) wait(text string) (before string) {
 	}
 }
 
-func (s *screen) press(keys string) {
+func (s *terminal) press(keys string) {
 	s.t.Helper()
 	if _, err := io.WriteString(s.pty, keys); err != nil {
 		s.t.Fatal(err)
@@ -286,7 +286,7 @@ func (s *screen) press(keys string) {
 
 // A session is a Line face on a terminal.
 type session struct {
-	*screen
+	*terminal
 	line  *Line
 	did   chan chat.Command
 	ended chan error
@@ -298,7 +298,7 @@ func startLine(t *testing.T) *session {
 	s, tty := openPTY(t)
 	pty.Setsize(s.pty, &pty.Winsize{Rows: 24, Cols: 60})
 	x := &session{
-		screen: s,
+		terminal: s,
 		line:   NewLine(LineConfig{Commands: strings.Fields("help join unban unsilence unmute"), In: tty, Out: tty, Location: time.UTC}),
 		did:    make(chan chat.Command, 100),
 		ended:  make(chan error, 1),

@@ -102,7 +102,6 @@ func (m *Model) room(e chat.Room) {
 	m.rooms[e.Chat] = slices.Clone(e.Members)
 }
 
-// presence returns the best state of a user's devices, "" for none.
 func (m *Model) presence(user string) string {
 	best := ""
 	for _, state := range m.people[user] {
@@ -112,6 +111,13 @@ func (m *Model) presence(user string) string {
 		best = state
 	}
 	return best
+}
+
+// Presence returns the best state of a user's devices, "" for none.
+func (m *Model) Presence(user string) string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.presence(user)
 }
 
 // Self returns one's own user name, "" before it is known.
