@@ -299,9 +299,9 @@ func startLine(t *testing.T) *session {
 	pty.Setsize(s.pty, &pty.Winsize{Rows: 24, Cols: 60})
 	x := &session{
 		terminal: s,
-		line:   NewLine(LineConfig{Commands: strings.Fields("help join unban unsilence unmute"), In: tty, Out: tty, Location: time.UTC}),
-		did:    make(chan chat.Command, 100),
-		ended:  make(chan error, 1),
+		line:     NewLine(LineConfig{Commands: strings.Fields("help join unban unsilence unmute"), In: tty, Out: tty, Location: time.UTC}),
+		did:      make(chan chat.Command, 100),
+		ended:    make(chan error, 1),
 	}
 	if x.line.editor == nil {
 		t.Fatal("no line editor on a terminal")
