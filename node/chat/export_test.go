@@ -79,3 +79,21 @@ func (c *Core) FalseClaim(now time.Time, inRoom string, who wire.AccountID) erro
 	}
 	return c.append(now, m)(m.log.Kick(c.identity(), now, who, "", m.mark))
 }
+
+// Forge signs, for the admin, that somebody becomes a co-admin, and keeps it to
+// itself.
+func (c *Core) Forge(now time.Time, inRoom string, who wire.AccountID) *wire.Entry {
+	act, err := c.findRoom(inRoom).log.Promote(c.identity(), now, who)
+	if err != nil {
+		panic(err)
+	}
+	return act.Entry
+}
+
+// Hand gives a core entries of a room at once, as an answer to a question does.
+func (c *Core) Hand(now time.Time, inRoom string, entries ...*wire.Entry) {
+	m := c.findRoom(inRoom)
+	change, _ := m.log.Add(entries...)
+	c.changed(now, m, change, "")
+	c.schedule(m)
+}

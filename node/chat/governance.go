@@ -85,6 +85,8 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 		for _, e := range change.Applied {
 			c.save(SaveApplied{Room: m.id, Hash: e.Hash()})
 		}
+	} else if m.log.Held() {
+		c.saveApplied(m)
 	}
 	for _, q := range change.Equivocations {
 		c.alarm(m, q)
@@ -174,6 +176,12 @@ func (c *Core) letIn(m *membership, args wire.Args) {
 	case *wire.LogDevice:
 		if !a.Remove {
 			keys = append(keys, a.Key)
+		}
+	case *wire.LogResolve: // who stays was left out for a while
+		if p := m.log.State().Member(a.Account); p != nil && !a.Uphold {
+			for _, d := range p.Devices {
+				keys = append(keys, d.Key)
+			}
 		}
 	}
 	for _, k := range keys {

@@ -404,6 +404,9 @@ func (c *Core) welcomed(now time.Time, j *joining, from wire.DeviceID, frames []
 	if key == nil {
 		return &refusal{"room_key", "the answer has no key"}
 	}
+	if inv := c.invites[inviteKey{j.room, c.self.account}]; inv != nil && c.rooms[inv.Instead] != nil {
+		c.rooms[inv.Instead].replaced = true
+	}
 	m, err := c.enter(now, entries, key.Secret)
 	if err != nil {
 		return err
@@ -829,7 +832,8 @@ func (c *Core) tellDevice(m *membership, e *wire.Entry) {
 
 // ---- leaving
 
-// A parting is a room that was left before anybody in it could record that.
+// A parting is a room that was left. Members who come later may not have heard
+// of it and are told, until the person comes back into the room.
 type parting struct {
 	room    wire.RoomID
 	members []wire.AccountID // in seat order
@@ -882,7 +886,7 @@ func (c *Core) leave(now time.Time, m *membership, ref string) {
 }
 
 // sayFarewell tells the members of a room that this person left, one after
-// the other, until one has recorded it; what is left of it waits for who comes.
+// the other, until one has recorded it.
 func (c *Core) sayFarewell(now time.Time, p *parting, from int) {
 	if c.partings[p.room] != p || p.asking {
 		return
@@ -896,12 +900,9 @@ func (c *Core) sayFarewell(now time.Time, p *parting, from int) {
 		q := wire.Part{Room: p.room}
 		c.ask(linked[0].id, wire.FramePart, q.Append(nil), func(now time.Time, _ []Frame, err error) {
 			p.asking = false
-			if err == nil && c.partings[p.room] == p {
-				delete(c.partings, p.room)
-				c.save(DropParting{Room: p.room})
-				return
+			if err != nil {
+				c.sayFarewell(now, p, from+i+1)
 			}
-			c.sayFarewell(now, p, from+i+1)
 		})
 		return
 	}

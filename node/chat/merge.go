@@ -335,10 +335,16 @@ func (c *Core) doDecide(k *call) {
 		c.refuseRule(k.ref, m.chat(), err)
 		return
 	}
+	c.saveApplied(m)
+	c.show(Notice{Code: "decided", Text: fmt.Sprintf("in %s counts what %s", m.chat(), cmp.Or(c.describe(m, e), "you chose")), Ref: k.ref})
+	c.changed(k.now, m, change, k.ref)
+}
+
+// saveApplied keeps what ever counted here of a log that does not depend on its
+// entries alone.
+func (c *Core) saveApplied(m *membership) {
 	m.decided = true
 	for _, h := range m.log.Applied() {
 		c.save(SaveApplied{Room: m.id, Hash: h})
 	}
-	c.show(Notice{Code: "decided", Text: fmt.Sprintf("in %s counts what %s", m.chat(), cmp.Or(c.describe(m, e), "you chose")), Ref: k.ref})
-	c.changed(k.now, m, change, k.ref)
 }

@@ -158,13 +158,14 @@ type DropInvite struct {
 	Account wire.AccountID
 }
 
-// SaveParting keeps that a room was left whose members are still to be told.
+// SaveParting keeps that a room was left, and who was in it: members who come
+// later may have to be told.
 type SaveParting struct {
 	Room    wire.RoomID
 	Members []wire.AccountID // in seat order
 }
 
-// DropParting says that a leave is recorded.
+// DropParting says that the person is in the room again.
 type DropParting struct{ Room wire.RoomID }
 
 // SaveSecret keeps an epoch secret; Epoch is the hash of the entry it belongs to.

@@ -200,7 +200,24 @@ func (l *Log) Add(entries ...*wire.Entry) (Change, error) {
 			refused(e, ErrFull)
 		}
 	}
+	l.together(&c)
 	return c, errors.Join(errs...)
+}
+
+// together sees to it that of two signatures of one device which came with one
+// Add neither counts as applied before the other: "a node that had applied
+// neither holds the room".
+func (l *Log) together(c *Change) {
+	for _, q := range c.Equivocations {
+		if !slices.Contains(c.Added, q.A) || !slices.Contains(c.Added, q.B) {
+			continue
+		}
+		for _, e := range c.Added {
+			delete(l.applied, e.Hash())
+		}
+		l.settle(nil, c)
+		return
+	}
 }
 
 func (l *Log) add(e *wire.Entry, c *Change) error {

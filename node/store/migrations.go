@@ -19,7 +19,7 @@ const personal = `CREATE TABLE personal (name TEXT PRIMARY KEY, value TEXT NOT N
 
 // Version 5: what rooms that govern themselves keep. Invites are one's own,
 // until they are used, and those for people who have not got them yet; a
-// parting is a room one has left whose members do not know it yet; applied is
+// parting is a room one has left, and who else was in it; applied is
 // what of a log ever counted here, once a person has decided on it.
 const governance = `
 CREATE TABLE invite (

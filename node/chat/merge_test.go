@@ -1,0 +1,380 @@
+package chat_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"lanchat/node/chat"
+	"lanchat/wire/realm"
+)
+
+func (n *node) notices(code string) (texts []string) {
+	for _, e := range shown[chat.Notice](n) {
+		if e.Code == code {
+			texts = append(texts, e.Text)
+		}
+	}
+	return texts
+}
+
+// Both halves may act. After the heal all agree within 5 s, are told what was
+// undone and why; who was let in on the side that lost is let in again; who
+// was removed there, by a co-admin, is out.
+func TestMerge(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan", "eve", "fay").stored(t)
+	l.node("ann").do("/create #lab")
+	for _, name := range []string{"bob", "cat", "dan", "eve"} {
+		l.node(name).do("/join #lab")
+	}
+	l.node("ann").do("/op bob")
+	l.pass(time.Minute)
+	l.split("bob", "cat", "dan", "fay")
+	l.pass(time.Minute)
+	l.clear()
+	l.node("ann").do("/topic ann's side")
+	l.node("bob").do("/kick dan noisy")
+	l.node("fay").do("/join #lab")
+	l.pass(5 * time.Second)
+	if got := l.node("fay").state("#lab").Members; !slices.Equal(got, []string{"ann", "bob", "cat", "eve", "fay"}) {
+		t.Errorf("on bob's side there are %v", got)
+	}
+	l.heal()
+	l.pass(5 * time.Second)
+	for _, n := range []*node{l.node("bob"), l.node("cat")} {
+		told := strings.Join(n.notices("merged"), " ")
+		for _, part := range []string{"bob kicked dan", "bob let fay in", "ann"} {
+			if !strings.Contains(told, part) {
+				t.Errorf("%s is told %q, without %q", n.name, told, part)
+			}
+		}
+	}
+	l.agree(t, "#lab", "ann", "bob", "cat", "eve", "fay")
+	if s := l.node("fay").core.Log("#lab").State(); s.Topic != "ann's side" {
+		t.Errorf("topic %q", s.Topic)
+	}
+	if n := len(l.node("ann").notices("resolve")); n != 0 {
+		t.Errorf("ann is asked %d times about a removal by a co-admin", n)
+	}
+}
+
+// A removal by a plain regent: the admin is asked, and until then the person
+// has no keys. Either answer settles it.
+func TestResolve(t *testing.T) {
+	for _, answer := range []string{"uphold", "dismiss"} {
+		t.Run(answer, func(t *testing.T) {
+			l := newLAN(t, "ann", "bob", "cat", "dan").stored(t).room("#lab")
+			l.pass(time.Minute)
+			l.split("bob", "cat")
+			l.pass(time.Minute)
+			l.node("ann").do("/topic meanwhile")
+			l.node("bob").do("/kick dan") // who is on ann's side
+			l.pass(5 * time.Second)
+			l.clear()
+			l.heal()
+			l.pass(5 * time.Second)
+			asked := l.node("ann").notices("resolve")
+			if len(asked) != 1 || !strings.Contains(asked[0], "/resolve dan uphold") {
+				t.Fatalf("ann is asked %q", asked)
+			}
+			l.node("ann").say("#lab", "reliable", "not for dan")
+			l.pass(time.Second)
+			checkTexts(t, "dan hears", l.node("dan").texts("#lab", "ann"), nil)
+			checkTexts(t, "cat hears", l.node("cat").texts("#lab", "ann"), []string{"not for dan"})
+			l.node("bob").do("/resolve dan uphold")
+			checkTexts(t, "bob decides", l.node("bob").errors(), []string{"not_admin"})
+			l.node("ann").do("/resolve dan " + answer)
+			l.pass(5 * time.Second)
+			if answer == "uphold" {
+				l.agree(t, "#lab", "ann", "bob", "cat")
+			} else {
+				l.agree(t, "#lab", "ann", "bob", "cat", "dan")
+			}
+			l.node("ann").do("/resolve dan uphold")
+			checkTexts(t, "once more", l.node("ann").errors(), []string{"bad_argument"})
+		})
+	}
+}
+
+// Two signed histories, of which this node had applied neither: it stands
+// still until the person decides, also after a restart.
+func TestDecide(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan").stored(t).room("#lab")
+	l.pass(time.Second)
+	ann, dan := l.node("ann"), l.node("dan")
+	one, two := ann.core.Forge(l.now, "#lab", l.node("bob").token.Account), ann.core.Forge(l.now.Add(time.Second), "#lab", l.node("cat").token.Account)
+	l.quit("ann", "bob", "cat")
+	l.clear()
+	dan.core.Hand(l.now, "#lab", one, two)
+	l.settle()
+	if got := dan.notices("double_signing"); len(got) != 1 || !strings.Contains(got[0], "/decide") || !dan.core.Log("#lab").Held() {
+		t.Fatalf("dan is told %q, held %v", got, dan.core.Log("#lab").Held())
+	}
+	dan.say("#lab", "reliable", "hello?")
+	dan.do("/decide 3")
+	checkTexts(t, "dan's errors", dan.errors(), []string{"room_held", "bad_argument"})
+	dan.start()
+	if !dan.core.Log("#lab").Held() || len(dan.notices("double_signing")) != 2 {
+		t.Error("the room does not stand still after a restart")
+	}
+	dan.do("/decide 2")
+	for range 2 {
+		s := dan.core.Log("#lab").State()
+		if dan.core.Log("#lab").Held() || !s.CoAdmin(l.node("cat").token.Account) {
+			t.Errorf("held %v, cat a co-admin: %v", dan.core.Log("#lab").Held(), s.CoAdmin(l.node("cat").token.Account))
+		}
+		dan.start() // and it is remembered
+	}
+	dan.do("/decide 1")
+	if e := dan.errors(); e[len(e)-1] != "bad_argument" {
+		t.Errorf("decides twice: %v", e)
+	}
+}
+
+// A private room is entered with an invite only. It works while who invited is
+// away, is kept across restarts, and is void once the person was removed.
+func TestInvite(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan").stored(t)
+	ann, bob, cat := l.node("ann"), l.node("bob"), l.node("cat")
+	ann.do("/create #den --private", "/invite bob")
+	bob.do("/join #den")
+	l.pass(5 * time.Second)
+	l.clear()
+	cat.do("/join #den")
+	checkTexts(t, "cat without an invite", cat.errors(), []string{"no_such_room"})
+	bob.do("/invite cat")
+	checkTexts(t, "bob, who is no co-admin", bob.errors(), []string{"not_admin"})
+	l.quit("cat")
+	ann.do("/invite cat")
+	l.pass(time.Second)
+	l.back("cat")
+	l.pass(5 * time.Second)
+	if got := cat.notices("invited"); len(got) != 1 || !strings.Contains(got[0], "/join #den") {
+		t.Errorf("cat is told %q", got)
+	}
+	l.quit("cat", "ann")
+	l.pass(time.Minute)
+	l.back("cat")
+	l.pass(5 * time.Second)
+	cat.do("/join #den")
+	l.pass(time.Second)
+	l.agree(t, "#den", "ann", "bob", "cat")
+	l.back("ann")
+	l.pass(5 * time.Second)
+	l.agree(t, "#den", "ann", "bob", "cat")
+	var r chat.Room
+	for _, e := range shown[chat.Room](cat) {
+		if e.Cause == "joined" && e.Whom == "cat" {
+			r = e
+		}
+	}
+	if r.By != "ann" || !r.Private {
+		t.Errorf("cat joined: %+v", r)
+	}
+	l.clear()
+	ann.do("/kick cat")
+	l.pass(time.Second)
+	cat.do("/join #den")
+	l.pass(time.Second)
+	checkTexts(t, "cat with the old invite", cat.errors(), []string{"no_such_room"})
+	l.agree(t, "#den", "ann", "bob")
+}
+
+// A second device of a person comes into that person's rooms by itself.
+func TestSecondDevice(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").stored(t).room("#lab")
+	l.pass(5 * time.Second)
+	l.clear()
+	phone := l.second("bob2")
+	l.pass(5 * time.Second)
+	for _, n := range l.nodes {
+		if n.core.Head("#lab") != l.node("ann").core.Head("#lab") {
+			t.Errorf("%s has another log", n.name)
+		}
+	}
+	l.clear()
+	l.node("ann").say("#lab", "reliable", "both of you?")
+	phone.say("#lab", "reliable", "yes")
+	l.pass(time.Second)
+	checkTexts(t, "the phone hears", phone.texts("#lab", "ann"), []string{"both of you?"})
+	checkTexts(t, "cat hears", l.node("cat").texts("#lab", "bob"), []string{"yes"})
+	if s := l.node("cat").core.Log("#lab").State(); len(s.Members) != 3 {
+		t.Errorf("%d members", len(s.Members))
+	}
+}
+
+// Without another device of the person there, the admin says yes.
+func TestNewDeviceByAdmin(t *testing.T) {
+	l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+	l.quit("bob")
+	l.pass(5 * time.Second)
+	phone := l.second("bob2")
+	l.pass(5 * time.Second)
+	if !phone.core.Head("#lab").IsZero() {
+		t.Fatal("the phone came in by itself")
+	}
+	if got := l.node("ann").notices("new_device"); len(got) != 1 || !strings.Contains(got[0], "/device bob") {
+		t.Fatalf("ann is asked %q", got)
+	}
+	l.node("ann").do("/device bob")
+	l.pass(5 * time.Second)
+	if phone.core.Head("#lab") != l.node("ann").core.Head("#lab") {
+		t.Errorf("the phone is not in: %v", phone.errors())
+	}
+}
+
+// second adds another device of a person, linked with all that are there.
+func (l *lan) second(device string) *node {
+	n := l.add(device)
+	for _, o := range l.nodes {
+		if o != n && !o.dead {
+			l.link(n, o)
+		}
+	}
+	return n
+}
+
+// "L5: an absent admin keeps the seat; cure: re-found the room."
+func TestRefound(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan").stored(t).room("#lab")
+	l.node("ann").do("/topic ours")
+	l.pass(5 * time.Second)
+	l.quit("ann", "dan")
+	l.pass(time.Minute)
+	l.clear()
+	l.node("bob").do("/refound #lab")
+	l.pass(15 * time.Second)
+	l.agree(t, "#lab", "bob", "cat")
+	if got := l.node("cat").notices("refounded"); len(got) != 1 {
+		t.Errorf("cat is told %q", got)
+	}
+	l.back("dan")
+	l.pass(10 * time.Second)
+	l.agree(t, "#lab", "bob", "cat", "dan")
+	l.back("ann")
+	l.pass(10 * time.Second)
+	// ann sits in front: nobody moves the admin. She is invited.
+	if got := l.node("ann").notices("refounded"); len(got)+len(l.node("ann").notices("invited")) != 1 {
+		t.Errorf("ann is told %q", got)
+	}
+	if s := l.node("cat").core.Log("#lab").State(); s.Topic != "ours" || s.Admin() != l.node("bob").token.Account {
+		t.Errorf("topic %q", s.Topic)
+	}
+}
+
+// Two rooms of one name, made in two halves: told apart by letters of their
+// ids until one is renamed.
+func TestSameName(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").stored(t)
+	l.split("bob")
+	l.node("ann").do("/create #lab")
+	l.node("bob").do("/create #lab")
+	l.heal()
+	l.pass(5 * time.Second)
+	ann, cat := l.node("ann"), l.node("cat")
+	annLab, bobLab := ann.core.RoomID("#lab").String(), l.node("bob").core.RoomID("#lab").String()
+	cat.do("/join #lab~"+annLab[:4], "/join #lab~"+bobLab[:4])
+	l.pass(time.Second)
+	checkTexts(t, "cat's errors", cat.errors(), nil)
+	l.clear()
+	cat.say("#lab~"+annLab[:4], "reliable", "for ann")
+	cat.say("#lab~"+bobLab[:4], "reliable", "for bob")
+	cat.say("#lab", "reliable", "for whom?")
+	l.pass(time.Second)
+	checkTexts(t, "ann hears", ann.texts("#lab", "cat"), []string{"for ann"})
+	checkTexts(t, "bob hears", l.node("bob").texts("#lab", "cat"), []string{"for bob"})
+	checkTexts(t, "cat's errors", cat.errors(), []string{"bad_argument"})
+	l.clear()
+	ann.core.Do(l.now, chat.Command{Line: "/rename #annex", Chat: "#lab"})
+	l.settle()
+	l.pass(time.Second)
+	names := map[string]string{}
+	for _, r := range shown[chat.Room](cat) {
+		if r.Cause == "renamed" {
+			names[r.Was] = r.Chat
+		}
+	}
+	if names["#lab~"+annLab[:4]] != "#annex" || names["#lab~"+bobLab[:4]] != "#lab" {
+		t.Errorf("cat is told %v", names)
+	}
+}
+
+// A revoked device is out of the keys at once, made so by the admin's node or,
+// when it is the admin's own device, by who stands in.
+func TestRevokedDeviceLosesKeys(t *testing.T) {
+	for _, gone := range []string{"ann", "bob"} {
+		t.Run(gone, func(t *testing.T) {
+			l := newLAN(t)
+			for i, name := range []string{"ann", "bob", "cat", "dan"} {
+				l.add(name).token.Serial = realm.Serial{byte(i + 1)}
+			}
+			l.stored(t).room("#lab")
+			l.pass(10 * time.Second)
+			l.clear()
+			bad := l.node(gone)
+			for _, n := range l.nodes {
+				if n != bad {
+					delete(n.links, bad)
+					delete(bad.links, n)
+					n.core.LinkDown(l.now, bad.token.Device)
+					n.revoke(bad.token.Serial)
+				}
+			}
+			l.pass(time.Second)
+			for _, n := range l.nodes {
+				if n != bad {
+					n.say("#lab", "reliable", fmt.Sprint("secret of ", n.name))
+					l.pass(500 * time.Millisecond)
+				}
+			}
+			for _, n := range l.nodes {
+				heard := 0
+				for _, o := range l.nodes {
+					heard += len(n.texts("#lab", o.name))
+				}
+				if want := map[bool]int{true: 0, false: 2}[n == bad]; heard != want {
+					t.Errorf("%s hears %d messages, want %d", n.name, heard, want)
+				}
+			}
+		})
+	}
+}
+
+// "200 people at once: all in within 30 s"; and one kick more, in use at once.
+func TestManyJoinAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a while")
+	}
+	const n = 60 // the benchmark has 200
+	l := newLAN(t)
+	for i := range n {
+		l.add(string([]rune{'p', rune('a' + i/26), rune('a' + i%26)}))
+	}
+	for _, b := range l.nodes[1:] {
+		l.link(l.nodes[0], b)
+	}
+	l.nodes[0].do("/create #lab")
+	begin := l.now
+	for _, p := range l.nodes[1:] {
+		p.core.Do(l.now, chat.Command{Line: "/join #lab"})
+	}
+	l.settle()
+	l.pass(5 * time.Second)
+	head := l.nodes[0].core.Head("#lab")
+	for _, p := range l.nodes {
+		if p.core.Head("#lab") != head {
+			t.Errorf("%s is not in after %v, or sees it otherwise", p.name, l.now.Sub(begin))
+		}
+	}
+	l.clear()
+	l.nodes[0].do("/kick pab")
+	l.pass(2 * time.Second)
+	head = l.nodes[0].core.Head("#lab")
+	for _, p := range l.nodes[2:] {
+		if p.core.Head("#lab") != head || !p.core.CanSend("#lab") {
+			t.Errorf("%s has not the kick, or not its key, after 2 s", p.name)
+		}
+	}
+}
