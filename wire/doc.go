@@ -148,11 +148,16 @@
 //	question        a stream of its own, one frame, the answer's frames, end:
 //
 //	Rooms      ►  RoomInfo…            of private rooms to members only
-//	Join       ►  Entry… Key Base      to the room's writer, who admits
+//	Join       ►  Entry… Key Base      to the room's writer, who admits; with an
+//	                                   invite (invite.go) to a private room.
+//	                                   Others answer RoomInfo, which names the
+//	                                   writer, and Refused
+//	Act        ►  Done                 to the writer: an entry for the asker
+//	Invite     ►  Done                 to who is invited
 //	              Bases
 //	LogRange   ►  Entry…               all branches
 //	KeyRequest ►  Key                  to devices in that epoch only
-//	Part       ►  Done                 the signed leave, to the writer
+//	Part       ►  Done                 that the asker left, to any member
 //	AskCRL     ►  CRL                  the revocation list with its issuer
 //	Vector     ►  Signed…              what the asker missed of a room
 //	anything   ►  …, Refused           ends an answer that was not granted
@@ -168,7 +173,8 @@
 //
 // A room is a log of entries that are linked by hash and signed by the author's
 // device ("lanchat room log v1", over realm id ‖ entry). Only the writer
-// appends: the admin, or a regent while the admin is silent. Seats are admin,
+// appends: the admin, or a regent while the admin is silent. Behind the
+// arguments stands who asked for it, if somebody did. Seats are admin,
 // co-admins by promotion, members by age; one acts on people behind oneself
 // only. All who hold the same entries compute the same members, admin and
 // epoch, whatever the order they came in.
@@ -291,7 +297,8 @@
 //	chat room create    nothing to ask for: a CREATE entry, made by the creator
 //	  success           event room, cause created
 //	  failure           error name_taken, bad_argument
-//	chat room join      question Join to the admin's node
+//	chat room join      question Join to the admin's node, or to that of
+//	                    who stands in
 //	  success           Entry…, Key, Base; an ADMIT for all others; event room,
 //	                    cause joined
 //	  failure           Refused banned, not_admin, no_such_room, room_full, …;
@@ -323,6 +330,13 @@
 //     number; else each packet would have to be stored before it is sent.
 //   - REKEY lists devices it leaves out (suspended people's and revoked
 //     ones), so that every sender sees in the log to whom an epoch is closed.
+//   - REKEY may leave out anybody's devices, not only of people behind: who
+//     stands in for an admin whose device is revoked has to. The admin's next
+//     entry undoes it.
+//   - A co-admin's request is a question over the link, which is as good as a
+//     signature for who answers; "lanchat request v1" signs invites, which
+//     others than their receiver have to judge. The entry names who asked.
+//   - A regent records a member's leave as KICK on that member's own request.
 //   - RESOLVE names the person beside the hash of the removal, so that an
 //     entry can be judged by its own branch alone.
 //   - A DEVICE that adds a device steps the secret like ADMIT: nobody left.

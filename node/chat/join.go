@@ -775,6 +775,8 @@ func (c *Core) letDevicesIn(now time.Time, m *membership) {
 			return ok && a.Key == d.key
 		})
 		if !asked {
+			c.show(Notice{Code: "own_device", Text: fmt.Sprintf("your device %s is let into %s; if it is not yours, /sessions revoke %[1]s shuts it out", d.id, m.chat()),
+				Data: map[string]string{"chat": m.chat(), "device": d.id.String()}})
 			c.request(now, m, &wire.LogDevice{Account: c.self.account, Key: d.key, Cert: d.cert}, "", true)
 		}
 	}

@@ -194,6 +194,9 @@ func TestSecondDevice(t *testing.T) {
 			t.Errorf("%s has another log", n.name)
 		}
 	}
+	if got := l.node("bob").notices("own_device"); len(got) != 1 || !strings.Contains(got[0], phone.token.Device.String()) {
+		t.Errorf("bob is told %q", got)
+	}
 	l.clear()
 	l.node("ann").say("#lab", "reliable", "both of you?")
 	phone.say("#lab", "reliable", "yes")
