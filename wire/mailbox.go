@@ -31,12 +31,12 @@ import (
 
 // Limits of the mailbox, in bytes unless said otherwise.
 const (
-	MaxMailKey    = 1216                                              // a public key of MLKEM768-X25519
-	MaxSealed     = 60 << 10                                          // one sealed Mail
-	MaxMailKeys   = 16                                                // devices of an account
-	MaxMailItems  = 64                                                // in one page
-	MaxTaken      = 255                                               // ids in one TAKEN
-	MaxMailedText = MaxSealed - sealing - 8 - messageHeader - refSize // text of a message that authd keeps
+	MaxMailKey    = 1216                // a public key of MLKEM768-X25519
+	MaxSealed     = 60 << 10            // one sealed Mail
+	MaxMailKeys   = 16                  // devices of an account
+	MaxMailItems  = 64                  // in one page
+	MaxTaken      = 255                 // ids in one TAKEN
+	MaxMailedBody = MaxSealed - sealing // of a Mail
 	mailHeader    = 41
 	sealing       = 1120 + tagSize + mailHeader + SignatureSize // what sealing adds to a body
 )

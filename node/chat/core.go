@@ -49,6 +49,9 @@ type Config struct {
 	// Rand is the source of keys, nonces and jitter. It must be
 	// cryptographically secure.
 	Rand io.Reader
+	// Judge says whose device a certificate is that came by way of authd, if it
+	// is a token in force.
+	Judge func(leaf, issuing []byte) (*realm.Token, error)
 	// State is what the store holds.
 	State State
 	// Checks is how many signatures of room packets a second are checked in
@@ -94,6 +97,7 @@ type Core struct {
 	requests  map[uint64]func(time.Time, AuthdAnswer) // to authd
 	nextID    uint64
 	timers    []timer
+	mail      mail
 	pages     int // of history being looked up for others
 	limbo     limbo
 	active    []*membership // in which something has happened since the last settle
@@ -185,6 +189,11 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	for _, r := range cfg.State.Received {
 		c.received[r.Device] = r.Number
 	}
+	c.mail.asked = map[uint64]func(time.Time, wire.AuthMessage, error){}
+	var err error
+	if c.mail.private, err = c.mailKey(); err != nil {
+		return nil, fmt.Errorf("deriving the mailbox key: %w", err)
+	}
 	c.restoreDirect(cfg.State)
 	if err := c.restoreRooms(now, cfg.State); err != nil {
 		return nil, err
@@ -209,7 +218,7 @@ func (c *Core) Stats() Stats { return c.stats }
 // Pending returns how many reliable direct messages nobody has acknowledged.
 func (c *Core) Pending() (n int) {
 	for _, d := range c.direct {
-		n += d.queue.Len()
+		n += int(d.queue.Last() - d.confirmed)
 	}
 	return n
 }

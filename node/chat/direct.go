@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"fmt"
 	"time"
 
 	"lanchat/node/delivery"
@@ -9,13 +10,31 @@ import (
 )
 
 // direct is the one-to-one chat with a person.
+//
+// A reliable message stays in the queue until every device of the person that
+// is still about has it, so that each of them gets it, from this queue or from
+// authd. It is confirmed, and the receipt shown, when the first has it.
 type direct struct {
-	person *person
-	queue  *delivery.Queue
-	sentTo map[wire.DeviceID]uint64 // last number pushed on the device's link that is up now
-	fast   uint64                   // count of fast messages sent since the start
-	heard  map[wire.DeviceID]uint64 // highest fast number heard, by device
+	person    *person
+	queue     *delivery.Queue
+	acked     map[wire.DeviceID]uint64 // how far each device has acknowledged
+	confirmed uint64                   // the highest of those
+	sentTo    map[wire.DeviceID]uint64 // last number pushed on the device's link that is up now
+	watched   uint64                   // the number that has to be confirmed in unconfirmedAfter; 0: none
+	fast      uint64                   // count of fast messages sent since the start
+	heard     map[wire.DeviceID]uint64 // highest fast number heard, by device
+	mail      outgoing
 }
+
+const (
+	// What a person's first device has confirmed is kept for the others, but no
+	// more than maxKept messages, and not for devices that were not seen for long.
+	maxKept = 1000
+	about   = 30 * 24 * time.Hour
+	// When somebody who is there has not confirmed a message, the person here is
+	// told.
+	unconfirmedAfter = 10 * time.Second
+)
 
 func (c *Core) restoreDirect(s State) {
 	last := map[wire.AccountID]uint64{}
@@ -28,13 +47,23 @@ func (c *Core) restoreDirect(s State) {
 	}
 	for account, n := range last {
 		if p := c.people.accounts[account]; p != nil {
-			c.direct[account] = newDirect(p, delivery.NewQueue(n, wait[account]))
+			d := newDirect(p, delivery.NewQueue(n, wait[account]))
+			d.confirmed = d.queue.First() - 1
+			c.direct[account] = d
+		}
+	}
+	for _, a := range s.Acked {
+		if dev := c.people.devices[a.Device]; dev != nil {
+			d := c.directWith(dev.person)
+			d.acked[dev.id] = a.Number
+			d.confirmed = max(d.confirmed, a.Number)
 		}
 	}
 }
 
 func newDirect(p *person, q *delivery.Queue) *direct {
-	return &direct{person: p, queue: q, sentTo: map[wire.DeviceID]uint64{}, heard: map[wire.DeviceID]uint64{}}
+	return &direct{person: p, queue: q, acked: map[wire.DeviceID]uint64{}, sentTo: map[wire.DeviceID]uint64{}, heard: map[wire.DeviceID]uint64{},
+		mail: newOutgoing(q.Last())}
 }
 
 func (c *Core) directWith(p *person) *direct {
@@ -78,6 +107,8 @@ func (c *Core) sayDirect(now time.Time, p *person, s saying) {
 		online = 1
 	}
 	c.show(Sent{ID: id.String(), Chat: "@" + p.name, Mode: "reliable", Ref: s.ref, Online: online, Text: s.text, Action: s.action})
+	c.planMail(now, d, mailSoon)
+	c.watchDirect(now, d)
 	if !p.online() {
 		c.show(Notice{Code: "waiting", Text: p.name + " is away; the message is kept and goes out when " + p.name + " is back", Ref: s.ref})
 	}
@@ -115,7 +146,7 @@ func (c *Core) ownMessage(now time.Time, chat ChatID, id MessageID, s saying, n 
 // flushDirect gives a link that has just come up everything that waits.
 func (c *Core) flushDirect(dev *device) {
 	if d := c.direct[dev.person.account]; d != nil {
-		d.sentTo[dev.id] = 0
+		d.sentTo[dev.id] = d.acked[dev.id]
 		c.pushDirect(d, dev)
 	}
 }
@@ -140,7 +171,7 @@ func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []
 	case wire.FrameDirect:
 		err = c.handleDirect(now, dev, body)
 	case wire.FrameDirectAck:
-		err = c.handleDirectAck(dev, body)
+		err = c.handleDirectAck(now, dev, body)
 	case wire.FrameKey:
 		err = c.handleKey(now, body)
 	case wire.FrameEntry:
@@ -166,19 +197,25 @@ func (c *Core) handleDirect(now time.Time, dev *device, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if m.Message.Number > c.received[dev.id] {
-		c.received[dev.id] = m.Message.Number
-		c.save(SaveReceived{Device: dev.id, Number: m.Message.Number})
-		c.showDirect(now, dev, m, Reliable, false)
-	} else {
-		c.stats.Duplicates++
-	}
-	ack := wire.DirectAck{Number: c.received[dev.id]}
-	c.send(Push{To: dev.id, Type: wire.FrameDirectAck, Body: ack.Append(nil)})
+	c.receiveDirect(now, dev, m)
+	c.oweDirectAck(now, dev)
 	return nil
 }
 
-func (c *Core) handleDirectAck(dev *device, body []byte) error {
+// receiveDirect takes a reliable message at its turn, whichever way it came.
+func (c *Core) receiveDirect(now time.Time, dev *device, m *wire.DirectMessage) {
+	if m.Message.Number <= c.received[dev.id] {
+		c.stats.Duplicates++
+		return
+	}
+	c.received[dev.id] = m.Message.Number
+	c.save(SaveReceived{Device: dev.id, Number: m.Message.Number})
+	c.showDirect(now, dev, m, Reliable, false)
+}
+
+// handleDirectAck takes a device's word that it has messages of this one, over
+// its link or by mail.
+func (c *Core) handleDirectAck(now time.Time, dev *device, body []byte) error {
 	m, err := wire.ParseDirectAck(body)
 	if err != nil {
 		return err
@@ -187,15 +224,57 @@ func (c *Core) handleDirectAck(dev *device, body []byte) error {
 	if d == nil {
 		return nil
 	}
-	done := d.queue.HandleAck(min(m.Number, d.sentTo[dev.id]))
-	if len(done) == 0 {
+	n := min(m.Number, d.queue.Last()) // nobody has what was not sent
+	if n <= d.acked[dev.id] {
 		return nil
 	}
-	c.save(DropOutbox{Account: d.person.account, Number: done[len(done)-1].Number})
-	for _, q := range done {
-		c.show(Receipt{ID: MessageID(q.ID).String(), Chat: "@" + d.person.name, By: d.person.name, Got: 1, Of: 1})
+	d.acked[dev.id] = n
+	c.save(SaveAcked{Device: dev.id, Number: n})
+	for _, q := range d.queue.After(d.confirmed) {
+		if q.Number <= n {
+			c.show(Receipt{ID: MessageID(q.ID).String(), Chat: "@" + d.person.name, By: d.person.name, Got: 1, Of: 1})
+		}
 	}
+	d.confirmed = max(d.confirmed, n)
+	c.settleDirect(now, d)
 	return nil
+}
+
+// settleDirect forgets what every device of the person has that is about, and
+// what is confirmed beyond the bounds.
+func (c *Core) settleDirect(now time.Time, d *direct) {
+	settled := d.confirmed
+	for _, dev := range d.person.devices {
+		if !dev.revoked && (dev.linked || now.Sub(dev.seen) < about) {
+			settled = min(settled, d.acked[dev.id])
+		}
+	}
+	if d.confirmed > maxKept {
+		settled = max(settled, d.confirmed-maxKept)
+	}
+	if len(d.queue.HandleAck(settled)) > 0 {
+		c.save(DropOutbox{Account: d.person.account, Number: settled})
+	}
+}
+
+// watchDirect has the person told if what was just written to somebody who is
+// there is not confirmed soon.
+func (c *Core) watchDirect(now time.Time, d *direct) {
+	if d.watched > 0 || !d.person.online() {
+		return
+	}
+	d.watched = d.queue.Last()
+	c.after(now, unconfirmedAfter, func(now time.Time) {
+		n := d.watched
+		d.watched = 0
+		switch {
+		case d.confirmed < n:
+			c.show(Notice{Code: "unconfirmed", Text: fmt.Sprintf("%s has not confirmed your message yet; it is not lost, it is kept and goes on being sent", d.person.name),
+				Data: map[string]any{"chat": "@" + d.person.name, "waiting": d.queue.Last() - d.confirmed}})
+		case d.confirmed < d.queue.Last():
+			c.watchDirect(now, d)
+		}
+	})
 }
 
 // HandleDatagram takes a DATAGRAM of a device's link: a fast direct message.

@@ -57,6 +57,7 @@ type lan struct {
 	order  int
 	pushed func(from, to *node, p chat.Push) bool // false: it is lost
 	asked  func(from, to *node, q chat.Ask) bool  // false: it is not answered
+	office *office                                // authd, as far as mail goes; nil: there is none
 }
 
 // A node is one person's core and what surrounds it.
@@ -71,6 +72,7 @@ type node struct {
 	dead  bool         // killed
 	told  func(chat.Record)
 
+	fuse     int // steps of work until it is killed; 0: it is not
 	links    map[*node]bool
 	requests []chat.AskAuthd // not answered yet
 	events   []chat.Event
@@ -156,11 +158,12 @@ func (n *node) start() {
 	n.boot++
 	var err error
 	n.core, err = chat.New(n.l.now, chat.Config{Realm: testRealm, Key: n.key, Token: n.token, Boot: n.boot, State: state,
-		Rand: rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, n.name, n.boot)))})
+		Judge: n.l.judge, Rand: rand.NewChaCha8(sha256.Sum256(fmt.Append(nil, n.name, n.boot)))})
 	if err != nil {
 		n.l.t.Fatalf("%v", err)
 	}
 	n.links, n.asked = map[*node]bool{}, map[uint64]question{}
+	n.dead, n.fuse = false, 0
 	for _, other := range n.l.nodes {
 		if other.links[n] {
 			delete(other.links, n)
@@ -249,6 +252,9 @@ func (l *lan) land() (flying, bool) {
 func (n *node) perform(w chat.Work) {
 	l := n.l
 	l.t.Helper()
+	if n.dead || n.burn() {
+		return
+	}
 	n.saved += len(w.Save)
 	for _, r := range w.Save {
 		if n.told != nil {
@@ -261,6 +267,9 @@ func (n *node) perform(w chat.Work) {
 		}
 	}
 	for _, s := range w.Sends {
+		if n.burn() {
+			return
+		}
 		switch s := s.(type) {
 		case chat.Multicast:
 			for _, to := range l.nodes {
@@ -271,16 +280,16 @@ func (n *node) perform(w chat.Work) {
 				n.fly(to, s.Packet)
 			}
 		case chat.Push:
-			if to := l.of(s.To); to != nil && n.links[to] && (l.pushed == nil || l.pushed(n, to, s)) {
+			if to := l.of(s.To); to != nil && !to.dead && n.links[to] && (l.pushed == nil || l.pushed(n, to, s)) {
 				to.core.HandleFrame(l.now, n.token.Device, s.Type, slices.Clone(s.Body))
 			}
 		case chat.Datagram:
-			if to := l.of(s.To); to != nil && n.links[to] {
+			if to := l.of(s.To); to != nil && !to.dead && n.links[to] {
 				to.core.HandleDatagram(l.now, n.token.Device, slices.Clone(s.Body))
 			}
 		case chat.Ask:
 			to := l.of(s.To)
-			if to == nil || !n.links[to] || l.asked != nil && !l.asked(n, to, s) {
+			if to == nil || to.dead || !n.links[to] || l.asked != nil && !l.asked(n, to, s) {
 				n.core.HandleAnswer(l.now, s.Question, nil, fmt.Errorf("no link"))
 				continue
 			}
@@ -291,6 +300,9 @@ func (n *node) perform(w chat.Work) {
 			n.lookUp(s)
 		case chat.AskAuthd:
 			n.requests = append(n.requests, s)
+		case chat.AskMail:
+			m, err := l.office.answer(n, s.Message)
+			n.core.HandleMailAnswer(l.now, s.Question, m, err)
 		case chat.Missed:
 			if n.store == nil {
 				n.core.HandleMissed(s, nil, nil)
@@ -327,7 +339,20 @@ func (n *node) perform(w chat.Work) {
 			}
 		}
 	}
-	n.events = append(n.events, w.Events...)
+	if !n.burn() {
+		n.events = append(n.events, w.Events...)
+	}
+}
+
+// burn shortens the fuse, and reports whether the node has just ended as by
+// kill -9: in the middle of what it was doing.
+func (n *node) burn() bool {
+	if n.fuse == 0 {
+		return false
+	}
+	n.fuse--
+	n.dead = n.fuse == 0
+	return n.dead
 }
 
 // fly sends a packet on its way.

@@ -73,6 +73,7 @@ type device struct {
 	heard time.Time // when it was heard last; zero: not since the start
 	gone  time.Time // when it said goodbye; zero: it did not, or came back
 
+	seen    time.Time    // when a token of it was last shown
 	serial  realm.Serial // of the newest token seen; zero: unknown
 	revoked bool         // the newest revocation list names that token
 }
@@ -116,7 +117,7 @@ func (p *people) restore(s SavePerson) (d *device, renamedFrom string) {
 		p.devices[s.Device] = d
 		who.devices = append(who.devices, d)
 	}
-	d.serial = s.Serial
+	d.serial, d.seen = s.Serial, s.Seen
 	return d, renamedFrom
 }
 
@@ -151,8 +152,13 @@ func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 // LinkDown says that the link with a device is gone. Whether the device is
 // gone too, HandlePresence tells.
 func (c *Core) LinkDown(now time.Time, id wire.DeviceID) {
-	if d := c.people.devices[id]; d != nil {
-		d.linked = false
+	d := c.people.devices[id]
+	if d == nil {
+		return
+	}
+	d.linked = false
+	if with := c.direct[d.person.account]; with != nil {
+		c.planMail(now, with, mailSoon)
 	}
 }
 

@@ -78,8 +78,8 @@ type SaveRead struct{ Chat ChatID }
 // empty value forgets it.
 type SavePersonal struct{ Name, Value string }
 
-// SaveOutbox keeps a reliable direct message until a device of the account
-// has acknowledged it; it must be on disk before it is sent.
+// SaveOutbox keeps a reliable direct message until the account's devices have
+// acknowledged it; it must be on disk before it is sent.
 type SaveOutbox struct {
 	Account wire.AccountID
 	Number  uint64
@@ -103,6 +103,13 @@ type SaveDirect struct {
 // SaveReceived keeps the highest number of a reliable direct message stored
 // from a device: what comes again at or below it is a duplicate.
 type SaveReceived struct {
+	Device wire.DeviceID
+	Number uint64
+}
+
+// SaveAcked keeps how far a device has acknowledged the reliable direct messages
+// to its person.
+type SaveAcked struct {
 	Device wire.DeviceID
 	Number uint64
 }
@@ -201,6 +208,7 @@ func (SaveOutbox) record()   {}
 func (DropOutbox) record()   {}
 func (SaveDirect) record()   {}
 func (SaveReceived) record() {}
+func (SaveAcked) record()    {}
 func (SaveRoom) record()     {}
 func (SaveNumber) record()   {}
 func (DropRoom) record()     {}
@@ -225,6 +233,7 @@ type State struct {
 	Outbox   []SaveOutbox   // by account and number
 	Direct   []SaveDirect
 	Received []SaveReceived
+	Acked    []SaveAcked
 	Rooms    []SaveRoom
 	Numbers  []SaveNumber
 	Entries  []SaveEntry   // in the order they were saved

@@ -1,8 +1,8 @@
 package delivery
 
 // A Queue is the outbox of reliable direct messages to one person. A message
-// stays until a device of that person has acknowledged it; each link to such a
-// device is given everything that waits, in order, once.
+// stays until HandleAck; each link to a device of that person is given
+// everything that waits, in order, once.
 //
 // It does no I/O, starts no goroutine and never reads the clock.
 type Queue struct {
@@ -32,6 +32,14 @@ func (q *Queue) Next() uint64 {
 // Last returns the last number used.
 func (q *Queue) Last() uint64 { return q.last }
 
+// First returns the lowest number that waits, or would.
+func (q *Queue) First() uint64 {
+	if len(q.wait) > 0 {
+		return q.wait[0].Number
+	}
+	return q.last + 1
+}
+
 // Len returns how many messages wait.
 func (q *Queue) Len() int { return len(q.wait) }
 
@@ -48,8 +56,8 @@ func (q *Queue) After(n uint64) []Queued {
 	return nil
 }
 
-// HandleAck removes and returns what a device has acknowledged: everything up
-// to and including number n that it was sent.
+// HandleAck removes and returns what need not wait any longer: everything up to
+// and including number n.
 func (q *Queue) HandleAck(n uint64) (done []Queued) {
 	i := 0
 	for i < len(q.wait) && q.wait[i].Number <= n {

@@ -90,9 +90,11 @@ func (h *Host) keepAuthd(ctx context.Context) {
 		}
 		where = addr
 		h.session.Store(s)
+		h.post(func(now time.Time) { h.core.MailUp(now) })
 		h.compareClocks()
 		h.stay(ctx, s)
 		h.session.Store(nil)
+		h.post(func(time.Time) { h.core.MailDown() })
 		s.Close()
 	}
 }
@@ -124,6 +126,8 @@ func (h *Host) stay(ctx context.Context, s *login.Session) {
 			}
 			h.post(func(now time.Time) { h.newToken(now, t) })
 			renew.Reset(renewAfter(t, h.cfg.Profile.Now()))
+		case <-s.Mailed():
+			h.post(func(now time.Time) { h.core.HandleMailbox(now) })
 		case <-s.Stale():
 			renew.Reset(0)
 		case <-h.authdLost:

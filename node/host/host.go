@@ -269,7 +269,7 @@ func (h *Host) start() error {
 	}
 	id := h.cfg.Profile.Pin().ID
 	h.core, err = chat.New(time.Now(), chat.Config{Realm: id, Key: h.cfg.Profile.Key(), Token: token, Boot: boot,
-		Mode: h.cfg.Mode, Rand: rand.Reader, State: state, Checks: checksPerSecond(h.cfg.Profile.Key()) / 2})
+		Mode: h.cfg.Mode, Rand: rand.Reader, Judge: h.tokenOf, State: state, Checks: checksPerSecond(h.cfg.Profile.Key()) / 2})
 	if err != nil {
 		return err
 	}
@@ -516,6 +516,8 @@ func (h *Host) send(s chat.Send) {
 		h.ask(s)
 	case chat.AskAuthd:
 		h.askAuthd(s)
+	case chat.AskMail:
+		h.askMail(s)
 	case chat.Lookup:
 		go h.lookUp(s)
 	case chat.Missed:

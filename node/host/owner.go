@@ -116,8 +116,13 @@ func (h *Host) verified(body []byte) (*realm.Token, error) {
 	if err != nil {
 		return nil, err
 	}
+	return h.tokenOf(m.Leaf, m.Issuing)
+}
+
+// tokenOf returns the token that a certificate is, if it is in force.
+func (h *Host) tokenOf(leaf, issuing []byte) (*realm.Token, error) {
 	var chain []*x509.Certificate
-	for _, der := range [][]byte{m.Leaf, m.Issuing} {
+	for _, der := range [][]byte{leaf, issuing} {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			return nil, fmt.Errorf("certificate: %w", err)

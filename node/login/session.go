@@ -89,6 +89,7 @@ type Session struct {
 	pushes   sync.WaitGroup
 	granting sync.Mutex
 	stale    chan struct{} // authd wants the token renewed
+	mail     chan struct{} // authd has mail for this device
 }
 
 // Dial connects to the authd at addr, if it is the one that is trusted. With a
@@ -113,7 +114,7 @@ func Dial(ctx context.Context, t *quic.Transport, addr netip.AddrPort, c Config)
 	if err != nil {
 		return nil, dialError(err)
 	}
-	s := &Session{config: c, conn: conn, addr: addr, realm: found, token: token, stale: make(chan struct{}, 1)}
+	s := &Session{config: c, conn: conn, addr: addr, realm: found, token: token, stale: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
 	if err := p.trust(found, addr, time.Now()); err != nil {
 		s.Close()
 		return nil, err
@@ -492,6 +493,11 @@ func (s *Session) receive() {
 			case *wire.AuthRenew:
 				select {
 				case s.stale <- struct{}{}:
+				default: // it is known
+				}
+			case *wire.AuthMailbox:
+				select {
+				case s.mail <- struct{}{}:
 				default: // it is known
 				}
 			default:

@@ -73,6 +73,8 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 		return exec("INSERT OR REPLACE INTO direct (account, sent) VALUES (?, ?)", r.Account[:], number(r.Sent))
 	case chat.SaveReceived:
 		return exec("INSERT OR REPLACE INTO received (device, number) VALUES (?, ?)", r.Device[:], number(r.Number))
+	case chat.SaveAcked:
+		return exec("INSERT OR REPLACE INTO acked (device, number) VALUES (?, ?)", r.Device[:], number(r.Number))
 	case chat.SaveRoom: // not REPLACE, which would delete the room and with it all that refers to it
 		return exec("INSERT INTO room (id, joined) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET joined = excluded.joined",
 			r.Room[:], moment(r.Joined))

@@ -17,7 +17,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors,
+		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadAcked, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.db.Mapped(err)
@@ -95,6 +95,13 @@ func loadReceived(tx *sql.Tx, st *chat.State) (err error) {
 	st.Received, err = collect(tx, func(scan func(...any) error, v *chat.SaveReceived) error {
 		return scan(into(v.Device[:]), (*number)(&v.Number))
 	}, "SELECT device, number FROM received ORDER BY device")
+	return err
+}
+
+func loadAcked(tx *sql.Tx, st *chat.State) (err error) {
+	st.Acked, err = collect(tx, func(scan func(...any) error, v *chat.SaveAcked) error {
+		return scan(into(v.Device[:]), (*number)(&v.Number))
+	}, "SELECT device, number FROM acked ORDER BY device")
 	return err
 }
 

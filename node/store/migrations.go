@@ -45,7 +45,7 @@ CREATE TABLE applied (
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},
@@ -58,5 +58,14 @@ CREATE TABLE former (
     name    TEXT    PRIMARY KEY,
     account BLOB    NOT NULL CHECK (length(account) = 16),
     at      INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`
+
+// Version 6: how far devices have acknowledged the direct messages to their
+// person.
+const acknowledged = `
+CREATE TABLE acked (
+    device BLOB PRIMARY KEY CHECK (length(device) = 8),
+    number BLOB NOT NULL CHECK (length(number) = 8)
 ) STRICT, WITHOUT ROWID;
 `

@@ -152,6 +152,7 @@ func someRecords() (chat.State, []chat.Record) {
 		},
 		Direct:   []chat.SaveDirect{{Account: wire.AccountID{2}, Sent: math.MaxUint64}, {Account: wire.AccountID{3}}},
 		Received: []chat.SaveReceived{{Device: wire.DeviceID{1}, Number: math.MaxUint64}, {Device: wire.DeviceID{2}, Number: 1}},
+		Acked:    []chat.SaveAcked{{Device: wire.DeviceID{1}, Number: math.MaxUint64}, {Device: wire.DeviceID{3}, Number: 2}},
 		Rooms:    []chat.SaveRoom{{Room: other, Joined: t0}, {Room: room}},
 		Numbers:  []chat.SaveNumber{{Room: other, Number: 1 << 63}, {Room: room}, {Room: wire.RoomID{9}, Number: 3}}, // the last was left
 		Entries: []chat.SaveEntry{ // not in the order of their hashes, nor of their rooms
