@@ -164,6 +164,15 @@
 //
 // A frame of an unknown type on the control stream is ignored.
 //
+// Reliable direct messages are numbered by the author's device for each
+// account, from 1 without gaps, and go to every device of it: each has a
+// stream, in order, and acknowledges on its own. The first that does confirms
+// the message; it stays in the author's outbox until all that were seen in the
+// last 30 days have it, at most 1,000 beyond what is confirmed. A receiver
+// counts, for each author's device, up to where it has the messages; what is
+// not above that is a duplicate, whichever way it came. From a mailbox a message
+// counts only in its turn: its Mail says up to where all is settled.
+//
 // Hello says which revocation list the sender holds, NewCRL that it has got a
 // newer one since. Who holds an older one asks for it, verifies it like one
 // of authd's and tells others in turn, so that a revocation reaches nodes that
@@ -316,7 +325,7 @@
 //	  success           DirectAck; event message there, receipt here
 //	  failure           error no_such_user, too_long, unconfirmed (fast, and
 //	                    nobody there). A reliable one waits until it can be
-//	                    delivered
+//	                    delivered, at authd too (DEPOSIT): notices waiting, kept
 //
 // # Where this differs from the first design, and why
 //

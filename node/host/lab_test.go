@@ -207,7 +207,7 @@ func (a *authd) start() {
 	boot, err := st.Boot(a.clock.now())
 	must(err)
 	svc := discovery.New(discovery.Config{Realm: keys.Realm.ID, Key: keys.AuthdKey(), Boot: boot, Role: wire.RoleAuthd, Port: a.port, Net: a.host})
-	srv, err := server.New(server.Config{Keys: keys, Store: st, Conn: conn, Rules: account.Config{TokenLife: l.life}, Discovery: svc, Now: a.clock.now})
+	srv, err := server.New(server.Config{Keys: keys, Store: st, Mail: st, Conn: conn, Rules: account.Config{TokenLife: l.life}, Discovery: svc, Now: a.clock.now})
 	must(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
