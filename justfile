@@ -42,6 +42,10 @@ kill rounds="200":
 bench-auth *args:
     go run ./testdata/bench {{args}} auth
 
+# messages in rooms and directly beside raw multicast and bare quic-go: just bench-delivery -full
+bench-delivery *args:
+    go run ./testdata/bench {{args}} delivery
+
 # rooms of many: kicks, joins, long logs, memory, in virtual time
 bench-rooms *args:
     go run ./testdata/bench {{args}} rooms

@@ -3,15 +3,16 @@
 // Bench measures what the project's parts sustain on this machine and prints
 // it. It is not a test: nothing fails by being slow.
 //
-//	go run ./testdata/bench [-time D] [-profile DIR] NAME…
+//	go run ./testdata/bench [-time D] [-full] [-profile DIR] NAME…
 //
 // NAME is one of
 //
-//	auth    log-ins, renewals, memory and storms of one authd
-//	rooms   kicks, joins, logs and memory of rooms, in virtual time
+//	auth      log-ins, renewals, memory and storms of one authd
+//	delivery  messages in rooms and directly, with and without loss
+//	rooms     kicks, joins, logs and memory of rooms, in virtual time
 //
-// Everything runs on the loopback interface of a network namespace of its own,
-// in processes that bench starts from its own binary. What is compared with
+// Everything runs on the loopback interface of a network namespace of its own, or
+// on an emulated LAN in it, in processes that bench starts from its own binary. What is compared with
 // something is measured in the same run as that.
 //
 // A benchmark is a file here with a function in benchmarks.
@@ -37,14 +38,16 @@ import (
 
 // benchmarks by name. Each prints its results through b.
 var benchmarks = map[string]func(ctx context.Context, b *bench) error{
-	"auth":  benchAuth,
-	"rooms": benchRooms,
+	"auth":     benchAuth,
+	"delivery": benchDelivery,
+	"rooms":    benchRooms,
 }
 
 // helpers are what bench starts further processes of itself as, by name.
 var helpers = map[string]func(args []string) error{
 	"authd": serveAuthd,
 	"bare":  serveBare,
+	"talk":  talk,
 }
 
 // helperVar names the helper that this process is to be.
@@ -53,6 +56,7 @@ const helperVar = "LANCHAT_BENCH_HELPER"
 // A bench is one run.
 type bench struct {
 	each    time.Duration // how long something is measured
+	full    bool          // measure more cases, in some ten minutes
 	profile string        // directory for CPU profiles of helpers; "": none
 	dir     string        // for files, removed at the end
 }
@@ -70,9 +74,10 @@ func main() {
 	}
 	b := new(bench)
 	flag.DurationVar(&b.each, "time", 5*time.Second, "`how long` each rate is measured")
+	flag.BoolVar(&b.full, "full", false, "measure more cases, where there are more")
 	flag.StringVar(&b.profile, "profile", "", "`DIR` to write CPU profiles of the measured processes to")
 	flag.Usage = func() {
-		fmt.Fprintf(os.Stderr, "usage: bench [-time D] [-profile DIR] NAME...\nNAME: %s\n", strings.Join(names(), ", "))
+		fmt.Fprintf(os.Stderr, "usage: bench [-time D] [-full] [-profile DIR] NAME...\nNAME: %s\n", strings.Join(names(), ", "))
 	}
 	flag.Parse()
 	if flag.NArg() == 0 {
@@ -105,7 +110,7 @@ func (b *bench) run(ctx context.Context, names []string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
-	fmt.Printf("%s, %d processors, loopback interface; server and clients share the machine\n", runtime.Version(), runtime.NumCPU())
+	fmt.Printf("%s, %d processors, everything shares the machine\n", runtime.Version(), runtime.NumCPU())
 	for _, name := range names {
 		fmt.Printf("\n%s\n", name)
 		if err := benchmarks[name](ctx, b); err != nil {
