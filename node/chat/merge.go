@@ -308,8 +308,31 @@ func (c *Core) alarm(m *membership, q room.Equivocation) {
 	c.show(Notice{Code: "double_signing", Text: text, Data: map[string]any{"chat": m.chat(), "user": who, "held": m.log.Held(),
 		"entries": []string{two[0].Hash().String(), two[1].Hash().String()}}})
 	for _, d := range c.linkedIn(m) {
-		for _, e := range two {
-			c.send(Push{To: d.id, Type: wire.FrameEntry, Body: e.Append(nil)})
+		c.prove(d, q)
+	}
+}
+
+// prove gives a device both entries of somebody who signed twice.
+func (c *Core) prove(d *device, q room.Equivocation) {
+	for _, e := range sides(q) {
+		c.send(Push{To: d.id, Type: wire.FrameEntry, Body: e.Append(nil)})
+	}
+}
+
+// maxProofs is how many double signatures of a room a device is told of when
+// it comes: one is enough to know, and its log brings the others.
+const maxProofs = 4
+
+// proveAgain tells a device that has come who signed twice in its rooms: it was
+// away when the alarm went, and from where the logs agree it would not learn.
+func (c *Core) proveAgain(d *device) {
+	for _, m := range c.sortedRooms() {
+		if _, member := m.log.State().Owner(d.key); !member {
+			continue
+		}
+		twice := m.log.Equivocations()
+		for _, q := range twice[:min(len(twice), maxProofs)] {
+			c.prove(d, q)
 		}
 	}
 }
