@@ -11,6 +11,7 @@ import (
 	"lanchat/discovery/presence"
 	"lanchat/node/chat"
 	"lanchat/node/login"
+	"lanchat/wire"
 	"lanchat/wire/realm"
 )
 
@@ -95,6 +96,9 @@ func (h *Host) keepAuthd(ctx context.Context) {
 		h.stay(ctx, s)
 		h.session.Store(nil)
 		h.post(func(time.Time) { h.core.MailDown() })
+		if refused, ok := errors.AsType[*login.RefusedError](s.Err()); ok && refused.Code == wire.CodeRevoked {
+			h.post(func(time.Time) { h.selfRevoked("") })
+		}
 		s.Close()
 	}
 }

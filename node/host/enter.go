@@ -176,6 +176,10 @@ func RefusalWords(r *login.RefusedError) string {
 			"whoever runs authd can, too, with authd device list and authd device revoke"
 	case wire.CodeRevoked:
 		return revokedWords
+	case wire.CodeNotAuthenticated:
+		if r.Err != nil { // in the handshake, which says no more
+			return "authd does not accept this device's token: it was revoked, or ended more than 90 days ago; node logout, then node login with the password gets a new one"
+		}
 	case wire.CodeUnavailable:
 		return "authd cannot do that just now: try again in a moment"
 	}

@@ -42,7 +42,7 @@ func (h *Host) selfRevoked(who string) {
 	h.core.HandleTrouble(chat.Error{Code: wire.CodeRevoked.String(), Text: who + revokedWords})
 }
 
-const revokedWords = "this device was revoked, and nobody talks to it any more: node logout, then node login with the password makes it a new device"
+const revokedWords = "this device was revoked or its account shut out, and nobody talks to it any more: node logout, then node login with the password makes it a new device"
 
 // recheck ends the links of devices whose tokens the newest revocation list
 // names, or have ended. The latter are dialled again, with what token they have

@@ -2,7 +2,11 @@ package host_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +18,7 @@ import (
 	"time"
 
 	"lanchat/authd/account"
+	"lanchat/authd/server"
 	authdstore "lanchat/authd/store"
 	"lanchat/node/chat"
 	"lanchat/node/login"
@@ -599,4 +604,166 @@ func TestWrongClocks(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A stolen data directory, used on another machine beside its owner's, is found
+// out, and once the device is revoked nobody talks to either.
+func TestStolenProfile(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		ann, bob, cat := nodes[0], nodes[1], nodes[2]
+		for _, n := range nodes {
+			n.wait("authd", 5*time.Second, authdIs("up"))
+		}
+		// On the machine that stands for dan's, started later.
+		time.Sleep(5 * time.Second)
+		thief := l.node("dan")
+		if err := os.RemoveAll(filepath.Join(l.dir, "dan")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(filepath.Join(l.dir, "dan"), os.DirFS(filepath.Join(l.dir, "ann"))); err != nil {
+			t.Fatal(err)
+		}
+		closeDirs(t, filepath.Join(l.dir, "dan"))
+		thief.start()
+		ann.wait("the alarm", 20*time.Second, code("cloned"))
+
+		for _, n := range nodes {
+			n.mark()
+		}
+		begin := time.Now()
+		l.authd.revoke(ann)
+		for _, n := range []*node{bob, cat} {
+			if took := n.wait("ann is revoked", 10*time.Second, left("ann", "revoked")).Sub(begin); took > 5*time.Second {
+				t.Errorf("%s hears of it after %v", n.name, took)
+			}
+			n.mark()
+		}
+		for _, n := range []*node{ann, thief} {
+			n.wait("that it is revoked", 30*time.Second, code("revoked"))
+		}
+		time.Sleep(time.Minute)
+		for _, n := range []*node{bob, cat} {
+			if n.count(peer("ann", "online")) != 0 {
+				t.Errorf("%s is linked with ann's device again:\n%s", n.name, n.log())
+			}
+		}
+	})
+}
+
+// Who shows a node anything but a token of the realm that is in force, with its
+// key, is refused and never shown as online.
+func TestImpostors(t *testing.T) {
+	run(t, func(l *lab) {
+		ann := l.together("ann")[0]
+		ann.wait("authd", 5*time.Second, authdIs("up"))
+		issuing := readCA(t, filepath.Join(l.authd.dir, "issuing.pem"))
+		authdCert := readCA(t, filepath.Join(l.authd.dir, "authd.pem"))
+		foreignRoot, err := realm.NewRoot(rand.Reader, "test realm", time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		foreign, err := foreignRoot.IssueCA(rand.Reader, time.Now(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		token := func(ca *realm.CA, from, until time.Duration) []*x509.Certificate {
+			leaf, err := ca.IssueToken(rand.Reader, realm.Grant{Account: wire.AccountID{7}, Key: wire.KeyOf(key.Public().(ed25519.PublicKey)),
+				Name: "mallory", NameSeq: 1, From: time.Now().Add(from), NotAfter: time.Now().Add(until)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return []*x509.Certificate{leaf, ca.Cert}
+		}
+		bobs, err := login.Open(filepath.Join(l.dir, "bob"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		stolen, err := bobs.Identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		selfSigned, err := realm.SelfSigned(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := l.net.Host("mallory", "10.77.0.66/24").ListenPacket(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		tr := link.NewTransport(conn, nil)
+		defer tr.Close()
+		dial := func(id link.Identity) error {
+			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			c, _, err := link.DialPeer(ctx, tr, ann.addr, id, ann.profile.Verifier(), time.Now, ann.profile.DeviceKey().Device())
+			if err != nil {
+				return err
+			}
+			defer c.CloseWithError(link.CloseGoodbye, "")
+			control, err := c.OpenStreamSync(ctx)
+			if err != nil {
+				return err
+			}
+			hello := wire.Hello{Version: 1, Boot: 1}
+			if err := link.WriteFrame(control, wire.FrameHello, hello.Append(nil)); err != nil {
+				return err
+			}
+			control.SetReadDeadline(time.Now().Add(5 * time.Second))
+			_, _, err = link.ReadFrame(control)
+			return err
+		}
+		for name, id := range map[string]link.Identity{
+			"a foreign realm of the same name": link.Fixed(key, token(foreign, 0, day)...),
+			"expired":                          link.Fixed(key, token(issuing, -2*time.Hour, -time.Hour)...),
+			"not yet valid":                    link.Fixed(key, token(issuing, time.Hour, day)...),
+			"an issuing CA":                    link.Fixed(issuing.Key, issuing.Cert),
+			"authd":                            link.Fixed(authdCert.Key, authdCert.Cert),
+			"no token":                         link.Fixed(key, selfSigned),
+			"a copied token without its key": func() (*tls.Certificate, error) {
+				return &tls.Certificate{Certificate: stolen.Certificate, PrivateKey: key}, nil
+			},
+		} {
+			if err := dial(id); err == nil {
+				t.Errorf("%s: ann says hello", name)
+			}
+		}
+		time.Sleep(time.Minute)
+		if k := ann.count(func(e chat.Event) bool { return e.Name() == "peer" }); k != 0 {
+			t.Errorf("ann was shown somebody:\n%s", ann.log())
+		}
+		if err := dial(link.Fixed(key, token(issuing, 0, day)...)); err != nil {
+			t.Errorf("a token of the realm: %v", err)
+		}
+		ann.wait("who has one", time.Second, peer("mallory", "online"))
+	})
+}
+
+// readCA reads a certificate and its key as authd keeps them.
+func readCA(t *testing.T, path string) *realm.CA {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certBlock, rest := pem.Decode(b)
+	keyBlock, _ := pem.Decode(rest)
+	cert, err := x509.ParseCertificate(certBlock.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.ParsePKCS8PrivateKey(keyBlock.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := server.ReadRealm(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &realm.CA{Realm: r.ID, Cert: cert, Key: key.(ed25519.PrivateKey)}
 }
