@@ -75,6 +75,15 @@ func (d *desk) register(name, password string, device byte) *account.Grant {
 	return g
 }
 
+// renew is what the server does: it asks whether the device may, then renews.
+func (d *desk) renew(id wire.AccountID, key wire.DeviceKey) (*account.Grant, error) {
+	a, err := d.Allowed(d.now, id, key)
+	if err != nil {
+		return nil, err
+	}
+	return d.Renew(d.now, a, key, home)
+}
+
 func (d *desk) login(name, password string, device byte) (*account.Grant, error) {
 	return d.attempt(account.Request{Name: name}, password, device)
 }
@@ -371,7 +380,7 @@ func TestLock(t *testing.T) {
 			// "A device with a token renews without a password, so a locked
 			// account never disturbs who is already in."
 			d.now = t0
-			_, err = d.Renew(d.now, a.ID, wire.DeviceKey{1}, home)
+			_, err = d.renew(a.ID, wire.DeviceKey{1})
 			want(t, err, 0)
 			if err := d.Unlock("alice"); err != nil {
 				t.Fatal(err)
@@ -443,7 +452,7 @@ func TestRenew(t *testing.T) {
 	g := d.register("alice", "secret", 1)
 	bob := d.register("bob", "secret2", 2)
 	renew := func(id wire.AccountID, device byte) (*account.Grant, error) {
-		return d.Renew(d.now, id, wire.DeviceKey{device}, home)
+		return d.renew(id, wire.DeviceKey{device})
 	}
 	d.now = t0.Add(day)
 	again, err := renew(g.Account, 1)
@@ -468,7 +477,7 @@ func TestShutOut(t *testing.T) {
 	d := newDesk(t, account.Config{StartsPerMinute: -1})
 	g := d.register("alice", "secret", 1)
 	renew := func() error {
-		_, err := d.Renew(d.now, g.Account, wire.DeviceKey{1}, home)
+		_, err := d.renew(g.Account, wire.DeviceKey{1})
 		return err
 	}
 	want(t, d.Disable(d.now, "alice"), 0)
@@ -541,7 +550,7 @@ func TestRename(t *testing.T) {
 	want(t, d.Rename(d.now, "alice", "Carol"), wire.CodeBadName)
 	want(t, d.Rename(d.now, "alice", "carol"), 0)
 
-	renewed, err := d.Renew(d.now, g.Account, wire.DeviceKey{1}, home)
+	renewed, err := d.renew(g.Account, wire.DeviceKey{1})
 	want(t, err, 0)
 	if renewed.Name != "carol" || renewed.NameSeq != g.NameSeq+1 {
 		t.Errorf("renewed: got %q, %d, want carol, %d", renewed.Name, renewed.NameSeq, g.NameSeq+1)
@@ -595,7 +604,7 @@ func TestNothingGrantedUnrecorded(t *testing.T) {
 		},
 		"login": func() (*account.Grant, error) { return d.login("alice", "secret", 1) },
 		"wrong": func() (*account.Grant, error) { return d.login("alice", "wrong", 1) },
-		"renew": func() (*account.Grant, error) { return d.Renew(d.now, g.Account, wire.DeviceKey{1}, home) },
+		"renew": func() (*account.Grant, error) { return d.renew(g.Account, wire.DeviceKey{1}) },
 	} {
 		if got, err := f(); got != nil || !errors.Is(err, account.ErrUnavailable) {
 			t.Errorf("%s: got %+v, %v, want nothing, ErrUnavailable", name, got, err)

@@ -110,10 +110,10 @@ func TestChangePassword(t *testing.T) {
 	want(t, second(d.login("ann", "changed", 2)), 0) // nobody was signed out
 
 	want(t, d.change(g.Account, laptop, "changed", "third", true), 0)
-	_, err := d.Renew(d.now, g.Account, phone, home)
+	_, err := d.renew(g.Account, phone)
 	want(t, err, wire.CodeRevoked)
 	want(t, second(d.login("ann", "third", 2)), wire.CodeRevoked)
-	_, err = d.Renew(d.now, g.Account, laptop, home)
+	_, err = d.renew(g.Account, laptop)
 	want(t, err, 0)
 }
 
@@ -177,7 +177,7 @@ func TestOwnDevices(t *testing.T) {
 	if got := fmt.Sprint(list()); got != fmt.Sprint([]wire.DeviceKey{{2}, {1}, {3}}) {
 		t.Errorf("got %v, want what is revoked last", got)
 	}
-	_, err := d.Renew(d.now, g.Account, wire.DeviceKey{3}, home)
+	_, err := d.renew(g.Account, wire.DeviceKey{3})
 	want(t, err, wire.CodeRevoked)
 	// What is revoked can do nothing any more.
 	_, err = d.DevicesOf(d.now, g.Account, wire.DeviceKey{3}, home)

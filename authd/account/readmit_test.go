@@ -26,16 +26,16 @@ func TestReadmit(t *testing.T) {
 		t.Errorf("readmitted as %+v", acct)
 	}
 	// Both devices renew then, and a certificate that was shown can be revoked.
-	want(t, second(back.Renew(back.now, ann.Account, ann.Key, home)), 0)
+	want(t, second(back.renew(ann.Account, ann.Key)), 0)
 	want(t, second(back.Readmit(back.now, laptop.Grant)), 0)
-	want(t, second(back.Renew(back.now, ann.Account, laptop.Key, home)), 0)
+	want(t, second(back.renew(ann.Account, laptop.Key)), 0)
 	want(t, back.st.Revoke(laptop.Key, back.now), 0)
 	_, revoked, err := back.CRL(back.now)
 	if err != nil || len(revoked) != 2 {
 		t.Errorf("after revoking the laptop the list is %v, %v, want both its certificates", revoked, err)
 	}
 	want(t, second(back.Readmit(back.now, laptop.Grant)), wire.CodeRevoked)
-	want(t, second(back.Renew(back.now, ann.Account, laptop.Key, home)), wire.CodeRevoked)
+	want(t, second(back.renew(ann.Account, laptop.Key)), wire.CodeRevoked)
 	// The old password opens nothing, since it is not known.
 	want(t, second(back.login("ann", "secret", 3)), wire.CodeBadCredentials)
 
@@ -62,7 +62,7 @@ func TestReadmitNames(t *testing.T) {
 	if acct.ID != ann.Account || acct.Name == "ann" || acct.NameSeq != 2 || realm.CheckName(acct.Name) != nil {
 		t.Errorf("readmitted as %+v", acct)
 	}
-	g, err := back.Renew(back.now, ann.Account, ann.Key, home)
+	g, err := back.renew(ann.Account, ann.Key)
 	want(t, err, 0)
 	if g.Name != acct.Name || g.NameSeq != 2 {
 		t.Errorf("renewed as %q, number %d", g.Name, g.NameSeq)

@@ -293,15 +293,11 @@ func (r *Registrar) verify(now time.Time, a *Attempt, acct Account, known bool, 
 }
 
 // Renew gives a known device a further certificate. The connection has proved
-// the key, and the certificate it presented named the account.
+// the key, and Allowed has just returned the account for it.
 //
 // The error is a *Refusal, or a failure of the store.
-func (r *Registrar) Renew(now time.Time, id wire.AccountID, key wire.DeviceKey, source netip.Addr) (*Grant, error) {
+func (r *Registrar) Renew(now time.Time, acct Account, key wire.DeviceKey, source netip.Addr) (*Grant, error) {
 	if err := r.throttled(now, source.WithZone("").Unmap()); err != nil {
-		return nil, err
-	}
-	acct, err := r.Allowed(now, id, key)
-	if err != nil {
 		return nil, err
 	}
 	g, err := r.grant(now, acct, key)

@@ -386,8 +386,3 @@ func (k *Keys) writeCA(name string, ca *realm.CA) error {
 	pem.Encode(&b, &pem.Block{Type: typeKey, Bytes: der})
 	return private.Write(filepath.Join(k.dir, name), b.Bytes())
 }
-
-// chain returns a token with its issuer, as a device presents them.
-func chain(leaf *x509.Certificate, issuing *realm.CA) []*x509.Certificate {
-	return []*x509.Certificate{leaf, issuing.Cert}
-}

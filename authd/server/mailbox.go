@@ -64,7 +64,7 @@ func (s *Server) mailCame(d wire.DeviceID) {
 	defer s.mu.Unlock()
 	first, after := s.find(d)
 	for _, ses := range s.roster[first:after] {
-		signal(ses.mail)
+		ses.tell(newMail)
 	}
 }
 

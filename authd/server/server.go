@@ -105,7 +105,8 @@ type Server struct {
 	reg      *account.Registrar
 	mail     *mailbox.Mailbox // nil: no mail is kept
 
-	changed chan struct{} // accounts or devices have, by who is connected
+	changed chan struct{}  // accounts or devices have, by who is connected
+	work    sync.WaitGroup // Run's goroutines; once it waits only they add to it
 
 	mu     sync.Mutex
 	roster []*session // with a token, in ascending order of device ids, older ones first
@@ -183,10 +184,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("listening: %w", err)
 	}
 
-	var wg sync.WaitGroup
-	wg.Go(func() { s.watch(ctx) })
+	s.work.Go(func() { s.watch(ctx) })
 	if s.cfg.Discovery != nil {
-		wg.Go(func() {
+		s.work.Go(func() {
 			if err := s.cfg.Discovery.Run(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("discovery stopped: nodes need --authd to find this server", "err", err)
 			}
@@ -198,14 +198,14 @@ func (s *Server) Run(ctx context.Context) error {
 		if conn, err = ln.Accept(ctx); err != nil {
 			break
 		}
-		wg.Go(func() { s.serve(ctx, conn) })
+		s.work.Go(func() { s.serve(ctx, conn) })
 	}
 	if ctx.Err() != nil {
 		err = nil
 	}
 	cancel()
-	wg.Wait()  // every session says goodbye
-	ln.Close() // those that were not accepted yet
+	s.work.Wait() // every session says goodbye
+	ln.Close()    // those that were not accepted yet
 	if cerr := tr.Close(); err == nil {
 		err = cerr
 	}
@@ -222,7 +222,7 @@ func (s *Server) serve(ctx context.Context, conn *quic.Conn) {
 		conn.CloseWithError(link.CloseRevoked, "") // by a list that came during the handshake
 		return
 	}
-	ses := &session{s: s, conn: conn, key: key, device: key.Device(), changed: make(chan struct{}, 1), stale: make(chan struct{}, 1), mail: make(chan struct{}, 1)}
+	ses := &session{s: s, conn: conn, key: key, device: key.Device()}
 	ses.token.Store(token)
 	var streams sync.WaitGroup
 	defer streams.Wait()
@@ -238,7 +238,7 @@ func (s *Server) serve(ctx context.Context, conn *quic.Conn) {
 		}
 		s.enter(ses)
 		defer s.leave(ses)
-		streams.Go(ses.push)
+		ses.tell(newList)
 	}
 	for {
 		stream, err := conn.AcceptStream(ctx)
@@ -296,7 +296,12 @@ func (s *Server) sessions() []*session {
 }
 
 // look has the revocation list and those who are connected looked at at once.
-func (s *Server) look() { signal(s.changed) }
+func (s *Server) look() {
+	select {
+	case s.changed <- struct{}{}:
+	default: // watch will see this one too
+	}
+}
 
 // watch keeps certificates and revocation list current.
 func (s *Server) watch(ctx context.Context) {
@@ -361,7 +366,7 @@ func (s *Server) publish(now time.Time) error {
 	}
 	s.log.Debug("revocation list", "number", number, "revoked", len(revoked))
 	for _, ses := range s.sessions() {
-		signal(ses.changed)
+		ses.tell(newList)
 	}
 	return nil
 }
@@ -370,7 +375,7 @@ func (s *Server) publish(now time.Time) error {
 // those renew whose name has changed.
 func (s *Server) recheck(now time.Time) {
 	for _, ses := range s.sessions() {
-		err := ses.allowed(now, ses.token.Load())
+		_, err := ses.allowed(now, ses.token.Load())
 		if _, refused := errors.AsType[*account.Refusal](err); refused {
 			ses.conn.CloseWithError(link.CloseRevoked, "")
 			if s.cfg.Discovery != nil {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -32,19 +33,29 @@ import (
 //	                                   ◄─ RENEW, when the account has another name
 //	                                   ◄─ MAILBOX, when something comes for the device
 type session struct {
-	s       *Server
-	conn    *quic.Conn
-	key     wire.DeviceKey
-	device  wire.DeviceID
-	token   atomic.Pointer[realm.Token] // nil for a stranger; RENEW replaces it
-	changed chan struct{}               // there is a new revocation list
-	stale   chan struct{}               // the account has another name than the token says
-	mail    chan struct{}               // something waits in the mailbox
+	s      *Server
+	conn   *quic.Conn
+	key    wire.DeviceKey
+	device wire.DeviceID
+	token  atomic.Pointer[realm.Token] // nil for a stranger; RENEW replaces it
+
+	mu      sync.Mutex
+	owed    news // to the other side
+	pushing bool // somebody is at that
 
 	// With Server.mu:
 	serial uint64           // of the roster, when this was last news
 	addrs  []netip.AddrPort // where the device says it is
 }
+
+// news is what authd says unasked: any of these.
+type news uint8
+
+const (
+	newList news = 1 << iota // there is a new revocation list
+	newName                  // the account has another name than the token says
+	newMail                  // something waits in the mailbox
+)
 
 // errMalformed says that a request was not understood.
 var errMalformed = errors.New("request not understood")
@@ -85,12 +96,13 @@ func (ses *session) reply(stream *quic.Stream) (wire.AuthMessage, error) {
 			return nil, &account.Refusal{Code: wire.CodeNotAuthenticated, Text: "log in first"}
 		}
 		now := ses.s.cfg.Now()
-		if err := ses.allowed(now, token); err != nil {
+		acct, err := ses.allowed(now, token)
+		if err != nil {
 			return nil, err
 		}
 		switch m := m.(type) {
 		case *wire.AuthRenew:
-			return ses.renew(now, token)
+			return ses.renew(now, acct)
 		case *wire.AuthPing:
 			return &wire.AuthPong{Nonce: m.Nonce, Time: wire.UnixMilli(now)}, nil
 		case *wire.AuthRoster:
@@ -140,9 +152,9 @@ func (ses *session) refusal(err error) *wire.AuthRefusal {
 
 func (ses *session) source() netip.Addr { return addrOf(ses.conn.RemoteAddr()).Addr() }
 
-// allowed asks whether the token's account and device are still good. A token
-// with an old name is, and the other side is told to renew it.
-func (ses *session) allowed(now time.Time, token *realm.Token) error {
+// allowed returns the token's account if that and the device are still good. A
+// token with an old name is, and the other side is told to renew it.
+func (ses *session) allowed(now time.Time, token *realm.Token) (account.Account, error) {
 	s := ses.s
 	acct, err := s.reg.Allowed(now, token.Account, ses.key)
 	_, refused := errors.AsType[*account.Refusal](err)
@@ -157,21 +169,13 @@ func (ses *session) allowed(now time.Time, token *realm.Token) error {
 			s.log.Warn("put on record again by its certificate", "user", again.Name, "before", token.Name, "device", ses.device, "from", ses.source())
 			acct, err = again, nil
 		} else if _, refused := errors.AsType[*account.Refusal](aerr); !refused {
-			return aerr
+			return account.Account{}, aerr
 		}
 	}
 	if err == nil && acct.NameSeq > token.NameSeq {
-		signal(ses.stale)
+		ses.tell(newName)
 	}
-	return err
-}
-
-// signal wakes who reads from c, which has room for one.
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default: // it will see this one too
-	}
+	return acct, err
 }
 
 // logIn has the longer conversation: START is m, then CHALLENGE, FINISH, and
@@ -214,9 +218,9 @@ func (ses *session) logIn(stream *quic.Stream, m *wire.AuthStart) (wire.AuthMess
 	return reply, nil
 }
 
-func (ses *session) renew(now time.Time, token *realm.Token) (wire.AuthMessage, error) {
+func (ses *session) renew(now time.Time, acct account.Account) (wire.AuthMessage, error) {
 	s := ses.s
-	grant, err := s.reg.Renew(now, token.Account, ses.key, ses.source())
+	grant, err := s.reg.Renew(now, acct, ses.key, ses.source())
 	if err != nil {
 		return nil, err
 	}
@@ -238,12 +242,10 @@ func (ses *session) sign(now time.Time, grant *account.Grant) (*wire.AuthGrant, 
 		return nil, fmt.Errorf("signing a certificate: %w", err)
 	}
 	if ses.token.Load() != nil {
-		if t, err := s.verifier.Device(chain(cert, ca), now); err == nil {
-			ses.token.Store(t) // the roster shows it from now on
-			s.mu.Lock()
-			s.news(ses)
-			s.mu.Unlock()
-		}
+		ses.token.Store(ca.Token(grant.Grant, cert)) // the roster shows it from now on
+		s.mu.Lock()
+		s.news(ses)
+		s.mu.Unlock()
 	}
 	return &wire.AuthGrant{
 		Leaf:    cert.Raw,
@@ -254,23 +256,38 @@ func (ses *session) sign(now time.Time, grant *account.Grant) (*wire.AuthGrant, 
 	}, nil
 }
 
-// push gives the other side the revocation list, now and whenever there is a
-// new one, and tells it when its token is out of date.
+// tell has the other side told. It does not wait for that. A goroutine does it
+// only while there is something to say: most of the time there is not.
+func (ses *session) tell(n news) {
+	ses.mu.Lock()
+	defer ses.mu.Unlock()
+	ses.owed |= n
+	if !ses.pushing {
+		ses.pushing = true
+		ses.s.work.Go(ses.push)
+	}
+}
+
+// push says what is owed until nothing is.
 func (ses *session) push() {
-	what, push := "the revocation list", ses.pushCRL
 	for {
-		if err := push(); err != nil && ses.conn.Context().Err() == nil {
-			ses.s.log.Debug("pushing "+what, "device", ses.device, "err", err)
-		}
-		select {
-		case <-ses.changed:
-			what, push = "the revocation list", ses.pushCRL
-		case <-ses.stale:
-			what, push = "a wish to renew", ses.pushRenew
-		case <-ses.mail:
-			what, push = "word of mail", ses.pushMailbox
-		case <-ses.conn.Context().Done():
+		ses.mu.Lock()
+		owed := ses.owed
+		ses.owed, ses.pushing = 0, owed != 0
+		ses.mu.Unlock()
+		if owed == 0 {
 			return
+		}
+		for _, p := range []struct {
+			of   news
+			push func() error
+		}{{newList, ses.pushCRL}, {newName, ses.pushRenew}, {newMail, ses.pushMailbox}} {
+			if owed&p.of == 0 {
+				continue
+			}
+			if err := p.push(); err != nil && ses.conn.Context().Err() == nil {
+				ses.s.log.Debug("pushing news", "of", p.of, "device", ses.device, "err", err)
+			}
 		}
 	}
 }

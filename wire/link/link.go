@@ -173,13 +173,16 @@ func ListenAuthd(t *quic.Transport, id Identity, v *realm.Verifier, now func() t
 
 // AuthdClient returns who is at the other side of a connection that authd
 // accepted: the device's key, and its token unless it came with a self-signed
-// certificate. The token may have expired up to realm.RenewGrace ago.
+// certificate. The token may have expired up to realm.RenewGrace ago. The
+// handshake has judged all this with v before; it is asked again since a
+// revocation list may have come meanwhile.
 func AuthdClient(conn *quic.Conn, v *realm.Verifier, now time.Time) (wire.DeviceKey, *realm.Token, error) {
-	return authdClient(certificates(conn), v, now)
+	return authdClient(certificates(conn), v, now, realm.NewcomerKey)
 }
 
-func authdClient(certs []*x509.Certificate, v *realm.Verifier, now time.Time) (wire.DeviceKey, *realm.Token, error) {
-	if key, err := realm.Newcomer(certs); err == nil {
+func authdClient(certs []*x509.Certificate, v *realm.Verifier, now time.Time,
+	newcomer func([]*x509.Certificate) (wire.DeviceKey, error)) (wire.DeviceKey, *realm.Token, error) {
+	if key, err := newcomer(certs); err == nil {
 		return key, nil, nil
 	}
 	token, err := v.Renewable(certs, now)
@@ -256,7 +259,7 @@ func PeerTLS(id Identity, v *realm.Verifier, now func() time.Time, want *wire.De
 // root, from which a node at first contact learns the realm.
 func AuthdTLS(id Identity, v *realm.Verifier, now func() time.Time) *tls.Config {
 	return base(ALPNAuthd, id, func(certs []*x509.Certificate) error {
-		_, _, err := authdClient(certs, v, now())
+		_, _, err := authdClient(certs, v, now(), realm.Newcomer)
 		return err
 	})
 }

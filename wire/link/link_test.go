@@ -447,7 +447,7 @@ func TestAuthdClient(t *testing.T) {
 		{"nobody", member{newKey(), nil}, false, false},
 	}
 	for _, tt := range tests {
-		key, token, err := authdClient(tt.m.chain, h.Verifier, time.Now())
+		key, token, err := authdClient(tt.m.chain, h.Verifier, time.Now(), realm.Newcomer)
 		if (err == nil) != tt.ok || (token != nil) != tt.member {
 			t.Errorf("%s: %v, %v", tt.name, token, err)
 		}
@@ -456,10 +456,10 @@ func TestAuthdClient(t *testing.T) {
 		}
 	}
 	old := h.join(nil)
-	if _, token, err := authdClient(old.chain, h.Verifier, time.Now().Add((30+90)*24*time.Hour-time.Minute)); err != nil || token == nil {
+	if _, token, err := authdClient(old.chain, h.Verifier, time.Now().Add((30+90)*24*time.Hour-time.Minute), realm.Newcomer); err != nil || token == nil {
 		t.Errorf("90 days after expiry: %v, %v", token, err)
 	}
-	if _, _, err := authdClient(old.chain, h.Verifier, time.Now().Add((30+91)*24*time.Hour)); !errors.Is(err, realm.ErrExpired) {
+	if _, _, err := authdClient(old.chain, h.Verifier, time.Now().Add((30+91)*24*time.Hour), realm.Newcomer); !errors.Is(err, realm.ErrExpired) {
 		t.Errorf("91 days after expiry: %v", err)
 	}
 }

@@ -123,6 +123,16 @@ func (issuing *CA) IssueToken(rand io.Reader, g Grant) (*x509.Certificate, error
 	return cert, nil
 }
 
+// Token returns the token that IssueToken has just made of g.
+func (issuing *CA) Token(g Grant, leaf *x509.Certificate) *Token {
+	t := &Token{
+		Account: g.Account, Device: g.Key.Device(), Key: g.Key, Name: g.Name, NameSeq: g.NameSeq,
+		NotBefore: leaf.NotBefore, NotAfter: leaf.NotAfter, Leaf: leaf.Raw, Issuing: issuing.Cert.Raw,
+	}
+	t.Serial, _ = serialOf(leaf.SerialNumber) // create has made it
+	return t
+}
+
 // A Revoked certificate stands on the revocation list until it expires by
 // itself (and RenewGrace is over).
 type Revoked struct {

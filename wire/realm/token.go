@@ -42,7 +42,7 @@ const (
 )
 
 // A Token is a device certificate that was verified: who holds the device key,
-// by which name, until when.
+// by which name, until when. It is not changed once made.
 type Token struct {
 	Account   wire.AccountID
 	Device    wire.DeviceID

@@ -15,6 +15,7 @@ import (
 	mrand "math/rand/v2"
 	"net"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -117,6 +118,59 @@ func TestDevice(t *testing.T) {
 	}
 	if n := len(chain[0].Raw); n > 640 {
 		t.Errorf("a token has %d bytes", n)
+	}
+}
+
+// A verifier remembers whom it has judged, but neither for how long that holds
+// nor who vouched, and not without end.
+func TestRemembered(t *testing.T) {
+	h := newHouse(t, 1)
+	certs := h.token(t)
+	first, err := h.Device(certs, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := h.Device(certs, noon); err != nil || again != first {
+		t.Errorf("once more: %v, %v; want the same token", again, err)
+	}
+	if made := h.issuing.Token(h.grant(), certs[0]); !reflect.DeepEqual(made, first) {
+		t.Errorf("authd took its token for %+v, everybody else reads %+v", made, first)
+	}
+	if _, err := h.Device(certs[:1], noon); !errors.Is(err, ErrForeign) {
+		t.Errorf("without its issuer: %v", err)
+	}
+	if _, err := h.Device([]*x509.Certificate{certs[0], newHouse(t, 2).issuing.Cert}, noon); !errors.Is(err, ErrForeign) {
+		t.Errorf("with another issuer: %v", err)
+	}
+	bent, err := x509.ParseCertificate(bend(certs[0].Raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Device([]*x509.Certificate{bent, certs[1]}, noon); !errors.Is(err, ErrForeign) {
+		t.Errorf("with another signature: %v", err)
+	}
+	if _, err := h.Device(certs, first.NotAfter.Add(Tolerance+time.Second)); !errors.Is(err, ErrExpired) {
+		t.Errorf("after its end: %v", err)
+	}
+	if _, err := h.SetCRL(h.issuing.Cert.Raw, h.crl(t, 1, first.Serial)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.Device(certs, noon); !errors.Is(err, ErrRevoked) {
+		t.Errorf("revoked: %v", err)
+	}
+	for range maxRemembered + 10 {
+		g := h.grant()
+		g.Serial = Serial{}
+		leaf, err := h.issuing.IssueToken(h.rand, g)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Device([]*x509.Certificate{leaf, certs[1]}, noon); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(h.tokens); n != maxRemembered {
+		t.Errorf("%d tokens are remembered, want %d", n, maxRemembered)
 	}
 }
 

@@ -3,6 +3,7 @@ package realm
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -53,9 +54,15 @@ type Verifier struct {
 	realm Realm
 	roots *x509.CertPool
 
-	mu  sync.RWMutex
-	crl CRL // replaced as a whole, its fields never changed
+	mu     sync.RWMutex
+	crl    CRL // replaced as a whole, its fields never changed
+	tokens map[[sha256.Size]byte]*Token
 }
+
+// maxRemembered is how many tokens a verifier remembers the signatures of, by
+// the hash of the certificate: the same come again and again, in handshakes and
+// rosters. Whether one is in force is asked each time.
+const maxRemembered = 1024
 
 // A CRL is a revocation list that was verified. The zero CRL revokes nothing.
 type CRL struct {
@@ -79,7 +86,7 @@ func NewVerifier(root *x509.Certificate) (*Verifier, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &Verifier{realm: r, roots: x509.NewCertPool()}
+	v := &Verifier{realm: r, roots: x509.NewCertPool(), tokens: make(map[[sha256.Size]byte]*Token)}
 	v.roots.AddCert(root)
 	return v, nil
 }
@@ -107,7 +114,7 @@ func OfRoot(root *x509.Certificate) (Realm, error) {
 func (v *Verifier) Realm() Realm { return v.realm }
 
 // Device judges the certificates of a device, leaf first, as TLS presents
-// them, and returns the token.
+// them, and returns the token, which others may be given too.
 func (v *Verifier) Device(certs []*x509.Certificate, now time.Time) (*Token, error) {
 	return v.device(certs, now, Tolerance, Tolerance)
 }
@@ -120,6 +127,49 @@ func (v *Verifier) Renewable(certs []*x509.Certificate, now time.Time) (*Token, 
 }
 
 func (v *Verifier) device(certs []*x509.Certificate, now time.Time, early, late time.Duration) (*Token, error) {
+	t, err := v.token(certs)
+	if err != nil {
+		return nil, err
+	}
+	if err := v.current(t.Serial, t.NotBefore, t.NotAfter, now, early, late); err != nil {
+		if te, ok := errors.AsType[*TimeError](err); ok {
+			te.Name = t.Name
+		}
+		return nil, err
+	}
+	return t, nil
+}
+
+// token is parseToken with a memory of what it has said yes to.
+func (v *Verifier) token(certs []*x509.Certificate) (*Token, error) {
+	if len(certs) == 0 {
+		return nil, ErrNone
+	}
+	hash := sha256.Sum256(certs[0].Raw)
+	v.mu.RLock()
+	t := v.tokens[hash]
+	v.mu.RUnlock()
+	if t != nil && len(certs) <= maxChain && slices.ContainsFunc(certs[1:], func(c *x509.Certificate) bool { return bytes.Equal(c.Raw, t.Issuing) }) {
+		return t, nil
+	}
+	t, err := v.parseToken(certs)
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.tokens) >= maxRemembered {
+		for any := range v.tokens {
+			delete(v.tokens, any)
+			break
+		}
+	}
+	v.tokens[hash] = t
+	return t, nil
+}
+
+// parseToken judges all of a token but whether it is in force.
+func (v *Verifier) parseToken(certs []*x509.Certificate) (*Token, error) {
 	chain, err := v.chain(certs, 3)
 	if err != nil {
 		return nil, err
@@ -164,12 +214,6 @@ func (v *Verifier) device(certs []*x509.Certificate, now time.Time, early, late 
 		return nil, fmt.Errorf("%w: no user name", ErrProfile)
 	}
 	t.Serial, _ = serialOf(leaf.SerialNumber) // chain has looked at it
-	if err := v.current(t.Serial, leaf.NotBefore, leaf.NotAfter, now, early, late); err != nil {
-		if te, ok := errors.AsType[*TimeError](err); ok {
-			te.Name = t.Name
-		}
-		return nil, err
-	}
 	return t, nil
 }
 
@@ -358,6 +402,20 @@ func Candidate(certs []*x509.Certificate, now time.Time) (Realm, error) {
 // Newcomer returns the key of a device that has no token: certs is one
 // certificate, signed by its own key. TLS has proven that the peer has it.
 func Newcomer(certs []*x509.Certificate) (wire.DeviceKey, error) {
+	key, err := NewcomerKey(certs)
+	if err != nil {
+		return wire.DeviceKey{}, err
+	}
+	c := certs[0]
+	if err := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
+		return wire.DeviceKey{}, fmt.Errorf("%w: not self-signed: %v", ErrForeign, err)
+	}
+	return key, nil
+}
+
+// NewcomerKey is Newcomer for certificates that it has accepted before: it
+// leaves out the signature.
+func NewcomerKey(certs []*x509.Certificate) (wire.DeviceKey, error) {
 	if len(certs) == 0 {
 		return wire.DeviceKey{}, ErrNone
 	}
@@ -365,12 +423,5 @@ func Newcomer(certs []*x509.Certificate) (wire.DeviceKey, error) {
 	if len(certs) != 1 || len(c.Raw) > wire.MaxCertificate || !bytes.Equal(c.RawIssuer, c.RawSubject) {
 		return wire.DeviceKey{}, fmt.Errorf("%w: not self-signed", ErrForeign)
 	}
-	key, err := keyOf(c)
-	if err != nil {
-		return wire.DeviceKey{}, err
-	}
-	if err := c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature); err != nil {
-		return wire.DeviceKey{}, fmt.Errorf("%w: not self-signed: %v", ErrForeign, err)
-	}
-	return key, nil
+	return keyOf(c)
 }
