@@ -306,8 +306,42 @@ func (s *stage) play(ctx context.Context, stopAuthd func() error) error {
 		return err
 	}
 	s.tell("all", "talked without authd")
+	if err := s.measured(ctx); err != nil {
+		return err
+	}
 	fmt.Fprintln(s.out)
 	return nil
+}
+
+// measured asks each node how the room's messages travelled.
+func (s *stage) measured(ctx context.Context) error {
+	for _, p := range s.players {
+		p.do(chat.Command{Line: "/mode", Chat: "#demo", Ref: "measured"})
+	}
+	return s.until(ctx, "the nodes say how it went", func() bool {
+		for _, p := range s.players {
+			if p.measured() == nil {
+				return false
+			}
+		}
+		return true
+	}, s.players...)
+}
+
+// measured returns what the player's node told of the room; nil: nothing yet.
+func (p *player) measured() (m *chat.ModeReport) {
+	p.has(func(e chat.Event) bool {
+		n, ok := e.(chat.Notice)
+		if !ok || n.Ref != "measured" {
+			return false
+		}
+		r, ok := n.Data.(chat.ModeReport)
+		if ok {
+			m = &r
+		}
+		return ok
+	})
+	return m
 }
 
 // say has a player send a message; a line of the report follows it.
@@ -444,12 +478,46 @@ func (s *stage) report() error {
 		fmt.Fprintf(s.out, ", %d were lost and not repaired, as fast means", f.of-f.arrived)
 	}
 	fmt.Fprintln(s.out)
+	s.compare()
 	if lost > 0 {
 		s.missing()
 		return fmt.Errorf("%d messages that had to arrive did not", lost)
 	}
 	fmt.Fprintln(s.out, "Everything arrived that had to.")
 	return nil
+}
+
+// compare prints side by side what each node's network did to the room, and
+// what became of it in the two modes.
+func (s *stage) compare() {
+	rows := []struct {
+		what string
+		cell func(r *chat.ModeReport) string
+	}{
+		{"reliable messages received", func(r *chat.ModeReport) string { return fmt.Sprint(r.Received) }},
+		{"  did not come the first time", func(r *chat.ModeReport) string { return fmt.Sprintf("%.1f %%", r.Loss) }},
+		{"  came by repair", func(r *chat.ModeReport) string { return fmt.Sprint(r.Repairs) }},
+		{"  packets sent again for others", func(r *chat.ModeReport) string { return fmt.Sprint(r.Resent) }},
+		{"  round trip", func(r *chat.ModeReport) string { return fmt.Sprintf("%.1f ms", r.RTT) }},
+		{"fast messages that never came", func(r *chat.ModeReport) string { return fmt.Sprint(r.FastLost) }},
+	}
+	fmt.Fprintf(s.out, "\n%-44s", "in #demo, as each node measured it")
+	for _, p := range s.players {
+		fmt.Fprintf(s.out, " %10s", p.name)
+	}
+	fmt.Fprintln(s.out)
+	for _, row := range rows {
+		fmt.Fprintf(s.out, "%-44s", row.what)
+		for _, p := range s.players {
+			cell := ""
+			if r := p.measured(); r != nil {
+				cell = row.cell(r)
+			}
+			fmt.Fprintf(s.out, " %10s", cell)
+		}
+		fmt.Fprintln(s.out)
+	}
+	fmt.Fprintln(s.out)
 }
 
 // missing prints what did not arrive, and what the readers were told of it.

@@ -396,26 +396,6 @@ func (c *Core) chatOf(chat, ref string) (ChatID, string, bool) {
 	return ChatID{Account: p.account}, "@" + p.name, true
 }
 
-func (c *Core) doMode(k *call) {
-	id, chat, ok := c.chatOf(k.chat, k.ref)
-	if !ok {
-		return
-	}
-	s := c.settingsOf(id)
-	if len(k.args) > 0 {
-		if s.mode, ok = ParseMode(strings.ToLower(k.args[0])); !ok {
-			c.refuse(k.ref, "bad_argument", "the mode %q is neither reliable nor fast", k.args[0])
-			return
-		}
-		c.setSettings(id, s)
-	}
-	text := "your messages to " + chat + " are reliable: numbered, repaired and confirmed"
-	if s.mode == Fast {
-		text = "your messages to " + chat + " are fast: sent once, never repaired"
-	}
-	c.show(Notice{Code: "mode", Text: text, Ref: k.ref, Data: map[string]any{"chat": chat, "mode": s.mode.String()}})
-}
-
 func (c *Core) doMute(k *call) {
 	chat, args := k.chat, k.args
 	if len(args) > 0 && strings.IndexAny(args[0], "#@") == 0 {

@@ -1,6 +1,7 @@
 package chat_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"testing"
@@ -288,5 +289,62 @@ func TestReader(t *testing.T) {
 	l.settle()
 	if len(bob.texts("#lab", "cat")) > 0 || bob.core.Stats().Forbidden != before+1 {
 		t.Error("a packet of who was kicked is taken")
+	}
+}
+
+// /mode alone shows what the network does to a chat.
+func TestModeTells(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.pass(time.Second)
+	i := 0
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if i++; to == bob && i%5 == 0 {
+			return nil
+		}
+		return []time.Duration{2 * time.Millisecond}
+	}
+	for i := range 200 {
+		ann.say("#lab", "reliable", fmt.Sprint("reliable ", i))
+		ann.say("#lab", "fast", fmt.Sprint("fast ", i))
+		l.pass(5 * time.Millisecond)
+	}
+	l.fate = nil
+	l.pass(5 * time.Second)
+	report := func(n *node) map[string]any {
+		t.Helper()
+		l.clear()
+		n.core.Do(l.now, chat.Command{Line: "/mode", Chat: "#lab", Ref: "m"})
+		l.settle()
+		told := shown[chat.Notice](n)
+		if len(told) != 1 || told[0].Code != "mode" || told[0].Ref != "m" {
+			t.Fatalf("told %+v", told)
+		}
+		b, err := json.Marshal(told[0].Data)
+		var data map[string]any
+		if err == nil {
+			err = json.Unmarshal(b, &data)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	got := report(bob)
+	if got["chat"] != "#lab" || got["mode"] != "reliable" || got["received"].(float64) != 200 {
+		t.Errorf("bob is told %v", got)
+	}
+	if v := got["loss"].(float64); v < 5 || v > 40 {
+		t.Errorf("a loss of %v %%", v)
+	}
+	if v := got["rtt_ms"].(float64); v < 3 || v > 10 {
+		t.Errorf("a round trip of %v ms, when each way takes 2", v)
+	}
+	if got["repairs"].(float64) < 10 || got["fast_lost"].(float64) < 10 {
+		t.Errorf("bob is told %v", got)
+	}
+	got = report(ann)
+	if got["resent"].(float64) < 10 || got["loss_out"].(float64) <= 0 {
+		t.Errorf("ann is told %v", got)
 	}
 }

@@ -283,7 +283,7 @@ func (c *Core) doWhoGot(k *call) {
 			missing = append(missing, name)
 		}
 	}
-	text := fmt.Sprintf("%q\ngot it: %s", t.text, list(got))
+	text := fmt.Sprintf("%q\ngot it: %s", clean.Line(t.text, 60), list(got))
 	if len(missing) > 0 {
 		text += "\nnot confirmed: " + list(missing)
 	}

@@ -177,7 +177,7 @@ func (c *Core) showNetwork(k *call, n Network) {
 }
 
 func percent(part, of uint64) string {
-	return fmt.Sprintf("%.1f %%", 100*float64(part)/float64(max(of, 1)))
+	return fmt.Sprintf("%.1f %%", share(part, of))
 }
 
 // whyNobody says why nobody else is to be seen.

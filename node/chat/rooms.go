@@ -40,21 +40,21 @@ const (
 
 // A membership is a room as one of its members sees it.
 type membership struct {
-	id      wire.RoomID
-	log     *room.Log
-	keys    *room.Keyring
-	out     *delivery.Outgoing
-	authors map[wire.DeviceID]*author
-	gaps    map[*author]bool // those whose inbox has a deadline
-	there   []wire.DeviceID  // devices of other members that are online; see Core.thereIn
-	seen    company          // when there was filled in
-	waiting []saying         // to be sealed: until the room's key is there, or what was sealed before is out
-	slowed  bool             // the person was told that messages wait
-	patient time.Time
-	tracked []tracked // by number
-	pull    pull
-	fastOut delivery.Bucket
-	counts  counts
+	id       wire.RoomID
+	log      *room.Log
+	keys     *room.Keyring
+	out      *delivery.Outgoing
+	authors  map[wire.DeviceID]*author
+	gaps     map[*author]bool // those whose inbox has a deadline
+	there    []wire.DeviceID  // devices of other members that are online; see Core.thereIn
+	seen     company          // when there was filled in
+	waiting  []saying         // to be sealed: until the room's key is there, or what was sealed before is out
+	slowed   bool             // the person was told that messages wait
+	patient  time.Time
+	tracked  []tracked // by number
+	pull     pull
+	fastOut  delivery.Bucket
+	received uint64 // reliable messages of others since the start
 
 	epoch    wire.Hash // entry of the epoch sent in last; zero: none
 	turned   uint64    // my last message before the room turned to it …
@@ -119,13 +119,6 @@ type tracked struct {
 	text   string
 	of     int // people
 	got    []wire.AccountID
-}
-
-// counts is how delivery in a room goes, for /mode.
-type counts struct {
-	received uint64 // reliable messages of others
-	asked    uint64 // requests for repair sent
-	fastLost uint64
 }
 
 // chat returns what the room is called here, "#name".
@@ -519,7 +512,7 @@ func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Op
 	}
 	ready, fresh, late := a.inbox.Handle(now, msg.Number, x)
 	if fresh {
-		m.counts.received++
+		m.received++
 	} else {
 		c.stats.Duplicates++
 	}
@@ -708,7 +701,6 @@ func (c *Core) askRepair(now time.Time, m *membership, a *author, ask delivery.R
 		return
 	}
 	request := func(ranges []wire.Range, to wire.DeviceID) {
-		m.counts.asked++
 		packet, _ := c.seal(m, wire.KindRepairRequest, false, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
 		c.unicast(now, m, to, packet)
 	}

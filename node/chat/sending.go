@@ -8,7 +8,6 @@ import (
 	"lanchat/node/delivery"
 	"lanchat/node/room"
 	"lanchat/wire"
-	"lanchat/wire/clean"
 )
 
 // say sends text to a room: at once, unless what waits there is before it.
@@ -293,7 +292,7 @@ func (c *Core) thereIn(m *membership) []wire.DeviceID {
 
 // track follows who acknowledges a reliable message.
 func (m *membership) track(n uint64, id MessageID, text string) {
-	m.tracked = append(m.tracked, tracked{number: n, id: id, text: clean.Line(text, 60), of: len(m.log.State().Members) - 1})
+	m.tracked = append(m.tracked, tracked{number: n, id: id, text: text, of: len(m.log.State().Members) - 1})
 	if len(m.tracked) > 2*maxTracked {
 		m.tracked = slices.Clone(m.tracked[maxTracked:])
 	}
@@ -328,7 +327,6 @@ func (c *Core) watchFast(now time.Time, m *membership, a *author) {
 		if lost == 0 || c.rooms[m.id] != m {
 			return
 		}
-		m.counts.fastLost += lost
 		c.show(Gap{Chat: m.chat(), From: c.nameOfDevice(a.device), Missing: lost, Mode: Fast.String()})
 	})
 }

@@ -71,7 +71,8 @@ type Inbox[M any] struct {
 type gap struct {
 	first, last uint64
 	since       time.Time // when it was seen
-	asked       time.Time // when it was asked for last; zero: never
+	begun       time.Time // when it was asked for first; zero: never
+	asked       time.Time // and last
 	tries       int
 	ask         time.Time // when to ask for it next
 }
@@ -336,7 +337,9 @@ func (in *Inbox[M]) Advance(now time.Time) (ask Request, ready []M) {
 			}
 			if len(*to) < maxRanges {
 				*to = join(*to, wire.Range{First: g.first, Last: g.last})
-				g.tries++
+				if g.tries++; g.tries == 1 {
+					g.begun = now
+				}
 				g.asked, g.ask = now, now.Add(in.path.pause(g.tries))
 			} else {
 				g.ask = now.Add(in.path.pause(0))

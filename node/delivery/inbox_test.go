@@ -448,3 +448,27 @@ func TestInboxProperty(t *testing.T) {
 		}
 	})
 }
+
+// A way that takes longer than the pause between two requests is learned too.
+func TestPathLongWay(t *testing.T) {
+	p := &Path{}
+	in := NewInbox[uint64](p, 0)
+	requests := func(n uint64, now, rtt float64) (count int) {
+		in.Handle(at(now), n+1, n+1)
+		for d := in.Deadline(); d.Before(at(now + rtt)); d = in.Deadline() {
+			if ask, _ := in.Advance(d); len(ask.Author) > 0 {
+				count++
+			}
+		}
+		in.Handle(at(now+rtt), n, n)
+		return count
+	}
+	if n := requests(1, 0, 20); n < 2 {
+		t.Errorf("%d requests in 20 ms when nothing is known", n)
+	}
+	check(t, "requests once it is known", requests(3, 100, 20), 1)
+	for i := range uint64(30) {
+		requests(5+2*i, 200+300*float64(i), 150) // it has become longer
+	}
+	check(t, "requests on the longer way", requests(65, 20_000, 150), 1)
+}

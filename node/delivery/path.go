@@ -12,6 +12,7 @@ type Path struct {
 	srtt, rttvar time.Duration // of request and repair; 0: none measured
 	shortest     time.Duration // of all round trips; 0: none measured
 	reorder      time.Duration // how long a packet may be overtaken
+	doubtful     int           // repairs in a row of which it is not known which request brought them
 
 	missed   uint64 // messages that were missing when they should have come
 	repaired uint64 // and came after they were asked for
@@ -24,6 +25,9 @@ func (p *Path) RoundTrip() time.Duration { return p.srtt }
 // Counts returns how many messages were missing when they should have come,
 // and how many of them came after they were asked for.
 func (p *Path) Counts() (missed, repaired uint64) { return p.missed, p.repaired }
+
+// maxDoubtful is how many repairs in a row may be doubtful by chance.
+const maxDoubtful = 8
 
 // patience returns how long a new gap waits for its first request.
 func (p *Path) patience() time.Duration {
@@ -60,10 +64,17 @@ func (p *Path) closed(now time.Time, g *gap) {
 	}
 	p.repaired++
 	p.reorder -= p.reorder / 8
+	asked := g.asked
 	if g.tries > 1 {
-		return
+		// Where all are asked for twice, because the pause is shorter than the
+		// way, Karn's rule alone would never learn better.
+		if p.doubtful++; p.srtt > 0 && p.doubtful < maxDoubtful {
+			return
+		}
+		asked = g.begun
 	}
-	rtt := max(now.Sub(g.asked), time.Microsecond)
+	p.doubtful = 0
+	rtt := max(now.Sub(asked), time.Microsecond)
 	if p.shortest == 0 || rtt < p.shortest {
 		p.shortest = rtt
 	}

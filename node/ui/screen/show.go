@@ -217,6 +217,10 @@ func (s *Screen) sent(at time.Time, e chat.Sent) {
 
 func (s *Screen) gap(at time.Time, e chat.Gap, k theme.Kind, words string) {
 	p := s.pane(e.Chat)
+	if e.Mode == chat.Fast.String() { // nothing heals
+		s.note(p, note(at, k, words))
+		return
+	}
 	if p.gaps == nil {
 		p.gaps = map[string]uint64{}
 	}

@@ -47,6 +47,9 @@ func Words(e chat.Event, me string) (theme.Kind, string) {
 	case chat.Receipt:
 		return theme.Quiet, fmt.Sprintf("%s: %s %s it (%d of %d)", One(e.Chat), who(e.By, me), has(e.By, me), e.Got, e.Of)
 	case chat.Gap:
+		if e.Mode == chat.Fast.String() {
+			return theme.Quiet, fmt.Sprintf("%s: %s of %s did not come", One(e.Chat), count(int(e.Missing), "fast message", "fast messages"), Name(e.From))
+		}
 		if e.Healed {
 			return theme.Rooms, fmt.Sprintf("%s: the missing messages of %s came", One(e.Chat), Name(e.From))
 		}

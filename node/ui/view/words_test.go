@@ -67,6 +67,7 @@ func TestWords(t *testing.T) {
 		{room("double_signing", "ann", "bob"), theme.Rooms, "#lab: double signing by ann (bob)"},
 		{chat.Receipt{Chat: "#lab", By: "bob", Got: 2, Of: 3}, theme.Quiet, "#lab: bob has it (2 of 3)"},
 		{chat.Gap{Chat: "#lab", From: "bob", Missing: 3}, theme.Trouble, "#lab: 3 messages are missing from bob; asking for them"},
+		{chat.Gap{Chat: "#lab", From: "bob", Missing: 2, Mode: "fast"}, theme.Quiet, "#lab: 2 fast messages of bob did not come"},
 		{chat.Gap{Chat: "#lab", From: "bob", Missing: 1}, theme.Trouble, "#lab: 1 message is missing from bob; asking for it"},
 		{chat.Gap{Chat: "#lab", From: "bob", Healed: true}, theme.Rooms, "#lab: the missing messages of bob came"},
 		{chat.Notice{Code: "users", Text: "bob\ncyd"}, theme.Notice, "bob\ncyd"},
