@@ -287,7 +287,10 @@
 // counter of 16; later than all one has seen, and one that is more than ten
 // minutes ahead is not followed. It orders what is shown; the time in it is
 // advisory. The id of a message that another answers, edits or deletes is in
-// its Ref.
+// its Ref. An edit or a deletion counts if its author is the account that wrote
+// the other, in the same chat, whichever comes first: the last text by the
+// clock, and a deletion above all. Who deletes asks others not to show it any
+// more; it goes on being handed on, as the numbers want it.
 //
 // # The seven conversations
 //
@@ -352,9 +355,7 @@
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.
 //
-// Reserved and not used yet: notice (text
-// fetched by QUIC), edit and delete (dropped),
-// Features, the ops VACATE and notary.
+// Reserved and not used yet: notice (text fetched by QUIC), Features, the ops VACATE and notary.
 //
 // # How to add a message
 //

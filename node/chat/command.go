@@ -19,6 +19,7 @@ type saying struct {
 	text    string
 	mode    Mode
 	action  bool
+	verb    wire.Verb // Edit or Delete, of the message replyTo; else 0
 	replyTo MessageID
 	ref     string
 }
@@ -59,8 +60,10 @@ func init() {
 		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
 		{name: "decide", args: "1|2", help: "which of two signed histories of the room counts", min: 1, max: 1, do: (*Core).doDecide},
 		{name: "device", args: "user", help: "let a member's new device into the room", min: 1, max: 1, do: (*Core).doDevice},
+		{name: "delete", args: "[id|n]", help: "take back your last (n-th last) message", max: 1, do: (*Core).doDelete},
 		{name: "dm", args: "user", help: "make the chat with a person the current one", min: 1, max: 1, do: (*Core).doDM},
 		{name: "dnd", args: "[22:00-07:00|duration|off]", help: "keep alerts quiet at these hours, or for a time", max: 1, do: (*Core).doDND},
+		{name: "edit", args: "[id|n] text", help: "give your last (n-th last) message another text", min: 1, max: -1, do: (*Core).doEdit},
 		{name: "fingerprint", help: "show the realm's fingerprint and this device's id", do: (*Core).doFingerprint},
 		{name: "help", args: "[command]", help: "list the commands, or explain one", max: 1, do: (*Core).doHelp},
 		{name: "history", args: "[chat] [id]", help: "the last messages of a chat, or those before one", max: 2, do: (*Core).doHistory},
@@ -82,7 +85,8 @@ func init() {
 		{name: "part", args: "[#room]", help: "leave a room for good", max: 1, do: (*Core).doPart},
 		{name: "passwd", args: "[--sign-out-others]", help: "change your password", max: 1, do: (*Core).doPasswd},
 		{name: "ping", args: "user", help: "how long an answer takes", min: 1, max: 1, do: (*Core).doPing},
-		{name: "quit", help: "say goodbye and end the program", do: (*Core).doQuit},
+		{name: "quit", alias: "q", help: "say goodbye and end the program", do: (*Core).doQuit},
+		{name: "quote", args: "[id|n] text", help: "answer the last (n-th last) message of the chat", min: 1, max: -1, do: (*Core).doQuote},
 		{name: "r", args: "text", help: "answer who wrote to you last", min: 1, max: -1, do: (*Core).doReply},
 		{name: "read", args: "[chat]", help: "mark everything in a chat as read", max: 1, do: (*Core).doRead},
 		{name: "refound", args: "[#room]", help: "make the room anew with its members, and you as admin", max: 1, do: (*Core).doRefound},

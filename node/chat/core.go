@@ -98,7 +98,8 @@ type Core struct {
 	nextID    uint64
 	timers    []timer
 	mail      mail
-	pages     int // of history being looked up for others
+	orphans   map[MessageID]bool // messages that are not there and were edited
+	pages     int                // of history being looked up for others
 	limbo     limbo
 	active    []*membership // in which something has happened since the last settle
 	now       time.Time     // when the last packet, command or moment came
@@ -188,6 +189,10 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	}
 	for _, r := range cfg.State.Received {
 		c.received[r.Device] = r.Number
+	}
+	c.orphans = map[MessageID]bool{}
+	for _, id := range cfg.State.Orphans {
+		c.orphans[id] = true
 	}
 	c.mail.asked = map[uint64]func(time.Time, wire.AuthMessage, error){}
 	var err error

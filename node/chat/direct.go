@@ -106,7 +106,7 @@ func (c *Core) sayDirect(now time.Time, p *person, s saying) {
 	if p.online() {
 		online = 1
 	}
-	c.show(Sent{ID: id.String(), Chat: "@" + p.name, Mode: "reliable", Ref: s.ref, Online: online, Text: s.text, Action: s.action})
+	c.show(Sent{ID: id.String(), Chat: "@" + p.name, Mode: "reliable", Ref: s.ref, Online: online, Text: s.text, Action: s.action, Edits: s.edits()})
 	c.planMail(now, d, mailSoon)
 	c.watchDirect(now, d)
 	if !p.online() {
@@ -140,7 +140,7 @@ func (c *Core) sayDirectFast(now time.Time, p *person, s saying) {
 
 func (c *Core) ownMessage(now time.Time, chat ChatID, id MessageID, s saying, n uint64) SaveMessage {
 	return SaveMessage{ID: id, Chat: chat, Account: c.self.account, Device: c.self.device, From: c.self.name, Mode: s.mode,
-		Number: n, Clock: c.clock, At: now, Text: s.text, Action: s.action, ReplyTo: s.replyTo, Own: true, Read: true}
+		Number: n, Clock: c.clock, At: now, Text: s.text, Action: s.action, Verb: s.verb, ReplyTo: s.replyTo, Own: true, Read: true}
 }
 
 // flushDirect gives a link that has just come up everything that waits.
@@ -296,21 +296,15 @@ func (c *Core) HandleDatagram(now time.Time, from wire.DeviceID, body []byte) {
 }
 
 func (c *Core) showDirect(now time.Time, dev *device, m *wire.DirectMessage, mode Mode, late bool) {
-	if m.Message.Verb != wire.Say && m.Message.Verb != wire.Action {
-		return // edits and deletions are a later version's
-	}
-	text, action := clean.Text(m.Message.Text, wire.MaxDirectText), m.Message.Verb == wire.Action
 	c.clock = c.clock.Merge(now, m.Clock)
 	from := dev.person
-	chat := ChatID{Account: from.account}
-	id := messageID(c.self.account[:], dev.id, mode, m.Message.Number)
-	c.save(SaveMessage{ID: id, Chat: chat, Account: from.account, Device: dev.id, From: from.name, Mode: mode, Number: m.Message.Number,
-		Clock: m.Clock, At: now, Text: text, Action: action, ReplyTo: m.Message.Ref})
-	if c.ignored(now, from.account) {
-		return
+	c.take(now, told{
+		SaveMessage: SaveMessage{ID: messageID(c.self.account[:], dev.id, mode, m.Message.Number), Chat: ChatID{Account: from.account},
+			Account: from.account, Device: dev.id, From: from.name, Mode: mode, Number: m.Message.Number, Clock: m.Clock, At: now,
+			Text: clean.Text(m.Message.Text, wire.MaxDirectText), ReplyTo: m.Message.Ref},
+		verb: m.Message.Verb, chat: "@" + from.name, late: late, why: "dm",
+	})
+	if m.Message.Verb == wire.Say || m.Message.Verb == wire.Action {
+		c.lastFrom = from
 	}
-	c.show(Message{ID: id.String(), Chat: "@" + from.name, From: from.name, Text: text, Mode: mode.String(),
-		ReplyTo: MessageID(m.Message.Ref).String(), Action: action, Late: late})
-	c.lastFrom = from
-	c.ring(now, chat, "@"+from.name, id, "dm")
 }

@@ -71,8 +71,9 @@ type Message struct {
 	Replay  bool   `json:"replay"` // history rather than news
 	Edited  bool   `json:"edited"`
 	ReplyTo string `json:"reply_to"`
-	Action  bool   `json:"action,omitempty"` // "/me waves"
-	Late    bool   `json:"late,omitempty"`   // older than what was shown before it
+	Action  bool   `json:"action,omitempty"`  // "/me waves"
+	Late    bool   `json:"late,omitempty"`    // older than what was shown before it
+	Deleted bool   `json:"deleted,omitempty"` // its author took it back: Edited, and Text is empty
 }
 
 // Sent says that a message of one's own is stored (reliable) and on its way.
@@ -81,8 +82,9 @@ type Sent struct {
 	Chat   string `json:"chat"`
 	Mode   string `json:"mode"`
 	Ref    string `json:"ref"`
-	Online int    `json:"online"` // people it was for who were online, without the sender
-	Text   string `json:"-"`      // what was sent, for faces that echo it
+	Online int    `json:"online"`          // people it was for who were online, without the sender
+	Edits  string `json:"edits,omitempty"` // id of the message that this one edits or deletes
+	Text   string `json:"-"`               // what was sent, for faces that echo it
 	Action bool   `json:"-"`
 }
 

@@ -18,8 +18,15 @@ type Lookup struct {
 	Text   string    // the last messages of all chats that contain it
 	Limit  int
 	Unread bool // how many messages of each chat were not read
-	code   string
-	ref    string
+	// Message is one message of Chat, Nth the n-th last that is shown and not
+	// deleted: of an account, or of anybody if Of is zero.
+	Message MessageID
+	Nth     int
+	Of      wire.AccountID
+	code    string
+	ref     string
+	then    func(now time.Time, found []SaveMessage) // what becomes of it; nil: it is listed
+	fail    func(now time.Time)                      // called after an error was shown; nil: nothing
 }
 
 // A Past is a message of the history: "/history", "/search" and "/links" list
@@ -34,11 +41,17 @@ type Past struct {
 	Own    bool      `json:"own"`    // sent by this device
 	Action bool      `json:"action"` // "/me waves"
 	Read   bool      `json:"read"`
+	// ReplyTo is the message that it answers, "" if none. Deleted ones have no
+	// text.
+	ReplyTo string `json:"reply_to"`
+	Edited  bool   `json:"edited"`
+	Deleted bool   `json:"deleted"`
 }
 
 func (c *Core) past(m *SaveMessage) Past {
 	return Past{ID: m.ID.String(), At: m.At.UTC().Truncate(time.Second), Chat: c.chatName(m.Chat), From: clean.Line(m.From, wire.MaxNameHint), Text: clean.Text(m.Text, 0),
-		Mode: m.Mode.String(), Own: m.Own, Action: m.Action, Read: m.Read}
+		Mode: m.Mode.String(), Own: m.Own, Action: m.Action, Read: m.Read,
+		ReplyTo: m.ReplyTo.String(), Edited: m.Edited || m.Deleted, Deleted: m.Deleted}
 }
 
 const historyLimit = 100
@@ -66,9 +79,16 @@ func (c *Core) doSearch(k *call) {
 }
 
 // HandleFound shows what the store answered, in the order it is given.
-func (c *Core) HandleFound(q Lookup, found []SaveMessage, err error) {
+func (c *Core) HandleFound(now time.Time, q Lookup, found []SaveMessage, err error) {
 	if err != nil {
 		c.refuse(q.ref, "failed", "looking it up: %v", err)
+		if q.fail != nil {
+			q.fail(now)
+		}
+		return
+	}
+	if q.then != nil {
+		q.then(now, found)
 		return
 	}
 	if q.code == "links" {
@@ -83,6 +103,12 @@ func (c *Core) HandleFound(q Lookup, found []SaveMessage, err error) {
 		text := strings.ReplaceAll(v.Text, "\n", "\n      ")
 		if v.Action {
 			text = "* " + text
+		}
+		switch {
+		case v.Deleted:
+			text = "(deleted)"
+		case v.Edited:
+			text += " (edited)"
 		}
 		lines = append(lines, found[i].At.Format("2006-01-02 15:04")+" "+v.Chat+" "+v.From+": "+text)
 	}

@@ -407,19 +407,25 @@ func (l *lan) pass(d time.Duration) {
 // lookUp answers a question to the node's store.
 func (n *node) lookUp(q chat.Lookup) {
 	if n.store == nil {
-		n.core.HandleFound(q, nil, fmt.Errorf("no store"))
+		n.core.HandleFound(n.l.now, q, nil, fmt.Errorf("no store"))
 		return
 	}
 	switch {
 	case q.Unread:
 		unread, err := n.store.Unread()
 		n.core.HandleUnread(n.l.now, q, unread, err)
+	case q.Message != chat.MessageID{}:
+		found, err := n.store.Message(q.Chat, q.Message)
+		n.core.HandleFound(n.l.now, q, found, err)
+	case q.Nth > 0:
+		found, err := n.store.Nth(q.Chat, q.Of, q.Nth)
+		n.core.HandleFound(n.l.now, q, found, err)
 	case q.Text != "":
 		found, err := n.store.Search(q.Text, q.Limit)
-		n.core.HandleFound(q, found, err)
+		n.core.HandleFound(n.l.now, q, found, err)
 	default:
 		found, err := n.store.History(q.Chat, q.Before, q.Limit)
-		n.core.HandleFound(q, found, err)
+		n.core.HandleFound(n.l.now, q, found, err)
 	}
 }
 

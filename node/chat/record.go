@@ -36,12 +36,23 @@ type SaveMessage struct {
 	At      time.Time  // when this node stored it
 	Text    string
 	Action  bool
+	// Verb is wire.Edit or wire.Delete for what changes the author's message
+	// ReplyTo, Hidden for what is only kept to be handed on, else 0. None of
+	// them is history that is shown; the store applies the first two, in
+	// whatever order they come.
+	Verb    wire.Verb
+	Edited  bool // as read back: Text is not the first one, or Deleted
+	Deleted bool // as read back: Text is gone
 	ReplyTo MessageID
 	Own     bool   // sent by this device
 	Raw     []byte // the signed plaintext of a room packet, nil in direct messages
 	Epoch   wire.Hash
 	Read    bool
 }
+
+// Hidden is the Verb of what somebody wrote who was silenced: it counts, it is
+// handed on to who misses it, and nobody is shown it.
+const Hidden = wire.Verb(0xff)
 
 // SavePerson remembers a device of a person: who it belongs to and what that
 // account is called. It replaces what was known of the device.
@@ -242,6 +253,8 @@ type State struct {
 	Partings []SaveParting
 	Secrets  []SaveSecret
 	Authors  []SaveAuthor
+	// Orphans are messages that are not there and were edited or deleted.
+	Orphans []MessageID
 }
 
 // A Level says what of a chat rings.

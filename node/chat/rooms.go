@@ -495,7 +495,7 @@ func (c *Core) takePacket(now time.Time, m *membership, p *Packet) {
 func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message, replay bool) (fresh bool) {
 	if _, silenced := m.log.State().Silenced(now, o.From.Account); silenced {
 		c.stats.Forbidden++ // the number still counts, so no gap stays open
-		msg.Verb = silent
+		msg.Verb = Hidden
 	}
 	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay}
 	c.touch(m, a)
@@ -535,34 +535,19 @@ func (c *Core) watch(m *membership, a *author) {
 	}
 }
 
-// silent marks a message that is counted and not shown.
-const silent = wire.Verb(0xff)
-
 // deliver stores and shows a message whose turn it is.
 func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
-	if x.message.Verb != wire.Say && x.message.Verb != wire.Action {
-		return // silenced; edits and deletions are a later version's
-	}
-	text := clean.Text(x.message.Text, wire.MaxPacketText)
-	from := c.people.nameOf(x.from.Account)
-	id := messageID(m.id[:], x.from.Device, x.mode, x.message.Number)
-	action := x.message.Verb == wire.Action
-	chat := ChatID{Room: m.id}
-	c.save(SaveMessage{ID: id, Chat: chat, Account: x.from.Account, Device: x.from.Device, From: from, Mode: x.mode,
-		Number: x.message.Number, Clock: x.clock, At: now, Text: text, Action: action, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch})
-	if c.ignored(now, x.from.Account) {
-		return
-	}
-	c.show(Message{ID: id.String(), Chat: m.chat(), From: from, Text: text, Mode: x.mode.String(), ReplyTo: MessageID(x.message.Ref).String(),
-		Action: action, Late: late, Replay: x.replay})
-	if x.replay {
-		return // what was said while one was away does not ring
-	}
+	text := clean.Text(x.message.Text, wire.MaxLongText)
 	why := "message"
 	if Mentions(text, c.self.name) {
 		why = "mention"
 	}
-	c.ring(now, chat, m.chat(), id, why)
+	c.take(now, told{
+		SaveMessage: SaveMessage{ID: messageID(m.id[:], x.from.Device, x.mode, x.message.Number), Chat: ChatID{Room: m.id},
+			Account: x.from.Account, Device: x.from.Device, From: c.people.nameOf(x.from.Account), Mode: x.mode, Number: x.message.Number,
+			Clock: x.clock, At: now, Text: text, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch},
+		verb: x.message.Verb, chat: m.chat(), late: late, replay: x.replay, why: why,
+	})
 }
 
 // Mentions reports whether text names a user as a word of its own.

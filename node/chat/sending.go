@@ -148,7 +148,7 @@ func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
 		kept := c.ownMessage(now, ChatID{Room: m.id}, id, s, n)
 		kept.Raw, kept.Epoch = raw, epoch
 		c.save(kept)
-		c.show(Sent{ID: id.String(), Chat: chat, Mode: mode.String(), Ref: s.ref, Online: online, Text: s.text, Action: s.action})
+		c.show(Sent{ID: id.String(), Chat: chat, Mode: mode.String(), Ref: s.ref, Online: online, Text: s.text, Action: s.action, Edits: s.edits()})
 		if mode == Reliable {
 			m.track(n, id, s.text)
 		}
@@ -199,7 +199,7 @@ func (c *Core) sendRest(now time.Time, m *membership) {
 
 // message returns the saying as message n.
 func (s *saying) message(n uint64) wire.Message {
-	m := wire.Message{Number: n, Ref: s.replyTo, Text: s.text}
+	m := wire.Message{Number: n, Verb: s.verb, Ref: s.replyTo, Text: s.text}
 	if s.action {
 		m.Verb = wire.Action
 	}

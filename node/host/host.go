@@ -42,6 +42,8 @@ type Store interface {
 	NextBoot() (uint64, error)
 	History(chat chat.ChatID, before chat.MessageID, limit int) ([]chat.SaveMessage, error)
 	Search(text string, limit int) ([]chat.SaveMessage, error)
+	Message(chat chat.ChatID, id chat.MessageID) ([]chat.SaveMessage, error)
+	Nth(chat chat.ChatID, of wire.AccountID, n int) ([]chat.SaveMessage, error)
 	Unread() (map[chat.ChatID]int, error)
 	Missed(room wire.RoomID, after []wire.Have, limit int) ([]chat.SaveMessage, error)
 	Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) ([]chat.SaveMessage, error)
@@ -548,13 +550,18 @@ func (h *Host) lookUp(q chat.Lookup) {
 	}
 	var found []chat.SaveMessage
 	var err error
-	if q.Text != "" {
+	switch {
+	case q.Message != chat.MessageID{}:
+		found, err = h.cfg.Store.Message(q.Chat, q.Message)
+	case q.Nth > 0:
+		found, err = h.cfg.Store.Nth(q.Chat, q.Of, q.Nth)
+	case q.Text != "":
 		found, err = h.cfg.Store.Search(q.Text, q.Limit)
 		slices.Reverse(found) // newest last, like history
-	} else {
+	default:
 		found, err = h.cfg.Store.History(q.Chat, q.Before, q.Limit)
 	}
-	h.post(func(time.Time) { h.core.HandleFound(q, found, err) })
+	h.post(func(now time.Time) { h.core.HandleFound(now, q, found, err) })
 }
 
 // recall looks up what a member missed.

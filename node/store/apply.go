@@ -110,7 +110,7 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 
 // The columns of a message in the order that saveMessage and scanMessage have
 // them in; place is the store's own.
-const messageColumns = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, raw`
+const messageColumns = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, raw, verb, edited`
 
 // A sender is who a message is numbered by.
 type sender struct {
@@ -152,18 +152,43 @@ func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 		}
 	}
 	res, err := tx.Exec("INSERT INTO message ("+messageColumns+`, place)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 		m.ID[:], chatID(m.Chat), m.Device[:], m.Mode, n, number(m.Clock), moment(m.At), m.Own, m.Read, m.Action,
-		m.ReplyTo[:], m.Account[:], m.From, m.Text, m.Epoch[:], m.Raw, place)
+		m.ReplyTo[:], m.Account[:], m.From, m.Text, m.Epoch[:], m.Raw, m.Verb, amendment{m.Edited, m.Deleted}, place)
 	if err != nil {
 		return err
 	}
 	added, err := res.RowsAffected()
+	if err == nil && added > 0 {
+		switch m.Verb {
+		case 0:
+			err = amend(tx, m.Chat, m.Account, m.ID)
+		case wire.Edit, wire.Delete:
+			err = amend(tx, m.Chat, m.Account, m.ReplyTo)
+		}
+	}
 	if err == nil && added > 0 && n >= last.number {
 		if len(s.tails) >= maxTails {
 			clear(s.tails)
 		}
 		s.tails[from] = tail{n, place}
+	}
+	return err
+}
+
+// amend applies to a message of an account what that account has said about it:
+// the last text, or that it is deleted, whatever else was said.
+func amend(tx *sql.Tx, in chat.ChatID, author wire.AccountID, id chat.MessageID) error {
+	var verb wire.Verb
+	var text string
+	err := tx.QueryRow(`SELECT verb, text FROM message WHERE reply_to = ? AND verb IN (2, 3) AND chat = ? AND account = ?
+		ORDER BY verb DESC, clock DESC, device DESC, number DESC LIMIT 1`, id[:], chatID(in), author[:]).Scan(&verb, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err == nil {
+		_, err = tx.Exec("UPDATE message SET text = ?, edited = ? WHERE id = ? AND chat = ? AND account = ? AND verb = 0",
+			text, amendment{true, verb == wire.Delete}, id[:], chatID(in), author[:])
 	}
 	return err
 }

@@ -26,14 +26,14 @@ const (
 
 func scanMessage(scan func(...any) error, m *chat.SaveMessage) error {
 	return scan(into(m.ID[:]), (*chatID)(&m.Chat), into(m.Device[:]), &m.Mode, (*number)(&m.Number), (*number)(&m.Clock), (*moment)(&m.At),
-		&m.Own, &m.Read, &m.Action, into(m.ReplyTo[:]), into(m.Account[:]), &m.From, &m.Text, into(m.Epoch[:]), &m.Raw)
+		&m.Own, &m.Read, &m.Action, into(m.ReplyTo[:]), into(m.Account[:]), &m.From, &m.Text, into(m.Epoch[:]), &m.Raw, &m.Verb, amendedInto{m})
 }
 
 // History returns at most limit messages of a chat, in display order: those
 // that stand just before the message before, or the last ones if that is zero.
 // It returns ErrNoMessage if the chat has no such message.
 func (s *Store) History(in chat.ChatID, before chat.MessageID, limit int) ([]chat.SaveMessage, error) {
-	query, args := "SELECT "+messageColumns+" FROM message WHERE chat = ?", []any{chatID(in)}
+	query, args := "SELECT "+messageColumns+" FROM message WHERE chat = ? AND verb = 0", []any{chatID(in)}
 	if before != (chat.MessageID{}) {
 		if err := s.has(in, before); err != nil {
 			return nil, err
@@ -48,6 +48,26 @@ func (s *Store) History(in chat.ChatID, before chat.MessageID, limit int) ([]cha
 		return nil, fmt.Errorf("reading history: %w", s.db.Mapped(err))
 	}
 	slices.Reverse(found)
+	return found, nil
+}
+
+// Message returns a message of a chat that is shown, alone, or nothing.
+func (s *Store) Message(in chat.ChatID, id chat.MessageID) ([]chat.SaveMessage, error) {
+	return s.some("id = ? AND chat = ?", id[:], chatID(in))
+}
+
+// Nth returns the n-th last message of a chat that is shown and not deleted, of
+// an account or, if that is zero, of anybody; alone, or nothing.
+func (s *Store) Nth(in chat.ChatID, of wire.AccountID, n int) ([]chat.SaveMessage, error) {
+	return s.some("chat = ?1 AND edited < 2 AND (account = ?2 OR ?2 = zeroblob(16)) ORDER BY "+newestFirst+" LIMIT 1 OFFSET ?3",
+		chatID(in), of[:], max(n-1, 0))
+}
+
+func (s *Store) some(where string, args ...any) ([]chat.SaveMessage, error) {
+	found, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+" FROM message WHERE verb = 0 AND "+where, args...)
+	if err != nil {
+		return nil, fmt.Errorf("reading history: %w", s.db.Mapped(err))
+	}
 	return found, nil
 }
 
@@ -121,7 +141,7 @@ func (s *Store) Search(text string, limit int) ([]chat.SaveMessage, error) {
 	}
 	// In two steps, so that only the keys of what is found are sorted.
 	found, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+` FROM message
-		WHERE key IN (SELECT key FROM message WHERE `+strings.Join(where, " OR ")+" ORDER BY "+newestFirst+" LIMIT ?) ORDER BY "+newestFirst,
+		WHERE key IN (SELECT key FROM message WHERE verb = 0 AND (`+strings.Join(where, " OR ")+") ORDER BY "+newestFirst+" LIMIT ?) ORDER BY "+newestFirst,
 		append(args, limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("searching: %w", s.db.Mapped(err))

@@ -17,7 +17,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadAcked, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors,
+		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadAcked, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors, loadOrphans,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.db.Mapped(err)
@@ -158,5 +158,13 @@ func loadAuthors(tx *sql.Tx, st *chat.State) (err error) {
 	st.Authors, err = collect(tx, func(scan func(...any) error, v *chat.SaveAuthor) error {
 		return scan(into(v.Room[:]), into(v.Device[:]), &v.Replay, (*number)(&v.Received), (*ranges)(&v.Missing), (*number)(&v.Since))
 	}, "SELECT room, device, replay, received, missing, since FROM author ORDER BY room, device")
+	return err
+}
+
+func loadOrphans(tx *sql.Tx, st *chat.State) (err error) {
+	st.Orphans, err = collect(tx, func(scan func(...any) error, v *chat.MessageID) error {
+		return scan(into(v[:]))
+	}, `SELECT DISTINCT reply_to FROM message AS amending WHERE verb IN (2, 3)
+		AND NOT EXISTS (SELECT 1 FROM message WHERE id = amending.reply_to) ORDER BY reply_to`)
 	return err
 }

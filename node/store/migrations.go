@@ -45,7 +45,7 @@ CREATE TABLE applied (
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},
@@ -68,4 +68,12 @@ CREATE TABLE acked (
     device BLOB PRIMARY KEY CHECK (length(device) = 8),
     number BLOB NOT NULL CHECK (length(number) = 8)
 ) STRICT, WITHOUT ROWID;
+`
+
+// Version 7: messages that edit or delete others, and what became of those. verb
+// is that of chat.SaveMessage; edited is 1, or 2 for deleted.
+const amended = `
+ALTER TABLE message ADD COLUMN verb INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE message ADD COLUMN edited INTEGER NOT NULL DEFAULT 0 CHECK (edited IN (0, 1, 2));
+CREATE INDEX message_amends ON message (reply_to) WHERE verb IN (2, 3);
 `

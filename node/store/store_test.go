@@ -178,7 +178,7 @@ func someRecords() (chat.State, []chat.Record) {
 	}
 	v := reflect.ValueOf(st)
 	for i := range v.NumField() {
-		if v.Type().Field(i).Name == "Rooms" {
+		if name := v.Type().Field(i).Name; name == "Rooms" || name == "Orphans" {
 			continue
 		}
 		for j := range v.Field(i).Len() {
@@ -208,7 +208,9 @@ func TestStateRoundTrip(t *testing.T) {
 	wanted, records := someRecords()
 	v := reflect.ValueOf(wanted)
 	for i := range v.NumField() {
-		wantAllSet(t, v.Field(i))
+		if v.Type().Field(i).Name != "Orphans" { // TestAmend
+			wantAllSet(t, v.Field(i))
+		}
 	}
 	s := newMemory(t)
 	want(t, "empty", mustLoad(t, s), chat.State{})
@@ -349,13 +351,23 @@ func TestMessageRoundTrip(t *testing.T) {
 	messages := []chat.SaveMessage{
 		{ID: chat.MessageID{1}, Chat: lab, Account: wire.AccountID{15: 2}, Device: wire.DeviceID{7: 3}, From: "alice", Mode: chat.Fast, Number: math.MaxUint64,
 			Clock: math.MaxUint64, At: t0, Text: "ü \n 🙂 'quoted'", Action: true, ReplyTo: chat.MessageID{7: 4}, Own: true, Raw: []byte{0, 1, 2}, Epoch: wire.Hash{31: 5}, Read: true},
-		{ID: chat.MessageID{2}, Chat: alice},
+		{ID: chat.MessageID{2}, Chat: alice, Edited: true, Deleted: true},
+		{ID: chat.MessageID{4}, Chat: chat.ChatID{Room: wire.RoomID{9}}, Device: wire.DeviceID{8}, Number: 1, Verb: chat.Hidden, Raw: []byte{1}},
 		{ID: chat.MessageID{3}, Chat: chat.ChatID{Room: wire.RoomID{31: 1}}, Clock: 1 << 63, At: t0, Number: 1 << 63},
 	}
 	wantAllSet(t, reflect.ValueOf(messages))
 	for _, m := range messages {
 		mustApply(t, s, m)
-		want(t, "history", mustHistory(t, s, m.Chat, chat.MessageID{}, 10), []chat.SaveMessage{m})
+		if m.Verb == 0 {
+			want(t, "history", mustHistory(t, s, m.Chat, chat.MessageID{}, 10), []chat.SaveMessage{m})
+			continue
+		}
+		want(t, "history of what is not shown", len(mustHistory(t, s, m.Chat, chat.MessageID{}, 10)), 0)
+		got, err := s.Missed(m.Chat.Room, []wire.Have{{Device: m.Device}}, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want(t, "to be handed on", got, []chat.SaveMessage{m})
 	}
 }
 
@@ -1183,4 +1195,66 @@ func TestMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, "of as many devices as a question may name", texts(got), []string{"3.4"})
+}
+
+// Edits and deletions of the author's own count, in whatever order they come:
+// the last edit by its clock, and a deletion above all.
+func TestAmend(t *testing.T) {
+	room, other := chat.ChatID{Room: wire.RoomID{1}}, chat.ChatID{Room: wire.RoomID{2}}
+	first := message(room, 1, 1)
+	amending := func(in chat.ChatID, by byte, n uint64, verb wire.Verb, text string) chat.SaveMessage {
+		m := message(in, by, n)
+		m.Verb, m.ReplyTo, m.Text, m.Read = verb, first.ID, text, true
+		return m
+	}
+	edit2, edit3 := amending(room, 1, 2, wire.Edit, "two"), amending(room, 1, 3, wire.Edit, "three")
+	gone, hidden := amending(room, 1, 4, wire.Delete, ""), amending(room, 1, 5, chat.Hidden, "hidden")
+	foreign, elsewhere := amending(room, 2, 9, wire.Edit, "foreign"), amending(other, 1, 9, wire.Edit, "elsewhere")
+	for _, tt := range []struct {
+		name    string
+		records []chat.Record
+		text    string
+		edited  bool
+		deleted bool
+	}{
+		{"nothing", []chat.Record{first}, first.Text, false, false},
+		{"an edit", []chat.Record{first, edit2}, "two", true, false},
+		{"an edit that comes first", []chat.Record{edit2, first}, "two", true, false},
+		{"two edits", []chat.Record{first, edit2, edit3}, "three", true, false},
+		{"two edits, the later first", []chat.Record{edit3, first, edit2}, "three", true, false},
+		{"a deletion", []chat.Record{first, gone}, "", true, true},
+		{"a deletion, and an edit after it", []chat.Record{gone, first, edit3}, "", true, true},
+		{"somebody else's", []chat.Record{foreign, first, elsewhere, hidden}, first.Text, false, false},
+	} {
+		s := newMemory(t)
+		for _, r := range tt.records {
+			mustApply(t, s, r)
+		}
+		got := mustHistory(t, s, room, chat.MessageID{}, 10)
+		if len(got) != 1 || got[0].Text != tt.text || got[0].Edited != tt.edited || got[0].Deleted != tt.deleted {
+			t.Errorf("%s: got %+v", tt.name, got)
+		}
+		if one, err := s.Message(room, first.ID); err != nil || !reflect.DeepEqual(one, got) {
+			t.Errorf("%s: alone: %+v, %v", tt.name, one, err)
+		}
+		if found, err := s.Search("t", 10); err != nil || tt.deleted && len(found) > 0 {
+			t.Errorf("%s: searching finds %+v, %v", tt.name, found, err)
+		}
+		last, err := s.Nth(room, first.Account, 1)
+		if err != nil || (len(last) == 0) != tt.deleted {
+			t.Errorf("%s: the last one is %+v, %v", tt.name, last, err)
+		}
+		if unread, err := s.Unread(); err != nil || unread[room] != 1 {
+			t.Errorf("%s: %d unread, %v", tt.name, unread[room], err)
+		}
+	}
+	s := newMemory(t)
+	mustApply(t, s, edit2, foreign, gone)
+	want(t, "what is edited and not there", mustLoad(t, s).Orphans, []chat.MessageID{first.ID})
+	mustApply(t, s, first)
+	want(t, "what is edited and not there, once it is", mustLoad(t, s).Orphans, []chat.MessageID(nil))
+	got, err := s.Missed(room.Room, []wire.Have{{Device: wire.DeviceID{1}}}, 10)
+	if err != nil || len(got) != 0 {
+		t.Errorf("without signatures nothing is handed on: %+v, %v", got, err)
+	}
 }

@@ -111,6 +111,31 @@ func (m *moment) Scan(src any) error {
 	return nil
 }
 
+// An amendment is what became of a message: 0 nothing, 1 edited, 2 deleted.
+type amendment struct{ edited, deleted bool }
+
+func (a amendment) Value() (driver.Value, error) {
+	switch {
+	case a.deleted:
+		return int64(2), nil
+	case a.edited:
+		return int64(1), nil
+	}
+	return int64(0), nil
+}
+
+// amended scans an amendment into a message.
+type amendedInto struct{ m *chat.SaveMessage }
+
+func (a amendedInto) Scan(src any) error {
+	n, ok := src.(int64)
+	if !ok {
+		return fmt.Errorf("%T, want what became of a message", src)
+	}
+	a.m.Edited, a.m.Deleted = n > 0, n > 1
+	return nil
+}
+
 // A chatID is the id of a room or of an account, told apart by their lengths.
 type chatID chat.ChatID
 
