@@ -3,7 +3,12 @@
 package main_test
 
 import (
+	"encoding/json"
 	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"lanchat/testdata/lan/emu"
@@ -60,5 +65,136 @@ func TestAwayAndBack(t *testing.T) {
 	}
 	if got := carol.all("message"); len(got) != n+2 {
 		t.Errorf("carol sees %d messages in the end, want %d", len(got), n+2)
+	}
+}
+
+// "A sealed mailbox at authd delivers a reliable DM even when sender and
+// receiver are never online together": two programs that take turns.
+func TestNeverTogether(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(3)...)
+	a := l.authd("h1", "authd")
+	ann, bob := l.newcomer("h2", "ann"), l.newcomer("h3", "bob")
+	for _, n := range []*node{ann, bob} {
+		n.ready(n.name, a)
+	}
+	meet(ann, bob)
+	whisper("reliable", "we have met", ann, bob)
+	bob.quit()
+	ann.want("peer", "user", "bob", "state", "left")
+	var ids []string
+	for i := range 5 {
+		ids = append(ids, ann.say("@bob", "reliable", fmt.Sprint("for later ", i)))
+	}
+	for range ids {
+		ann.want("notice", "code", "kept")
+	}
+	l.run("h1", "", "authd", "status", "--data", a.data).exits(0).says("5 messages wait")
+	ann.quit()
+
+	bob = l.node("h3", "bob")
+	bob.ready("bob", a)
+	for i, id := range ids {
+		bob.want("message", "id", id, "chat", "@ann", "from", "ann", "text", fmt.Sprint("for later ", i), "mode", "reliable")
+	}
+	// His node says so to authd, for ann: that much waits now.
+	for !strings.Contains(l.run("h1", "", "authd", "status", "--data", a.data).exits(0).out, "1 messages wait") {
+	}
+	bob.quit()
+
+	ann = l.node("h2", "ann")
+	ann.ready("ann", a)
+	for _, id := range ids {
+		ann.want("receipt", "id", id, "chat", "@bob", "by", "bob", "got", 1, "of", 1)
+	}
+	bob = l.node("h3", "bob")
+	bob.ready("bob", a)
+	meet(ann, bob)
+	whisper("reliable", "together again", ann, bob)
+	if got := bob.all("message"); len(got) != 1 {
+		t.Errorf("bob sees %d messages the second time, want 1", len(got))
+	}
+	l.run("h1", "", "authd", "status", "--data", a.data).exits(0).says("0 messages wait")
+}
+
+// "kill -9 of sender and receiver in loops: nothing acknowledged is lost, nothing
+// shown twice": directly and in a room, whichever is killed when. LANCHAT_KILLS
+// says how often; 10 where it does not.
+func TestKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	rounds := 10
+	if s := os.Getenv("LANCHAT_KILLS"); s != "" {
+		var err error
+		if rounds, err = strconv.Atoi(s); err != nil {
+			t.Fatalf("LANCHAT_KILLS: %v", err)
+		}
+	}
+	l := newLAN(t, emu.Hosts(3)...)
+	a := l.authd("h1", "authd")
+	ann, bob := l.newcomer("h2", "ann"), l.newcomer("h3", "bob")
+	for _, n := range []*node{ann, bob} {
+		n.ready(n.name, a)
+	}
+	meet(ann, bob)
+	gather("#lab", ann, bob)
+	times := map[string]int{} // that bob was shown a text
+	sent := []string{}        // what ann was told is on its way, by id
+	note := func() {
+		for _, e := range bob.all("message") {
+			times[e.text("id")]++
+		}
+	}
+	seed := rand.New(rand.NewPCG(1, 2))
+	for round := range rounds {
+		for i := range 5 {
+			for _, chat := range []string{"#lab", "@bob"} {
+				ann.object("cmd", "say", "chat", chat, "text", fmt.Sprintf("%s, round %d, %d", chat, round, i), "mode", "reliable")
+			}
+		}
+		// Somewhere in the middle of that, one or both are killed.
+		for range seed.IntN(8) {
+			ann.want("sent")
+		}
+		if round%3 != 1 {
+			ann.kill()
+			for _, e := range ann.all("sent") {
+				sent = append(sent, e.text("id"))
+			}
+			ann = l.node("h2", "ann")
+			ann.ready("ann", a)
+		}
+		if round%3 != 0 {
+			bob.kill()
+			note()
+			bob = l.node("h3", "bob")
+			bob.ready("bob", a)
+		}
+		meet(ann, bob)
+	}
+	for _, e := range ann.all("sent") {
+		sent = append(sent, e.text("id"))
+	}
+	last := ann.say("@bob", "reliable", "the end")
+	end := ann.say("#lab", "reliable", "the end")
+	bob.want("message", "id", last)
+	bob.want("message", "id", end)
+	bob.quit()
+	note()
+	history := map[string]int{}
+	for _, chat := range []string{"#lab", "@ann"} {
+		r := l.run("h3", "", "node", l.as("bob", "history", chat, "--json")...).exits(0)
+		var list []struct{ ID, From string }
+		if err := json.Unmarshal([]byte(r.out), &list); err != nil {
+			t.Fatalf("%s: %v\n%s", r.did, err, r.out)
+		}
+		for _, m := range list {
+			history[m.ID]++
+		}
+	}
+	for _, id := range sent {
+		// What bob was killed over, between disk and screen, is in his history.
+		if times[id] > 1 || times[id] == 0 && history[id] == 0 && len(sent) < 100 {
+			t.Errorf("%s was sent, and shown %d times, %d in the history", id, times[id], history[id])
+		}
 	}
 }
