@@ -160,6 +160,7 @@
 //	Part       ►  Done                 that the asker left, to any member
 //	AskCRL     ►  CRL                  the revocation list with its issuer
 //	Vector     ►  Signed…              what the asker missed of a room
+//	AskText    ►  Text                 of a long message, to its epoch's devices
 //	anything   ►  …, Refused           ends an answer that was not granted
 //
 // A frame of an unknown type on the control stream is ignored.
@@ -283,6 +284,11 @@
 // counts up to the number in the entry that removed it. Who is let in learns
 // from the writer (Bases) where the messages of those begin who are away.
 //
+// A text of more than a packet takes, up to 64 KiB, is announced by a notice
+// with its hash and length, reliable and numbered like a message, and asked for
+// (AskText) of who handed the notice on, of the author, or of any member; it
+// has arrived when the text has.
+//
 // The clock is a hybrid logical clock (Clock): 48 bits of milliseconds above a
 // counter of 16; later than all one has seen, and one that is more than ten
 // minutes ahead is not followed. It orders what is shown; the time in it is
@@ -355,7 +361,7 @@
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.
 //
-// Reserved and not used yet: notice (text fetched by QUIC), Features, the ops VACATE and notary.
+// Reserved and not used yet: Features, the ops VACATE and notary.
 //
 // # How to add a message
 //

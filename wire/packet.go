@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -480,6 +481,11 @@ type Notice struct {
 
 func (m *Notice) valid() bool {
 	return validMessage(m.Number, m.Verb, m.Ref) && m.Verb != Delete && m.Length > 0 && m.Length <= MaxLongText
+}
+
+// Fits reports whether a text is the one announced.
+func (m *Notice) Fits(text []byte) bool {
+	return len(text) == int(m.Length) && sha256.Sum256(text) == m.Hash && utf8.Valid(text)
 }
 
 func (m *Notice) appendBody(b []byte) []byte {

@@ -263,7 +263,7 @@ func distance(a, b string) int {
 
 // sayTo sends text to the chat a person named.
 func (c *Core) sayTo(now time.Time, chat, text, mode string, action bool, ref string) {
-	s := saying{text: clean.Text(text, wire.MaxDirectText+1), action: action, ref: ref}
+	s := saying{text: clean.Text(text, maxSaid), action: action, ref: ref}
 	if strings.TrimSpace(s.text) == "" {
 		c.refuse(ref, "bad_argument", "there is nothing to send: type some text")
 		return

@@ -509,6 +509,10 @@ func (c *Core) HandleQuestion(now time.Time, from wire.DeviceID, question uint64
 		if later, err = c.answerPull(dev, question, body); later {
 			return
 		}
+	case typ == wire.FrameAskText:
+		if err = c.answerText(dev, question, body); err == nil {
+			return
+		}
 	case typ == wire.FrameAct:
 		frames, err = c.answerAct(now, dev, body)
 	case typ == wire.FrameInvite:

@@ -303,6 +303,13 @@ func (n *node) perform(w chat.Work) {
 		case chat.AskMail:
 			m, err := l.office.answer(n, s.Message)
 			n.core.HandleMailAnswer(l.now, s.Question, m, err)
+		case chat.LongText:
+			if n.store == nil {
+				n.core.HandleLongText(s, nil, nil)
+				continue
+			}
+			found, err := n.store.Long(s.Room, s.Message)
+			n.core.HandleLongText(s, found, err)
 		case chat.Missed:
 			if n.store == nil {
 				n.core.HandleMissed(s, nil, nil)

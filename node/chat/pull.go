@@ -381,6 +381,10 @@ func (c *Core) takeSigned(now time.Time, m *membership, s *wire.Signed, from wir
 		messages = b.Messages
 	}
 	a := c.author(m, o.From.Device)
+	if n, ok := body.(*wire.Notice); ok && mayCount(m.log.State(), o, n.Number) {
+		fresh = !a.inbox.Has(n.Number) && m.fetching[messageID(m.id[:], o.From.Device, Reliable, n.Number)] == nil
+		c.handleNotice(now, m, a, o, n, true, from)
+	}
 	for _, msg := range messages {
 		if !mayCount(m.log.State(), o, msg.Number) {
 			c.stats.Forbidden++

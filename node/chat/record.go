@@ -48,6 +48,7 @@ type SaveMessage struct {
 	Raw     []byte // the signed plaintext of a room packet, nil in direct messages
 	Epoch   wire.Hash
 	Read    bool
+	Long    string // the text as it was written if Raw is a wire.Notice of it, for others to fetch
 }
 
 // Hidden is the Verb of what somebody wrote who was silenced: it counts, it is

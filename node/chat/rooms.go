@@ -53,6 +53,7 @@ type membership struct {
 	patient  time.Time
 	tracked  []tracked // by number
 	pull     pull
+	fetching map[MessageID]*fetch // long messages whose text is being asked for
 	fastOut  delivery.Bucket
 	received uint64 // reliable messages of others since the start
 
@@ -110,6 +111,7 @@ type arrival struct {
 	raw     []byte
 	epoch   wire.Hash
 	replay  bool // handed on from history
+	long    bool // its text was announced by a notice
 }
 
 // tracked is a reliable message of one's own and who has it.
@@ -213,7 +215,7 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
-	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{},
+	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
 		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
@@ -477,6 +479,8 @@ func (c *Core) takePacket(now time.Time, m *membership, p *Packet) {
 		for _, msg := range body.Messages {
 			c.handleMessage(now, m, a, o, msg, false)
 		}
+	case *wire.Notice:
+		c.handleNotice(now, m, a, o, body, false, wire.DeviceID{})
 	case *wire.LogEntry:
 		c.addEntries(now, m, [][]byte{body.Entry}, o.From.Device)
 	case *wire.Beacon:
@@ -497,7 +501,7 @@ func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Op
 		c.stats.Forbidden++ // the number still counts, so no gap stays open
 		msg.Verb = Hidden
 	}
-	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay}
+	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay, long: o.Kind == wire.KindNotice}
 	c.touch(m, a)
 	if !o.Reliable {
 		if !a.fast.limit.Allow(now) {
@@ -537,7 +541,10 @@ func (c *Core) watch(m *membership, a *author) {
 
 // deliver stores and shows a message whose turn it is.
 func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
-	text := clean.Text(x.message.Text, wire.MaxLongText)
+	text, long := clean.Text(x.message.Text, wire.MaxLongText), ""
+	if x.long {
+		long = x.message.Text
+	}
 	why := "message"
 	if Mentions(text, c.self.name) {
 		why = "mention"
@@ -545,7 +552,7 @@ func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
 	c.take(now, told{
 		SaveMessage: SaveMessage{ID: messageID(m.id[:], x.from.Device, x.mode, x.message.Number), Chat: ChatID{Room: m.id},
 			Account: x.from.Account, Device: x.from.Device, From: c.people.nameOf(x.from.Account), Mode: x.mode, Number: x.message.Number,
-			Clock: x.clock, At: now, Text: text, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch},
+			Clock: x.clock, At: now, Text: text, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch, Long: long},
 		verb: x.message.Verb, chat: m.chat(), late: late, replay: x.replay, why: why,
 	})
 }

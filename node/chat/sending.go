@@ -12,8 +12,12 @@ import (
 
 // say sends text to a room: at once, unless what waits there is before it.
 func (c *Core) say(now time.Time, m *membership, s saying) {
-	if len(s.text) > wire.MaxPacketText {
-		c.refuse(s.ref, "too_long", "the message has %d bytes, at most %d fit in a room: send it in parts", len(s.text), wire.MaxPacketText)
+	switch {
+	case len(s.text) > wire.MaxLongText:
+		c.refuse(s.ref, "too_long", "the message has %d bytes or more, at most %d travel in one: send it in parts", len(s.text), wire.MaxLongText)
+		return
+	case s.mode == Fast && s.long():
+		c.refuse(s.ref, "too_long", "the message has %d bytes, a fast one at most %d: shorten it or use /mode reliable", len(s.text), wire.MaxPacketText)
 		return
 	}
 	if err := m.log.State().MaySpeak(now, c.self.account); err != nil {
@@ -137,7 +141,10 @@ func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
 		messages[i] = said[i].message(c.nextNumber(m, mode))
 	}
 	var body wire.Body = &messages[0]
-	if len(said) > 1 {
+	switch {
+	case said[0].long():
+		body = said[0].notice(messages[0].Number)
+	case len(said) > 1:
 		body = &wire.Pack{Messages: messages}
 	}
 	packet, raw := c.seal(m, body.Kind(), mode == Reliable, wire.AppendBody(nil, body))
@@ -147,6 +154,9 @@ func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
 		id := messageID(m.id[:], c.self.device, mode, n)
 		kept := c.ownMessage(now, ChatID{Room: m.id}, id, s, n)
 		kept.Raw, kept.Epoch = raw, epoch
+		if s.long() {
+			kept.Long = s.text
+		}
 		c.save(kept)
 		c.show(Sent{ID: id.String(), Chat: chat, Mode: mode.String(), Ref: s.ref, Online: online, Text: s.text, Action: s.action, Edits: s.edits()})
 		if mode == Reliable {

@@ -45,6 +45,7 @@ type Store interface {
 	Message(chat chat.ChatID, id chat.MessageID) ([]chat.SaveMessage, error)
 	Nth(chat chat.ChatID, of wire.AccountID, n int) ([]chat.SaveMessage, error)
 	Unread() (map[chat.ChatID]int, error)
+	Long(room wire.RoomID, id chat.MessageID) ([]chat.SaveMessage, error)
 	Missed(room wire.RoomID, after []wire.Have, limit int) ([]chat.SaveMessage, error)
 	Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) ([]chat.SaveMessage, error)
 }
@@ -522,6 +523,11 @@ func (h *Host) send(s chat.Send) {
 		h.askMail(s)
 	case chat.Lookup:
 		go h.lookUp(s)
+	case chat.LongText:
+		go func() {
+			found, err := h.cfg.Store.Long(s.Room, s.Message)
+			h.post(func(time.Time) { h.core.HandleLongText(s, found, err) })
+		}()
 	case chat.Missed:
 		go func() {
 			found, err := h.cfg.Store.Missed(s.Room, s.After, s.Limit)

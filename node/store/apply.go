@@ -110,7 +110,7 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 
 // The columns of a message in the order that saveMessage and scanMessage have
 // them in; place is the store's own.
-const messageColumns = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, raw, verb, edited`
+const messageColumns = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, raw, verb, edited, long`
 
 // A sender is who a message is numbered by.
 type sender struct {
@@ -152,9 +152,9 @@ func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 		}
 	}
 	res, err := tx.Exec("INSERT INTO message ("+messageColumns+`, place)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 		m.ID[:], chatID(m.Chat), m.Device[:], m.Mode, n, number(m.Clock), moment(m.At), m.Own, m.Read, m.Action,
-		m.ReplyTo[:], m.Account[:], m.From, m.Text, m.Epoch[:], m.Raw, m.Verb, amendment{m.Edited, m.Deleted}, place)
+		m.ReplyTo[:], m.Account[:], m.From, m.Text, m.Epoch[:], m.Raw, m.Verb, amendment{m.Edited, m.Deleted}, m.Long, place)
 	if err != nil {
 		return err
 	}

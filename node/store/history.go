@@ -26,7 +26,7 @@ const (
 
 func scanMessage(scan func(...any) error, m *chat.SaveMessage) error {
 	return scan(into(m.ID[:]), (*chatID)(&m.Chat), into(m.Device[:]), &m.Mode, (*number)(&m.Number), (*number)(&m.Clock), (*moment)(&m.At),
-		&m.Own, &m.Read, &m.Action, into(m.ReplyTo[:]), into(m.Account[:]), &m.From, &m.Text, into(m.Epoch[:]), &m.Raw, &m.Verb, amendedInto{m})
+		&m.Own, &m.Read, &m.Action, into(m.ReplyTo[:]), into(m.Account[:]), &m.From, &m.Text, into(m.Epoch[:]), &m.Raw, &m.Verb, amendedInto{m}, &m.Long)
 }
 
 // History returns at most limit messages of a chat, in display order: those
@@ -67,6 +67,15 @@ func (s *Store) some(where string, args ...any) ([]chat.SaveMessage, error) {
 	found, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+" FROM message WHERE verb = 0 AND "+where, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading history: %w", s.db.Mapped(err))
+	}
+	return found, nil
+}
+
+// Long returns the message of a room whose text was announced, alone, or nothing.
+func (s *Store) Long(room wire.RoomID, id chat.MessageID) ([]chat.SaveMessage, error) {
+	found, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+" FROM message WHERE id = ? AND chat = ? AND long <> ''", id[:], room[:])
+	if err != nil {
+		return nil, fmt.Errorf("reading a long message: %w", s.db.Mapped(err))
 	}
 	return found, nil
 }

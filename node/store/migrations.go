@@ -45,7 +45,7 @@ CREATE TABLE applied (
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},
@@ -77,3 +77,6 @@ ALTER TABLE message ADD COLUMN verb INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE message ADD COLUMN edited INTEGER NOT NULL DEFAULT 0 CHECK (edited IN (0, 1, 2));
 CREATE INDEX message_amends ON message (reply_to) WHERE verb IN (2, 3);
 `
+
+// Version 8: texts that were announced, as they were written.
+const long = `ALTER TABLE message ADD COLUMN long TEXT NOT NULL DEFAULT ''`

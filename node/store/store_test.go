@@ -350,7 +350,7 @@ func TestMessageRoundTrip(t *testing.T) {
 	s := newMemory(t)
 	messages := []chat.SaveMessage{
 		{ID: chat.MessageID{1}, Chat: lab, Account: wire.AccountID{15: 2}, Device: wire.DeviceID{7: 3}, From: "alice", Mode: chat.Fast, Number: math.MaxUint64,
-			Clock: math.MaxUint64, At: t0, Text: "ü \n 🙂 'quoted'", Action: true, ReplyTo: chat.MessageID{7: 4}, Own: true, Raw: []byte{0, 1, 2}, Epoch: wire.Hash{31: 5}, Read: true},
+			Clock: math.MaxUint64, At: t0, Text: "ü \n 🙂 'quoted'", Action: true, ReplyTo: chat.MessageID{7: 4}, Own: true, Raw: []byte{0, 1, 2}, Epoch: wire.Hash{31: 5}, Read: true, Long: "as it was"},
 		{ID: chat.MessageID{2}, Chat: alice, Edited: true, Deleted: true},
 		{ID: chat.MessageID{4}, Chat: chat.ChatID{Room: wire.RoomID{9}}, Device: wire.DeviceID{8}, Number: 1, Verb: chat.Hidden, Raw: []byte{1}},
 		{ID: chat.MessageID{3}, Chat: chat.ChatID{Room: wire.RoomID{31: 1}}, Clock: 1 << 63, At: t0, Number: 1 << 63},
