@@ -21,8 +21,7 @@ import (
 
 const (
 	lookFor  = 2500 * time.Millisecond // before a missing authd is spoken of, or started here
-	tryEvery = 2 * time.Second         // dials to the same address
-	tryWait  = 3 * time.Second         // for one address
+	tryEvery = 2 * time.Second         // what is known of addresses is looked at again
 
 	maxAuthds = 16 // addresses tried at a time, of those that presence tells: anybody can
 )
@@ -206,7 +205,12 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 	}
 	tries.Go(func() { h.browse(ctx, offer) })
 
-	last := map[netip.AddrPort]time.Time{}
+	type state struct {
+		trying   bool
+		failures int
+		next     time.Time // not before
+	}
+	states := map[netip.AddrPort]*state{}
 	late := false            // lookFor is over
 	var answered atomic.Bool // an authd is there, and the person is asked about it
 	missing := time.NewTimer(lookFor)
@@ -220,10 +224,15 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 	for {
 		select {
 		case a := <-candidates:
-			if time.Since(last[a]) < tryEvery {
+			st := states[a]
+			if st == nil {
+				st = new(state)
+				states[a] = st
+			}
+			if st.trying || time.Now().Before(st.next) {
 				continue
 			}
-			last[a] = time.Now()
+			st.trying = true
 			t := h.cfg.Enter.Trust
 			if ask := t.Ask; ask != nil {
 				t.Ask = func(r realm.Realm) bool {
@@ -232,7 +241,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 				}
 			}
 			tries.Go(func() {
-				dctx, cancel := context.WithTimeout(ctx, tryWait)
+				dctx, cancel := context.WithTimeout(ctx, login.Patience)
 				if t.Ask != nil {
 					dctx, cancel = context.WithCancel(ctx) // people take their time
 				}
@@ -250,7 +259,21 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 			if r.err == nil {
 				return r.session, nil
 			}
-			h.log.Debug("trying an authd", "addr", r.addr, "err", r.err)
+			st := states[r.addr]
+			st.trying = false
+			st.failures++
+			pause := login.Pause(st.failures)
+			st.next = time.Now().Add(pause)
+			h.log.Debug("trying an authd", "addr", r.addr, "err", r.err, "again", pause)
+			if slices.Contains(h.knownAuthds(), r.addr) {
+				tries.Go(func() {
+					select {
+					case <-time.After(pause):
+						offer(r.addr)
+					case <-ctx.Done():
+					}
+				})
+			}
 			if _, ok := errors.AsType[*realm.TimeError](r.err); ok && !wrongClock {
 				wrongClock = true
 				h.trouble(refusedEvent(r.err))

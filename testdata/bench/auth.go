@@ -19,6 +19,7 @@ import (
 	"github.com/quic-go/quic-go"
 
 	"lanchat/authd/serve"
+	"lanchat/node/login"
 	"lanchat/testdata/bench/light"
 	"lanchat/wire"
 	"lanchat/wire/link"
@@ -30,8 +31,6 @@ const (
 	authNodes   = 1000 // connected, and in storms
 	authAtOnce  = 500  // that log in at once while others renew
 	authRenew   = 20   // who renew meanwhile
-	tryEvery    = 2 * time.Second
-	tryWait     = 3 * time.Second // both as a node does
 	storm       = 60 * time.Second
 )
 
@@ -448,7 +447,7 @@ func (a *authBench) rush(ctx context.Context, from, to int, token bool) (r resul
 			}
 		}
 		try := func() error {
-			ctx, cancel := context.WithTimeout(ctx, tryWait)
+			ctx, cancel := context.WithTimeout(ctx, login.Patience)
 			defer cancel()
 			if n.Grant == nil {
 				if err := a.on(ctx, i, func(conn *quic.Conn) error { return n.LogIn(ctx, conn, wire.AuthLogin) }); err != nil {
@@ -469,7 +468,7 @@ func (a *authBench) rush(ctx context.Context, from, to int, token bool) (r resul
 			return err
 		}
 		wg.Go(func() {
-			for {
+			for failures := 1; ; failures++ {
 				err := try()
 				_, refused := errors.AsType[*light.Refusal](err)
 				mu.Lock()
@@ -488,7 +487,7 @@ func (a *authBench) rush(ctx context.Context, from, to int, token bool) (r resul
 					return
 				}
 				select {
-				case <-time.After(tryEvery):
+				case <-time.After(login.Pause(failures)):
 				case <-ctx.Done():
 					mu.Lock()
 					r.err = fmt.Errorf("not ready after %v: %w", storm, err)
