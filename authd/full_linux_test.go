@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"lanchat/authd/serve"
 	"lanchat/authd/server"
 	"lanchat/testdata/bench/light"
 	"lanchat/wire"
@@ -85,7 +86,7 @@ func fillsUp(t *testing.T, dir, ballast string) {
 		}
 		return n.LogIn(ctx, conn, wire.AuthRegister)
 	}
-	get := func() (s status) {
+	get := func() (s serve.Status) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(must(t, "", "status", "--json", "--data", dir)), &s); err != nil {
 			t.Fatal(err)

@@ -40,7 +40,6 @@ import (
 	"sync"
 	"syscall"
 	"text/tabwriter"
-	"time"
 
 	"github.com/adrg/xdg"
 	"github.com/spf13/cobra"
@@ -228,19 +227,13 @@ func (o *options) serve(cmd *cobra.Command) (err error) {
 	if o.name != "" && o.name != a.Keys.Realm.Name {
 		log.Warn("--name is for the first start, the realm keeps its name", "realm", a.Keys.Realm.Name)
 	}
-	// Before it is said that authd serves: who reads that may ask at once.
-	if c, err := startControl(o.data, answer(a, o.data, time.Now())); err != nil {
-		log.Warn("authd status will not reach this authd", "err", err)
-	} else {
-		defer c.Close()
-	}
 	if err := announce(cmd.OutOrStdout(), o, a.Server, a.Store); err != nil {
 		return fmt.Errorf("writing to standard output: %w", err)
 	}
 
 	var wg sync.WaitGroup
 	if o.metricsFile != "" {
-		wg.Go(func() { writeMetrics(ctx, o.metricsFile, a.Server, a.Store, log) })
+		wg.Go(func() { writeMetrics(ctx, o.metricsFile, a, log) })
 	}
 	err = a.Run(ctx)
 	stop()

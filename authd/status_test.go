@@ -3,22 +3,19 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/adrg/xdg"
-
+	"lanchat/authd/serve"
 	"lanchat/node/login"
-	"lanchat/wire/private"
 )
 
 func TestStatus(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "authd")
 	a := start(t, dir, "--name", "lab seven")
-	get := func() (s status) {
+	get := func() (s serve.Status) {
 		t.Helper()
 		if err := json.Unmarshal([]byte(must(t, "", "status", "--json", "--data", dir)), &s); err != nil {
 			t.Fatal(err)
@@ -58,16 +55,9 @@ func TestStatus(t *testing.T) {
 		}
 	})
 
-	path, err := private.SocketPath(dir, program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	want(t, "socket", path, filepath.Join(dir, "authd.sock"))
+	path := filepath.Join(dir, "authd.sock")
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the socket: got %v, %v, want 0600", info, err)
-	}
-	if _, err := askControl(dir, "nonsense"); err == nil {
-		t.Error("nonsense was answered")
 	}
 	if got := a.stop(os.Interrupt); got != 0 || strings.Contains(a.stderr.String(), "level=WARN") {
 		t.Errorf("got status %d, %q", got, &a.stderr)
@@ -94,35 +84,4 @@ func TestStatus(t *testing.T) {
 	a = start(t, dir)
 	get()
 	a.stop(os.Interrupt)
-}
-
-// A path that is too long for a socket gives way to one that is not.
-func TestControlPathTooLong(t *testing.T) {
-	saved := xdg.RuntimeDir
-	xdg.RuntimeDir = t.TempDir()
-	defer func() { xdg.RuntimeDir = saved }()
-	dir := filepath.Join(t.TempDir(), strings.Repeat("long/", 20))
-	path, err := private.SocketPath(dir, program)
-	if err != nil || filepath.Dir(path) != xdg.RuntimeDir || len(path) > 100 {
-		t.Fatalf("got %q, %v, want a short one in the runtime directory", path, err)
-	}
-	if again, _ := private.SocketPath(dir+"er", program); again == path {
-		t.Errorf("two directories share %q", path)
-	}
-	c, err := startControl(dir, func(request string) ([]byte, error) { return []byte("to " + request), nil })
-	if err != nil {
-		t.Fatal(err)
-	}
-	// One that says nothing and goes away is in nobody's way.
-	conn, err := net.Dial("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn.Close()
-	if b, err := askControl(dir, "question"); err != nil || string(b) != "to question" {
-		t.Errorf("got %q, %v", b, err)
-	}
-	if err := c.Close(); err != nil {
-		t.Error(err)
-	}
 }

@@ -53,7 +53,7 @@ var layers = map[string][]string{
 	"node/host":    {"discovery/presence", "node/chat", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 
 	// mains
-	"authd/serve":  {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/realm"},
+	"authd/serve":  {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/private", "wire/realm"},
 	"authd":        {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
 	"node/checkup": {"discovery", "discovery/presence", "node/doctor", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/checkup", "node/doctor", "node/host",

@@ -39,14 +39,18 @@ type Authd struct {
 	Keys   *server.Keys
 	Store  *store.Store
 	Server *server.Server
-	conn   *net.UDPConn
+
+	data    string
+	started time.Time
+	conn    *net.UDPConn
+	control *control // nil: none could be made
 }
 
 // Open opens everything an authd needs, and makes the realm at its first
 // start. A socket that cannot be opened is an error of the operating system,
 // such as EADDRINUSE. The caller closes what it returns.
 func Open(c Config) (*Authd, error) {
-	a := &Authd{}
+	a := &Authd{data: c.Data, started: time.Now()}
 	if err := a.open(c); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -54,7 +58,7 @@ func Open(c Config) (*Authd, error) {
 }
 
 func (a *Authd) open(c Config) (err error) {
-	now := time.Now()
+	now := a.started
 	if a.Keys, err = server.OpenKeys(c.Data, c.Name, now); err != nil {
 		return err
 	}
@@ -91,7 +95,14 @@ func (a *Authd) open(c Config) (err error) {
 		Keys: a.Keys, Store: a.Store, Mail: a.Store, Conn: a.conn, Rules: c.Rules, Discovery: found, Logger: c.Logger,
 		LocalAddrs: found.Addrs,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// Before anybody says that authd serves: who hears that may ask at once.
+	if a.control, err = startControl(c.Data, a.answer); err != nil && c.Logger != nil {
+		c.Logger.Warn("authd status will not reach this authd", "err", err)
+	}
+	return nil
 }
 
 // Run serves until ctx ends.
@@ -100,8 +111,11 @@ func (a *Authd) Run(ctx context.Context) error { return a.Server.Run(ctx) }
 // Close closes what Open opened, in the opposite order: the data directory's
 // lock goes last.
 func (a *Authd) Close() (err error) {
+	if a.control != nil {
+		err = a.control.Close()
+	}
 	if a.conn != nil {
-		err = a.conn.Close()
+		err = errors.Join(err, a.conn.Close())
 	}
 	if a.Store != nil {
 		err = errors.Join(err, a.Store.Close())

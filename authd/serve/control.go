@@ -1,4 +1,4 @@
-package main
+package serve
 
 import (
 	"bufio"
@@ -25,8 +25,8 @@ const (
 	maxControlAnswer  = 1 << 20
 )
 
-// errNotRunning says that no authd serves from a data directory.
-var errNotRunning = errors.New("authd is not running")
+// ErrNotRunning says that no authd serves from a data directory.
+var ErrNotRunning = errors.New("authd is not running")
 
 // A control answers the operator's commands that need the running authd. A
 // request is a line of one word, the answer whatever comes until the end.
@@ -92,7 +92,7 @@ func askControl(data, request string) ([]byte, error) {
 		if errors.Is(err, fs.ErrPermission) {
 			return nil, err
 		}
-		return nil, fmt.Errorf("%w on %q", errNotRunning, data)
+		return nil, fmt.Errorf("%w on %q", ErrNotRunning, data)
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(controlTimeout))
