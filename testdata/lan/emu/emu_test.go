@@ -335,6 +335,76 @@ func TestWithoutMulticast(t *testing.T) {
 	}
 }
 
+// blocked waits until another frame to the host, or from it, was blocked by do.
+func blocked(t testing.TB, h *emu.Host, do func()) {
+	t.Helper()
+	was := h.Port(0).Stats().Blocked
+	do()
+	settled(t, "the frame to be blocked", func() bool { return h.Port(0).Stats().Blocked > was })
+}
+
+// One direction of multicast, one port, or one pair of hosts can be shut.
+func TestShut(t *testing.T) {
+	lab := emu.Start(t, emu.Config{Hosts: emu.Hosts(3)})
+	h1, h2, h3 := lab.Host("h1"), lab.Host("h2"), lab.Host("h3")
+	a, b, c := joined(t, h1), joined(t, h2), joined(t, h3)
+
+	h2.Impair(emu.Link{Deaf: true})
+	blocked(t, h2, func() { say(t, a, group, "to the deaf") })
+	want(t, c, "to the deaf")
+	say(t, b, group, "from the deaf")
+	want(t, a, "from the deaf")
+	want(t, c, "from the deaf")
+
+	h2.Impair(emu.Link{Mute: true})
+	blocked(t, h2, func() { say(t, b, group, "from the mute") })
+	say(t, a, group, "to the mute")
+	want(t, b, "to the mute")
+	want(t, c, "to the mute")
+
+	h2.Impair(emu.Link{Isolated: true})
+	say(t, a, v4(h2, b), "one is isolated")
+	want(t, b, "one is isolated")
+	h1.Impair(emu.Link{Isolated: true})
+	blocked(t, h2, func() { say(t, a, v4(h2, b), "both are") })
+	say(t, a, v4(h3, c), "to one who is not")
+	want(t, c, "to one who is not")
+	say(t, a, group, "and to all")
+	want(t, b, "and to all")
+	want(t, c, "and to all")
+
+	h2.Impair(emu.Link{NoMDNS: true})
+	say(t, a, v4(h2, b), "not to 5353")
+	want(t, b, "not to 5353")
+	mdns := netip.AddrPortFrom(h2.Port(0).IPv4().Addr(), 5353)
+	blocked(t, h2, func() { say(t, a, mdns, "to 5353") })
+	b6 := netip.AddrPortFrom(h2.Port(0).IPv6().WithZone("eth0"), 5353)
+	a6 := listen(t, h1, "udp6")
+	blocked(t, h2, func() {
+		if err := h1.Do(func() error { _, err := a6.WriteToUDPAddrPort([]byte("to 5353"), b6); return err }); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// A router forwards what is for one address, and nothing that is for a group.
+func TestRouter(t *testing.T) {
+	lab := emu.Start(t, emu.Config{Hosts: []emu.HostConfig{
+		{LANs: []int{0, 1}, Router: true},
+		{Gateway: netip.MustParseAddr("10.77.0.1")},
+		{LANs: []int{1}, Gateway: netip.MustParseAddr("10.78.0.1")},
+	}})
+	here, there := lab.Host("h2"), lab.Host("h3")
+	a, b := joined(t, here), joined(t, there)
+	say(t, a, group, "to the group")
+	say(t, a, v4(there, b), "there")
+	if from := want(t, b, "there"); from != v4(here, a) {
+		t.Errorf("came from %v, want %v", from, v4(here, a))
+	}
+	say(t, b, v4(here, a), "and back")
+	want(t, a, "and back")
+}
+
 func TestDup(t *testing.T) {
 	lab := emu.Start(t, emu.Config{Hosts: emu.Hosts(2), Link: emu.Link{Dup: 100}})
 	a, b := listen(t, lab.Host("h1"), "udp4"), listen(t, lab.Host("h2"), "udp4")

@@ -68,6 +68,12 @@ func newHost(lab *Lab, number int, c HostConfig) (*Host, error) {
 	if err == nil && c.DefaultRoute && len(h.ports) > 0 {
 		err = h.routeBy(h.ports[0])
 	}
+	if err == nil && c.Gateway.IsValid() {
+		_, everywhere, _ := net.ParseCIDR("0.0.0.0/0") // cannot fail
+		if err = h.nl.RouteAdd(&netlink.Route{Dst: everywhere, Gw: c.Gateway.AsSlice()}); err != nil {
+			err = fmt.Errorf("adding the gateway %v: %w", c.Gateway, err)
+		}
+	}
 	if err != nil {
 		h.close()
 		return nil, err
@@ -102,6 +108,11 @@ func (h *Host) unshare() error {
 	for _, conf := range []string{"all", "default"} {
 		os.WriteFile("/proc/sys/net/ipv6/conf/"+conf+"/accept_dad", []byte("0"), 0)
 		os.WriteFile("/proc/sys/net/ipv6/conf/"+conf+"/router_solicitations", []byte("0"), 0)
+	}
+	if h.config.Router {
+		if err := os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0); err != nil {
+			return fmt.Errorf("making it a router: %w", err)
+		}
 	}
 	if h.config.NoIPv6 {
 		for _, conf := range []string{"all", "default"} {

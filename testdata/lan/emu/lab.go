@@ -5,6 +5,7 @@ package emu
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -33,6 +34,9 @@ type HostConfig struct {
 	NoIPv4,
 	NoIPv6 bool // without addresses of that family; NoIPv6 also on lo
 	DefaultRoute bool // by eth0, though nobody is there to forward
+	// Gateway is the address of a Router by which IPv4 goes to other LANs.
+	Gateway netip.Addr
+	Router  bool // forwards IPv4 between its LANs, no multicast
 }
 
 // Hosts returns the configuration of n plain hosts, h1 to h<n>, on LAN 0.

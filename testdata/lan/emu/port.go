@@ -21,7 +21,8 @@ import (
 
 // A Link is what happens to the frames on their way *to* a port's host, to each port's
 // by its own dice; those that the host sends are harmed on the other ports, by their
-// links. Only NoMulticast works both ways. The zero Link is perfect.
+// links. Only NoMulticast, Mute, NoMDNS and Isolated are about what it sends as well.
+// The zero Link is perfect.
 type Link struct {
 	Loss    float64 // this percentage of frames vanishes
 	Dup     float64 // this percentage of what is left arrives twice
@@ -34,6 +35,23 @@ type Link struct {
 	// does not forward it: IPv4 to 224.0.0.0/4 and IPv6 to ff00::/8, except ICMPv6
 	// neighbour discovery. Broadcast, and with it ARP, passes.
 	NoMulticast bool
+	Deaf        bool // drops multicast to the host only
+	Mute        bool // drops multicast from the host only
+
+	NoMDNS   bool // drops UDP from and to port 5353, to and from the host
+	Isolated bool // drops unicast between the host and others that are isolated, too
+}
+
+// swallows reports whether the link drops a frame that its host sent.
+func (l *Link) swallows(frame []byte) bool {
+	return (l.NoMulticast || l.Mute) && isMulticast(frame) || l.NoMDNS && isMDNS(frame)
+}
+
+// refuses reports whether the link drops a frame to its host that one with the link
+// from sent.
+func (l *Link) refuses(frame []byte, from *Link) bool {
+	return (l.NoMulticast || l.Deaf) && isMulticast(frame) || l.NoMDNS && isMDNS(frame) ||
+		l.Isolated && from.Isolated && frame[0]&1 == 0
 }
 
 const reorderHold = 3 * time.Millisecond
@@ -118,7 +136,7 @@ type Stats struct {
 	Sent       Count  `json:"sent"`       // by the host
 	Received   Count  `json:"received"`   // given to the host, duplicates too
 	Lost       uint64 `json:"lost"`       // by Link.Loss
-	Blocked    uint64 `json:"blocked"`    // by Cut and NoMulticast, those it sent into NoMulticast too
+	Blocked    uint64 `json:"blocked"`    // by Cut and what its Link drops whole, in both directions
 	Duplicated uint64 `json:"duplicated"` // by Link.Dup
 	Reordered  uint64 `json:"reordered"`  // by Link.Reorder
 	Overflowed uint64 `json:"overflowed"` // dropped because 50,000 wait to be delayed
@@ -392,7 +410,7 @@ func (p *Port) write(frame []byte) {
 // receive takes a frame that is on its way to the host. The frame is not kept.
 func (p *Port) receive(from *Port, frame []byte) {
 	l := p.link.Load()
-	if p.host.lab.isCut(from.host, p.host) || l.NoMulticast && isMulticast(frame) {
+	if p.host.lab.isCut(from.host, p.host) || l.refuses(frame, from.link.Load()) {
 		p.blocked.Add(1)
 		return
 	}

@@ -70,7 +70,7 @@ func (l *lan) forward(from *Port, frame []byte) {
 	from.sent.add(frame)
 	l.lab.show(from, frame)
 	l.learn(mac(frame[6:12]), from)
-	if from.link.Load().NoMulticast && isMulticast(frame) {
+	if from.link.Load().swallows(frame) {
 		from.blocked.Add(1)
 		return
 	}
@@ -105,4 +105,22 @@ func isMulticast(frame []byte) bool {
 		return !discovery
 	}
 	return false
+}
+
+// isMDNS reports whether frame is UDP from or to port 5353, by IPv4 or IPv6.
+func isMDNS(frame []byte) bool {
+	const ethernet, ipv6, udp, port = 14, 40, 17, 5353
+	at := 0
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case 0x0800:
+		if len(frame) >= ethernet+20 && frame[ethernet+9] == udp {
+			at = ethernet + int(frame[ethernet]&15)*4
+		}
+	case 0x86dd:
+		if len(frame) >= ethernet+ipv6 && frame[ethernet+6] == udp {
+			at = ethernet + ipv6
+		}
+	}
+	return at > 0 && len(frame) >= at+4 &&
+		(binary.BigEndian.Uint16(frame[at:]) == port || binary.BigEndian.Uint16(frame[at+2:]) == port)
 }
