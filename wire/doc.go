@@ -159,6 +159,7 @@
 //	KeyRequest ►  Key                  to devices in that epoch only
 //	Part       ►  Done                 that the asker left, to any member
 //	AskCRL     ►  CRL                  the revocation list with its issuer
+//	AskPeers   ►  Peers…               whom the other has links with, and where
 //	Vector     ►  Signed…              what the asker missed of a room
 //	AskText    ►  Text                 of a long message, to its epoch's devices
 //	anything   ►  …, Refused           ends an answer that was not granted
@@ -173,6 +174,12 @@
 // counts, for each author's device, up to where it has the messages; what is
 // not above that is a duplicate, whichever way it came. From a mailbox a message
 // counts only in its turn: its Mail says up to where all is settled.
+//
+// AskPeers goes to the first three peers after a start and after a change of
+// the network, and to one at random every 30 s. The answer is hints, like those
+// of mDNS: at most 256 devices of it are believed, and only a device's own key
+// makes a link. So who reaches one node reaches all, without authd and without
+// multicast.
 //
 // Hello says which revocation list the sender holds, NewCRL that it has got a
 // newer one since. Who holds an older one asks for it, verifies it like one

@@ -1,6 +1,9 @@
 package wire
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // The conversation between two nodes over QUIC (ALPN lanchat-peer/1). The
 // dialler opens one bidirectional stream, the control stream, and says Hello;
@@ -40,6 +43,8 @@ const (
 	FrameRefused  = 0x4f // Refused ends any answer
 	FrameAct      = 0x50 // question: Act; answer: Done
 	FrameInvite   = 0x51 // question: Invite; answer: Done
+	FrameAskPeers = 0x52 // question: empty; answer: Peers frames, who is linked with the one asked
+	FramePeers    = 0x53 // Peers
 )
 
 // Limits of the conversation, in bytes unless said otherwise.
@@ -48,6 +53,7 @@ const (
 	MaxDirectText = MaxFrame - 8 - messageHeader - refSize // text of a reliable direct message
 	MaxPacketText = MaxBody - messageHeader - refSize      // text of a message in one datagram or room packet
 	MaxDatagram   = 1100                                   // a QUIC DATAGRAM's payload
+	MaxPeers      = 64                                     // devices in one Peers
 	pingPadding   = 48                                     // makes a ping long enough to draw a stateless reset
 )
 
@@ -428,6 +434,41 @@ func ParseKeyRequest(b []byte) (*KeyRequest, error) {
 	r.Fill(m.Room[:])
 	r.Fill(m.Entry[:])
 	return parsed("key request", m, r)
+}
+
+// Peers tells of devices that the sender has links with: where it reaches them
+// and where they say they are. It is a hint, as nobody vouches for it.
+type Peers struct {
+	Entries []PeerEntry // at most MaxPeers
+}
+
+// A PeerEntry is a device and its candidate addresses, without zones, at most
+// MaxRosterAddresses.
+type PeerEntry struct {
+	Device DeviceID
+	Addrs  []netip.AddrPort
+}
+
+func (m *Peers) Append(b []byte) []byte {
+	mustFit(len(m.Entries), MaxPeers)
+	b = append(b, uint8(len(m.Entries))) // Entries (8)
+	for _, e := range m.Entries {
+		b = append(b, e.Device[:]...)   // Device (64)
+		b = appendAddrPorts(b, e.Addrs) // Addresses (8), Address (..) each
+	}
+	return b
+}
+
+func ParsePeers(b []byte) (*Peers, error) {
+	r := NewReader(b)
+	m := &Peers{}
+	for range r.count8(MaxPeers) {
+		var e PeerEntry
+		r.Fill(e.Device[:])
+		e.Addrs = r.addrPorts()
+		m.Entries = append(m.Entries, e)
+	}
+	return parsed("peers", m, r)
 }
 
 // A Refused says why a question was not granted.

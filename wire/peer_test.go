@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -34,6 +35,7 @@ var peerParsers = map[uint8]func([]byte) (appender, error){
 	FramePull:      erase(ParseVector),
 	FrameAskText:   erase(ParseAskText),
 	FrameRefused:   erase(ParseRefused),
+	FramePeers:     erase(ParsePeers),
 }
 
 func erase[T appender](parse func([]byte) (T, error)) func([]byte) (appender, error) {
@@ -84,6 +86,10 @@ var peerTable = []struct {
 	{"vector", FramePull, &Vector{Room: RoomID{1}, After: DeviceID{2}, Has: []Have{{DeviceID{2, 7: 1}, 3}, {DeviceID{4}, 5}}},
 		"01" + strings.Repeat("00", 31) + "0200000000000000 0200000000000001 0000000000000003 0400000000000000 0000000000000005", true},
 	{"ask text", FrameAskText, &AskText{Room: RoomID{1}, Message: [8]byte{2, 7: 3}}, "01" + strings.Repeat("00", 31) + "0200000000000003", false},
+	{"peers", FramePeers, &Peers{Entries: []PeerEntry{
+		{Device: DeviceID{1}, Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.2:4749"), netip.MustParseAddrPort("[fe80::1]:1")}}, {Device: DeviceID{2}}}},
+		"02 0100000000000000 02 04 0a4d0002 128d 06 fe800000000000000000000000000001 0001 0200000000000000 00", false},
+	{"no peers", FramePeers, &Peers{}, "00", false},
 	{"refused", FrameRefused, &Refused{Code: "banned", Text: "no"}, "06 62616e6e6564 0002 6e6f", false},
 }
 
@@ -167,6 +173,9 @@ func TestPeerMessagesRefused(t *testing.T) {
 		{"vector with a device before its beginning", FramePull, strings.Repeat("00", 32) + "0200000000000000 0200000000000000 0000000000000001", ErrValue},
 		{"vector with number 0", FramePull, strings.Repeat("00", 40) + "0100000000000000 0000000000000000", ErrValue},
 		{"vector too long", FramePull, strings.Repeat("00", 40) + strings.Repeat("01", (MaxHave+1)*haveSize), ErrTooLong},
+		{"too many peers", FramePeers, "41" + strings.Repeat("0100000000000000 00", 65), ErrTooLong},
+		{"a peer with too many addresses", FramePeers, "01 0100000000000000 09" + strings.Repeat("04 0a4d0002 128d", 9), ErrTooLong},
+		{"a peer without an address family", FramePeers, "01 0100000000000000 01 05 0a4d0002 128d", ErrValue},
 		{"refused with a long code", FrameRefused, "41" + strings.Repeat("61", 65) + "0000", ErrTooLong},
 	} {
 		b, err := hex.DecodeString(strings.ReplaceAll(tt.hex, " ", ""))
