@@ -1,6 +1,7 @@
 package chat
 
 import (
+	"net/netip"
 	"time"
 
 	"lanchat/wire"
@@ -65,6 +66,13 @@ type SavePerson struct {
 	NameSeq uint64
 	Seen    time.Time
 	Serial  realm.Serial // of its newest token seen; zero: unknown
+}
+
+// SaveAddress remembers where a device was reached last. It is a hint.
+type SaveAddress struct {
+	Device wire.DeviceID
+	Addr   netip.AddrPort // without a zone
+	At     time.Time
 }
 
 // SaveFormer remembers a user name that an account gave up, and when this node
@@ -212,6 +220,7 @@ type SaveAuthor struct {
 
 func (SaveMessage) record()  {}
 func (SavePerson) record()   {}
+func (SaveAddress) record()  {}
 func (SaveFormer) record()   {}
 func (SaveSettings) record() {}
 func (SaveRead) record()     {}
@@ -256,6 +265,8 @@ type State struct {
 	Authors  []SaveAuthor
 	// Orphans are messages that are not there and were edited or deleted.
 	Orphans []MessageID
+	// Addresses are where devices were reached, the newest first.
+	Addresses []SaveAddress
 }
 
 // A Level says what of a chat rings.

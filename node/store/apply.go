@@ -9,6 +9,9 @@ import (
 	"lanchat/wire"
 )
 
+// maxAddresses is how many devices' addresses are kept, the newest.
+const maxAddresses = 512
+
 // Apply stores the records of one turn, in order and in one transaction: all
 // or, with an error, none. The Store keeps nothing of them. After a
 // *dbfile.DiskError the same records can be applied again.
@@ -52,6 +55,11 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	case chat.SavePerson:
 		return exec("INSERT OR REPLACE INTO person (device, key, account, name, name_seq, seen, serial) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			r.Device[:], r.Key[:], r.Account[:], r.Name, number(r.NameSeq), moment(r.Seen), r.Serial[:])
+	case chat.SaveAddress:
+		if err := exec("INSERT OR REPLACE INTO address (device, addr, at) VALUES (?, ?, ?)", r.Device[:], r.Addr.String(), moment(r.At)); err != nil {
+			return err
+		}
+		return exec("DELETE FROM address WHERE device NOT IN (SELECT device FROM address ORDER BY at DESC, device LIMIT ?)", maxAddresses)
 	case chat.SaveFormer:
 		return exec("INSERT OR REPLACE INTO former (name, account, at) VALUES (?, ?, ?)", r.Name, r.Account[:], moment(r.At))
 	case chat.SaveSettings:

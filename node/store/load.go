@@ -3,6 +3,7 @@ package store
 import (
 	"database/sql"
 	"fmt"
+	"net/netip"
 
 	"lanchat/node/chat"
 )
@@ -17,7 +18,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadAcked, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors, loadOrphans,
+		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadAcked, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors, loadOrphans, loadAddresses,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.db.Mapped(err)
@@ -53,6 +54,23 @@ func loadPeople(tx *sql.Tx, st *chat.State) (err error) {
 	st.People, err = collect(tx, func(scan func(...any) error, v *chat.SavePerson) error {
 		return scan(into(v.Device[:]), into(v.Key[:]), into(v.Account[:]), &v.Name, (*number)(&v.NameSeq), (*moment)(&v.Seen), into(v.Serial[:]))
 	}, "SELECT device, key, account, name, name_seq, seen, serial FROM person ORDER BY device")
+	return err
+}
+
+func loadAddresses(tx *sql.Tx, st *chat.State) error {
+	type row struct {
+		chat.SaveAddress
+		addr string
+	}
+	rows, err := collect(tx, func(scan func(...any) error, v *row) error {
+		return scan(into(v.Device[:]), &v.addr, (*moment)(&v.At))
+	}, "SELECT device, addr, at FROM address ORDER BY at DESC, device")
+	for _, v := range rows {
+		if v.Addr, err = netip.ParseAddrPort(v.addr); err != nil {
+			return fmt.Errorf("reading an address: %w", err)
+		}
+		st.Addresses = append(st.Addresses, v.SaveAddress)
+	}
 	return err
 }
 

@@ -42,10 +42,19 @@ CREATE TABLE applied (
 ) STRICT;
 `
 
+// Version 9: where devices were reached last.
+const addresses = `
+CREATE TABLE address (
+	device BLOB    PRIMARY KEY CHECK (length(device) = 8),
+	addr   TEXT    NOT NULL,
+	at     INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+`
+
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},

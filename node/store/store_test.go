@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -135,6 +136,10 @@ func someRecords() (chat.State, []chat.Record) {
 			{Device: wire.DeviceID{1}, Key: wire.DeviceKey{31: 1}, Account: wire.AccountID{2}, Name: "alice", NameSeq: math.MaxUint64, Seen: t0, Serial: realm.Serial{15: 3}},
 			{Device: wire.DeviceID{2}, Account: wire.AccountID{2}, Name: "alice", NameSeq: 1 << 63},
 		},
+		Addresses: []chat.SaveAddress{ // the newest first
+			{Device: wire.DeviceID{2}, Addr: netip.MustParseAddrPort("[fe80::1]:65535"), At: t0.Add(time.Hour)},
+			{Device: wire.DeviceID{1}, Addr: netip.MustParseAddrPort("10.77.0.2:1"), At: t0},
+		},
 		Former: []chat.SaveFormer{ // by time, not by name
 			{Name: "zoe", Account: wire.AccountID{2}, At: t0},
 			{Name: "al", Account: wire.AccountID{2}, At: t0.Add(time.Hour)},
@@ -238,15 +243,17 @@ func TestSaveReplaces(t *testing.T) {
 	room := wire.RoomID{1}
 	person := chat.SavePerson{Device: wire.DeviceID{1}, Key: wire.DeviceKey{5}, Account: wire.AccountID{6}, Name: "bob", NameSeq: 2, Seen: t0.Add(time.Hour), Serial: realm.Serial{4}}
 	settings := chat.SaveSettings{Chat: chat.ChatID{Room: room}}
+	address := chat.SaveAddress{Device: wire.DeviceID{1}, Addr: netip.MustParseAddrPort("10.77.0.9:2"), At: t0.Add(2 * time.Hour)}
 	direct := chat.SaveDirect{Account: wire.AccountID{2}, Sent: 5}
 	received := chat.SaveReceived{Device: wire.DeviceID{1}, Number: 6}
 	rejoined := chat.SaveRoom{Room: room, Joined: t0.Add(time.Hour)}
 	numbered := chat.SaveNumber{Room: room, Number: 7}
 	author := chat.SaveAuthor{Room: room, Device: wire.DeviceID{2}, Replay: []byte{9}, Received: 8, Missing: []wire.Range{{First: 5, Last: 6}}, Since: 10}
 	before := mustLoad(t, s)
-	mustApply(t, s, person, settings, direct, received, rejoined, numbered, author)
+	mustApply(t, s, person, address, settings, direct, received, rejoined, numbered, author)
 	st := mustLoad(t, s)
 	want(t, "person", st.People[0], person)
+	want(t, "address", st.Addresses[0], address)
 	want(t, "settings", st.Settings[1], settings)
 	want(t, "direct", st.Direct[0], direct)
 	want(t, "received", st.Received[0], received)
