@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -184,7 +186,10 @@ func (n *node) open() error {
 	if err != nil {
 		return err
 	}
-	peers, err := parseAddrs("--peer", o.peers...)
+	if _, err := parseAddrs("--peer", o.peers...); err != nil {
+		return err
+	}
+	peers, err := readPeers(filepath.Join(o.data, peersFile))
 	if err != nil {
 		return err
 	}
@@ -226,7 +231,7 @@ func (n *node) open() error {
 	n.closers = append(n.closers, control.Close)
 	n.config = host.Config{
 		Profile: n.profile, Store: st, Conn: conn, Network: network(o.ifaces, log),
-		Authds: authds, Peers: peers, Mode: mode, Started: started, Logger: log,
+		Authds: authds, Peers: append(peers, o.peers...), Mode: mode, Started: started, Logger: log,
 		Enter:       host.Enter{Trust: trust, Credentials: n.credentials},
 		Control:     control,
 		ControlFace: func(c net.Conn) host.Face { return ui.NewJSON(c, c) },
@@ -295,6 +300,42 @@ func parseAddrs(flag string, list ...string) (addrs []netip.AddrPort, err error)
 	}
 	return addrs, nil
 }
+
+// peersFile is the file in the data directory that names peers: HOST:PORT a
+// line; empty lines and what begins with # are passed over.
+const peersFile = "peers"
+
+// readPeers reads the peers file, which need not be there. Names in it are not
+// looked up yet: on the network of the moment nobody may know them.
+func readPeers(path string) (peers []string, err error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the peers file: %w", err)
+	}
+	n := 0
+	for line := range strings.Lines(string(b)) {
+		n++
+		line, _, _ = strings.Cut(line, "#")
+		if line = strings.TrimSpace(line); line == "" {
+			continue
+		}
+		name, port, err := net.SplitHostPort(line)
+		if number, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || number == 0 || name == "" {
+			return nil, fmt.Errorf("%s, line %d: %q: want HOST:PORT, such as 192.168.1.5:4749", path, n, clean.Line(line, 100))
+		}
+		peers = append(peers, line)
+	}
+	if len(peers) > maxPeers {
+		return nil, fmt.Errorf("%s names %d peers: %d will do, as peers tell of others", path, len(peers), maxPeers)
+	}
+	return peers, nil
+}
+
+// maxPeers bounds the peers file: each of its peers is dialled again and again.
+const maxPeers = 256
 
 // trusting returns which realm to trust, as the flags say.
 func (o *options) trusting(ask *ui.Prompter) (t login.Trust, err error) {

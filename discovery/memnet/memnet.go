@@ -43,13 +43,14 @@ type Network struct {
 	delay time.Duration
 	hosts []*Host
 	cut   map[[2]*Host]bool
+	apart map[[2]*Host]bool // cut for unicast only
 
 	sent uint64 // datagrams sent to groups
 }
 
 // New returns an empty network without loss or delay.
 func New() *Network {
-	return &Network{rand: rand.New(rand.NewPCG(1, 2)), cut: make(map[[2]*Host]bool)}
+	return &Network{rand: rand.New(rand.NewPCG(1, 2)), cut: make(map[[2]*Host]bool), apart: make(map[[2]*Host]bool)}
 }
 
 // A Host is a machine on a Network.
@@ -99,13 +100,23 @@ func (n *Network) SetDelay(d time.Duration) {
 // Cut lets nothing pass between two hosts.
 func (n *Network) Cut(a, b *Host) { n.setCut(a, b, true) }
 
-// Mend undoes Cut.
+// CutUnicast lets nothing but multicast pass between the two hosts, as an
+// access point that keeps its clients apart.
+func (n *Network) CutUnicast(a, b *Host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.apart[[2]*Host{a, b}], n.apart[[2]*Host{b, a}] = true, true
+}
+
+// Mend undoes Cut and CutUnicast.
 func (n *Network) Mend(a, b *Host) { n.setCut(a, b, false) }
 
 func (n *Network) setCut(a, b *Host, cut bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.cut[[2]*Host{a, b}], n.cut[[2]*Host{b, a}] = cut, cut
+	delete(n.apart, [2]*Host{a, b})
+	delete(n.apart, [2]*Host{b, a})
 }
 
 // Multicasts returns how many datagrams were sent to groups so far.
@@ -306,7 +317,7 @@ func (n *Network) unicast(c *conn, to netip.AddrPort, b []byte) error {
 		for _, h := range n.hosts {
 			for _, ti := range h.ifaces {
 				own := slices.ContainsFunc(ti.Prefixes, func(p netip.Prefix) bool { return p.Addr() == dst.Addr().WithZone("") })
-				if ti.lan != i.lan || !ti.up() || !own || h != c.host && n.lost(c.host, h) {
+				if ti.lan != i.lan || !ti.up() || !own || h != c.host && (n.lost(c.host, h) || n.apart[[2]*Host{c.host, h}]) {
 					continue
 				}
 				for tc := range h.conns {

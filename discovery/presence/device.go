@@ -26,6 +26,7 @@ type device struct {
 	quic       time.Time
 	mdns       time.Time
 	authd      time.Time
+	memory     time.Time
 	pinged     time.Time
 	told       time.Time // last Seen
 	candidates []candidate
@@ -152,7 +153,9 @@ func (d *device) pingAt() time.Time {
 	return at
 }
 
-func (d *device) hintedUntil() time.Time { return later(d.mdns, d.authd).Add(hintLife) }
+func (d *device) hintedUntil() time.Time {
+	return later(later(d.mdns, d.authd), d.memory).Add(hintLife)
+}
 
 // next returns when there is work for the device; zero: never.
 func (d *device) next() time.Time {

@@ -113,6 +113,7 @@ const (
 	MDNS                      // a hint
 	Authd                     // a hint of authd's or a peer's roster
 	QUIC                      // a connection
+	Memory                    // a hint of one's own, of an earlier run; it has no name
 )
 
 // Strings returns the names of the ways, in a fixed order; never nil.
@@ -238,5 +239,5 @@ type Hint struct {
 	Device wire.DeviceID
 	Role   wire.Role // zero: unknown
 	Addrs  []netip.AddrPort
-	Via    Via // MDNS or Authd
+	Via    Via // MDNS, Authd or Memory
 }

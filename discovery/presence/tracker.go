@@ -495,6 +495,8 @@ func (t *Tracker) Hint(now time.Time, h Hint) {
 	switch h.Via {
 	case MDNS:
 		d.mdns = now
+	case Memory:
+		d.memory = now
 	default:
 		d.authd = now
 	}

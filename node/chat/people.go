@@ -67,7 +67,9 @@ type device struct {
 	cert   wire.Hash // SHA-256 of the certificate last seen; zero: none since the start
 	person *person
 	online bool
+	away   bool // there, as somebody says or as is heard, and no link with it comes about; not online then
 	linked bool
+	told   telling
 
 	since time.Time // when it came online last
 	heard time.Time // when it was heard last; zero: not since the start
@@ -139,7 +141,7 @@ func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 	d.linked, d.revoked = true, false // the token was judged by the newest list
 	d.heard, d.gone = now, time.Time{}
 	if !d.online {
-		d.online, d.since = true, now
+		d.online, d.away, d.since = true, false, now
 		c.showPeer(now, d, "online", "hello", via)
 	}
 	c.flushDirect(d)
@@ -163,14 +165,43 @@ func (c *Core) LinkDown(now time.Time, id wire.DeviceID) {
 	}
 }
 
+// HandleRestarted says that a device that is online has started anew: it was
+// never gone, as far as people are concerned.
+func (c *Core) HandleRestarted(now time.Time, id wire.DeviceID, via []string) {
+	if d := c.people.devices[id]; d != nil && d.online {
+		c.showPeer(now, d, "online", "restarted", via)
+	}
+}
+
+// HandleRoster takes verified tokens of devices that authd knows to be
+// connected: whose they are is known before there is a link.
+func (c *Core) HandleRoster(now time.Time, tokens []*realm.Token) {
+	for _, t := range tokens {
+		if d := c.people.devices[t.Device]; d == nil || d.serial != t.Serial {
+			c.met(now, t)
+		}
+	}
+}
+
+// HandleAway says that a device is there, as authd or a peer says or as is
+// heard by multicast, and that no link with it comes about.
+func (c *Core) HandleAway(now time.Time, id wire.DeviceID, via []string) {
+	d := c.people.devices[id]
+	if d == nil || d.away || d.linked || d.revoked {
+		return
+	}
+	d.online, d.away = false, true
+	c.showPeer(now, d, "away", "unreachable", via)
+}
+
 // HandlePresence says that a device is no longer there: state is "left" or
 // "lost".
 func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause string, via []string) {
 	d := c.people.devices[id]
-	if d == nil || !d.online {
+	if d == nil || !d.online && !d.away {
 		return
 	}
-	d.online = false
+	d.online, d.away = false, false
 	if state == "lost" {
 		d.heard = later(d.heard, now.Add(-lostAfter))
 	} else {
@@ -180,9 +211,59 @@ func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause stri
 	c.showPeer(now, d, state, cause, via)
 }
 
-// showPeer says that a device came or went.
+// A device that comes and goes all the time is spoken of calmTurns times within
+// calmSpan; after that only of how it is, once that has held for calmSettle.
+const (
+	calmTurns  = 6
+	calmSpan   = time.Minute
+	calmSettle = 10 * time.Second
+)
+
+// telling is what was said of a device's coming and going.
+type telling struct {
+	turns []time.Time // when something changed, the last calmTurns
+	last  Peer        // what is true
+	shown Peer        // what was said
+	wait  uint64      // counts the changes: only the last is waited for
+}
+
+// showPeer says that a device came or went, calmly.
 func (c *Core) showPeer(now time.Time, d *device, state, cause string, via []string) {
-	c.show(c.peer(now, d, state, cause, via))
+	t := &d.told
+	t.last = c.peer(now, d, state, cause, via)
+	restless := len(t.turns) == calmTurns && now.Sub(t.turns[0]) < calmSpan
+	if t.turns = append(t.turns, now); len(t.turns) > calmTurns {
+		t.turns = t.turns[1:]
+	}
+	t.wait++
+	if !restless {
+		t.shown = t.last
+		c.show(t.last)
+		return
+	}
+	this := t.wait
+	c.after(now, calmSettle, func(time.Time) {
+		if t.wait == this && t.last.State != t.shown.State {
+			t.shown = t.last
+			c.show(t.last)
+		}
+	})
+}
+
+// state is what people are told of a device: online, away, left, lost, or ""
+// where nothing was heard of it since the start.
+func (d *device) state() string {
+	switch {
+	case d.online:
+		return "online"
+	case d.away:
+		return "away"
+	case !d.gone.IsZero():
+		return "left"
+	case !d.heard.IsZero():
+		return "lost"
+	}
+	return ""
 }
 
 func (c *Core) peer(now time.Time, d *device, state, cause string, via []string) Peer {

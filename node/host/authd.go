@@ -213,6 +213,11 @@ func (h *Host) passOn(ctx context.Context, s *login.Session) {
 }
 
 func (h *Host) hint(contacts []login.Contact) {
+	var tokens []*realm.Token
+	for _, c := range contacts {
+		tokens = append(tokens, c.Token)
+	}
+	h.post(func(now time.Time) { h.core.HandleRoster(now, tokens) })
 	for _, c := range contacts {
 		if c.Token.Device != h.self {
 			h.discovery.Vouch(c.Token.Device)

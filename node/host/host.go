@@ -99,8 +99,8 @@ type Config struct {
 	Face    Face
 	// Authds is where authd is, without looking for it. Empty: look.
 	Authds []netip.AddrPort
-	// Peers are addresses of nodes to dial besides those discovered.
-	Peers []netip.AddrPort
+	// Peers are addresses, HOST:PORT, of nodes to dial besides those discovered.
+	Peers []string
 	// Enter is how to get a token when there is none.
 	Enter Enter
 	// Host starts an authd inside this process when none answers, and says
@@ -156,6 +156,14 @@ type Host struct {
 	contacts map[wire.DeviceID]*contact
 	links    int
 	answers  map[uint64]*quic.Stream // open questions of peers
+	saves    []chat.Record           // to be stored with the core's next
+
+	known      []chat.SaveAddress               // where devices were reached in earlier runs
+	remembered map[wire.DeviceID]netip.AddrPort // where devices were reached last
+	network    []presence.Link                  // when a peer was asked for others last
+	peersLeft  int                              // so many new peers are still asked
+	peersNext  time.Time                        // when one at random is asked; zero: none was yet
+
 	lastID   uint64
 	pings    map[uint64]pinged // that a command asked for, by nonce
 	pulling  bool              // a revocation list is being asked for
@@ -205,6 +213,8 @@ func open(cfg Config) (*Host, error) {
 		contacts:   map[wire.DeviceID]*contact{},
 		authdAddrs: map[wire.DeviceID][]netip.AddrPort{},
 		answers:    map[uint64]*quic.Stream{},
+		remembered: map[wire.DeviceID]netip.AddrPort{},
+		peersLeft:  peersFirst,
 		pings:      map[uint64]pinged{},
 		faces:      map[Face]bool{cfg.Face: true},
 	}
@@ -277,6 +287,7 @@ func (h *Host) start() error {
 		return err
 	}
 	h.packets.reader.Store(h.core.Reader())
+	h.known = state.Addresses
 	h.port = uint16(h.cfg.Conn.LocalAddr().(*net.UDPAddr).Port)
 	h.discovery = h.cfg.Network.Discover(Self{Realm: id, Key: h.cfg.Profile.Key(), Token: h.tokenHash, Boot: boot, Port: h.port},
 		h.presence, func(b []byte, from netip.AddrPort) { h.packets.offer(b, from, true) })
@@ -319,6 +330,7 @@ func (h *Host) loop(ctx context.Context) error {
 	h.newList(time.Now()) // the one on disk
 	running.Go(func() { h.keepAuthd(ctx) })
 	h.dialPeers(ctx)
+	h.tryRemembered(time.Now())
 	ended := make(chan error, 1)
 	go func() { ended <- h.cfg.Face.Run(ctx, h.do) }() // reads the terminal, which nothing can interrupt
 	if h.cfg.Control != nil {
@@ -342,16 +354,14 @@ func (h *Host) loop(ctx context.Context) error {
 			h.packets.reader.Store(r)
 		}
 		now := time.Now()
-		again := h.dialDue(ctx, now)
+		again := earlier(h.dialDue(ctx, now), h.askPeersDue(now))
 		if d := h.core.Deadline(); !d.IsZero() {
 			if !now.Before(d) {
 				h.core.Advance(now)
 				h.drain()
 				continue
 			}
-			if again.IsZero() || d.Before(again) {
-				again = d
-			}
+			again = earlier(again, d)
 		}
 		timer.Stop()
 		if !again.IsZero() {
@@ -460,10 +470,11 @@ func (h *Host) tokenHash() wire.TokenHash {
 
 // perform does the core's work: store, then send, then show.
 func (h *Host) perform(w *chat.Work) error {
-	if len(w.Save) > 0 {
-		if err := h.store(w.Save); err != nil {
+	if saves := append(w.Save, h.saves...); len(saves) > 0 {
+		if err := h.store(saves); err != nil {
 			return err
 		}
+		h.saves = nil
 	}
 	for _, s := range w.Sends {
 		h.send(s)

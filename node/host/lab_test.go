@@ -260,13 +260,14 @@ func (a *authd) revoke(n *node) {
 // A node is one person's machine: what stays when the program ends, the
 // program, and the person, who is its face.
 type node struct {
-	l    *lab
-	name string
-	host *memnet.Host
-	disk *disk
-	loss float64 // of what comes by multicast
-	user string  // whose further device it is; "": the first of the one it is named after
-	look bool    // for authd by itself: it is not told where that is
+	l     *lab
+	name  string
+	host  *memnet.Host
+	disk  *disk
+	loss  float64  // of what comes by multicast
+	user  string   // whose further device it is; "": the first of the one it is named after
+	peers []string // named, as by --peer
+	look  bool     // for authd by itself: it is not told where that is
 
 	clock   clock
 	profile *login.Profile // of the program that was started last
@@ -369,7 +370,7 @@ func (n *node) start() *node {
 				return c, problem
 			},
 		},
-		Logger: n.logger(),
+		Logger: n.logger(), Peers: n.peers,
 	}
 	if n.look {
 		cfg.Authds = nil

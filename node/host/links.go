@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -24,7 +28,9 @@ const (
 	redialMost  = 15 * time.Second
 	sameMoment  = 5 * time.Second      // two links younger than that were dialled together
 	peerEvery   = 5 * time.Second      // between dials to an address that the person gave
+	maxHopeful  = 32                   // dials at a time to devices that were not heard, only hinted at
 	handshake   = dialWait + helloWait // at most, from a certificate shown to the link in use
+	awayAfter   = 2                    // dials in vain, and a device that is there is away
 	maxLinks    = 512
 )
 
@@ -35,9 +41,11 @@ type contact struct {
 	addrs   []netip.AddrPort
 	via     []string
 	alive   bool      // heard, or hinted at, and not gone since
+	heard   bool      // itself
+	boot    uint64    // of its last start known; 0: none is
 	link    *peerLink // nil: none
 	dialing bool
-	tries   int
+	tries   int       // dials since there was a link, or since it was heard anew
 	next    time.Time // when to dial again
 	ended   time.Time // the end of its token, if the person was told that it cannot be used
 }
@@ -99,6 +107,10 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 	c.link, c.tries, c.alive = l, 0, true
 	h.discovery.Linked(device)
 	h.core.LinkUp(now, l.token, h.via(c))
+	if c.boot != 0 && l.hello.Boot > c.boot {
+		h.core.HandleRestarted(now, device, h.via(c))
+	}
+	c.boot = max(c.boot, l.hello.Boot)
 	if now.Sub(h.renewed) < handshake { // the other side may have seen the old one
 		l.push(h.tokenFrame())
 	}
@@ -120,8 +132,12 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 				s.CancelWrite(0)
 				return
 			}
-			if typ == wire.FrameAskCRL {
+			switch typ {
+			case wire.FrameAskCRL:
 				go answer(s, h.listFrames())
+				return
+			case wire.FrameAskPeers:
+				go answer(s, h.peersFrames(l))
 				return
 			}
 			h.lastID++
@@ -146,6 +162,8 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 			}
 		})
 	}()
+	h.remember(now, l)
+	h.askNewPeer(l)
 	h.recheck(now) // a list may have come since the handshake
 	h.tellList()
 	h.pullList()
@@ -250,6 +268,12 @@ func (h *Host) via(c *contact) []string {
 // dialDue dials every device that is there, has no link and whose time has
 // come, and returns when to look again; zero: no need.
 func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
+	hopeful := 0
+	for _, c := range h.contacts {
+		if c.dialing && !c.heard {
+			hopeful++
+		}
+	}
 	for _, c := range h.contacts {
 		if !c.alive || c.link != nil || c.dialing || len(c.addrs) == 0 {
 			continue
@@ -260,6 +284,12 @@ func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
 			}
 			continue
 		}
+		if !c.heard {
+			if hopeful >= maxHopeful {
+				continue // one of those that are dialled ends, and then it is looked at again
+			}
+			hopeful++
+		}
 		c.dialing = true
 		addrs := append([]netip.AddrPort{}, c.addrs...)
 		go func() {
@@ -268,6 +298,9 @@ func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
 				c.dialing = false
 				c.tries++
 				c.next = now.Add(min(redialFirst<<min(c.tries, 10), redialMost))
+				if err != nil && c.tries >= awayAfter && c.alive && c.link == nil && (c.heard || slices.Contains(c.via, presence.Authd.String())) {
+					h.core.HandleAway(now, c.device, h.via(c))
+				}
 				h.forget(c)
 			})
 			if err != nil {
@@ -289,9 +322,7 @@ func (h *Host) dialPeers(ctx context.Context) {
 	for _, addr := range h.cfg.Peers {
 		go func() {
 			for {
-				dctx, cancel := context.WithTimeout(ctx, dialWait)
-				conn, token, err := link.DialAny(dctx, h.transport, addr, h.cfg.Profile.Identity, h.cfg.Profile.Verifier(), h.now)
-				cancel()
+				conn, token, err := h.dialNamed(ctx, addr)
 				if err == nil {
 					h.establish(ctx, conn, token, true)
 					<-conn.Context().Done()
@@ -306,6 +337,32 @@ func (h *Host) dialPeers(ctx context.Context) {
 			}
 		}()
 	}
+}
+
+// dialNamed connects to whichever device is at HOST:PORT. A name is looked up
+// each time: another network may know it, or know better.
+func (h *Host) dialNamed(ctx context.Context, addr string) (conn *quic.Conn, token *realm.Token, err error) {
+	ctx, cancel := context.WithTimeout(ctx, dialWait)
+	defer cancel()
+	name, number, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the address: %w", err)
+	}
+	port, err := strconv.ParseUint(number, 10, 16)
+	if err != nil {
+		return nil, nil, fmt.Errorf("reading the port: %w", err)
+	}
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("looking up the name: %w", err)
+	}
+	for _, ip := range ips {
+		conn, token, err = link.DialAny(ctx, h.transport, netip.AddrPortFrom(ip.Unmap(), uint16(port)), h.cfg.Profile.Identity, h.cfg.Profile.Verifier(), h.now)
+		if err == nil {
+			break
+		}
+	}
+	return conn, token, err
 }
 
 // dial connects to the device at whichever of its addresses answers first,

@@ -31,8 +31,12 @@ func (h *Host) handlePresence(now time.Time, e presence.Event) {
 	switch e.Kind {
 	case presence.Seen, presence.Restarted:
 		c := h.contact(e.Device)
-		if e.Kind == presence.Restarted && c.link != nil && c.link.hello.Boot < e.Boot {
-			h.dropLink(now, c, link.CloseReplaced)
+		if e.Kind == presence.Restarted && e.Boot > c.boot {
+			c.boot = e.Boot
+			h.core.HandleRestarted(now, e.Device, e.Via.Strings())
+			if c.link != nil && c.link.hello.Boot < e.Boot {
+				h.dropLink(now, c, link.CloseReplaced)
+			}
 		}
 		if !c.alive {
 			c.tries, c.next = 0, now
@@ -40,7 +44,7 @@ func (h *Host) handlePresence(now time.Time, e presence.Event) {
 				c.next = now.Add(politeness)
 			}
 		}
-		c.alive = true
+		c.alive, c.heard = true, e.State == presence.StateAlive
 		c.addrs, c.via = e.Addrs, e.Via.Strings()
 	case presence.Left:
 		h.gone(now, e.Device, "left", "goodbye")
@@ -48,8 +52,7 @@ func (h *Host) handlePresence(now time.Time, e presence.Event) {
 		h.gone(now, e.Device, "lost", "silent")
 	case presence.Expired:
 		if c := h.contact(e.Device); c.link == nil {
-			c.alive = false
-			h.forget(c)
+			h.gone(now, e.Device, "lost", "silent")
 		}
 	case presence.Ping:
 		if l := h.linkTo(e.Device); l != nil {
