@@ -52,13 +52,14 @@ func (in *input) set(text string, bytePos int) {
 // insert puts text in at the cursor. Signs are counted anew: a combining mark
 // belongs to what it was typed behind.
 func (in *input) insert(text string) {
-	text = clean.Text(strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n"), 0)
+	text = strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n")
 	before, after := in.before(), strings.Join(in.signs[in.pos:], "")
-	if text == "" || len(before)+len(after)+len(text) > maxInput {
+	if len(before)+len(after)+len(text) > maxInput {
 		return
 	}
-	in.signs = signsOf(before + text + after)
-	in.pos = len(signsOf(before + text))
+	before = clean.Text(before+text, 0)
+	in.signs = signsOf(before + after)
+	in.pos = len(signsOf(before))
 }
 
 // delete removes the signs from a up to b.

@@ -217,7 +217,7 @@ func (s *Screen) submit(now time.Time) {
 		}
 		e.own, e.state, e.fast = true, sending, p.mode == chat.Fast.String()
 		p.unreadAt = nil
-		p.add(e, s.limit(p), s.heightOf)
+		s.add(p, e)
 		a.entry = e
 	}
 	s.do(chat.Command{Line: text, Chat: p.name}, a)

@@ -95,17 +95,6 @@ func (p *pane) forget() {
 // urgent reports whether somebody means oneself.
 func (p *pane) urgent() bool { return p.mentions > 0 || strings.HasPrefix(p.name, "@") }
 
-// add shows an entry at the end. Who reads further up keeps the rows in view.
-func (p *pane) add(e *entry, limit int, height func(*entry) int) {
-	p.entries = append(p.entries, e)
-	if p.scroll > 0 {
-		p.scroll += height(e)
-	}
-	if len(p.entries) > limit+limit/4 {
-		p.cut(limit)
-	}
-}
-
 // cut forgets all but the newest entries; the history has them.
 func (p *pane) cut(limit int) {
 	p.entries = slices.Clone(p.entries[len(p.entries)-limit:])

@@ -32,17 +32,23 @@ func (s *Screen) note(p *pane, e *entry) {
 	if e.text == "" {
 		return
 	}
-	p.add(e, s.limit(p), s.heightOf)
+	s.add(p, e)
 }
 
-func (s *Screen) limit(p *pane) int {
-	if p == s.current {
-		return maxRead
+// add shows an entry at the end. Who reads further up keeps the rows in view.
+func (s *Screen) add(p *pane, e *entry) {
+	p.entries = append(p.entries, e)
+	if p.scroll > 0 {
+		p.scroll += s.rowsOf(p, len(p.entries)-1, s.messageWidth())
 	}
-	return maxEntries
+	limit := maxEntries
+	if p == s.current {
+		limit = maxRead
+	}
+	if len(p.entries) > limit+limit/4 {
+		p.cut(limit)
+	}
 }
-
-func (s *Screen) heightOf(e *entry) int { return len(s.draw(e, s.messageWidth())) }
 
 func (s *Screen) event(now, at time.Time, e chat.Event) {
 	news := s.model.Apply(e)
@@ -104,6 +110,9 @@ func (s *Screen) known(name string) *pane {
 // the person wants to know.
 func (s *Screen) peer(now, at time.Time, e chat.Peer, news bool, k theme.Kind, words string) {
 	s.via[e.User] = e.Via
+	if e.Was != "" {
+		s.was[e.User] = e.Was
+	}
 	want := s.setting("presence", "all")
 	if !news || want == "none" {
 		return
@@ -154,6 +163,9 @@ func (s *Screen) room(now, at time.Time, e chat.Room, me string, k theme.Kind, w
 			return
 		}
 	}
+	if old := s.known(e.Was); old != nil && e.Cause == "renamed" && s.known(e.Chat) == nil {
+		old.name = e.Chat
+	}
 	p := s.pane(e.Chat)
 	p.topic, p.private = e.Topic, e.Private
 	p.members, p.admins = slices.Clone(e.Members), slices.Clone(e.Admins)
@@ -171,16 +183,14 @@ func (s *Screen) message(now, at time.Time, e chat.Message, me string) {
 	m := speech(at, e.Text)
 	m.id, m.from, m.action, m.fast, m.marks = e.ID, e.From, e.Action, e.Mode == chat.Fast.String(), view.Marks(e)
 	m.mention = strings.HasPrefix(e.Chat, "#") && chat.Mentions(e.Text, me)
-	p.add(m, s.limit(p), s.heightOf)
+	if p.unread == 0 && p.unreadAt == nil && (p != s.current || !s.looking()) {
+		p.unreadAt = m
+	}
+	s.add(p, m)
 	if p.spoke == nil {
 		p.spoke = map[string]time.Time{}
 	}
 	p.spoke[e.From] = now
-	if p != s.current || !s.looking() {
-		if p.unread == 0 && p.unreadAt == nil {
-			p.unreadAt = m
-		}
-	}
 	p.unread++
 	if m.mention {
 		p.mentions++
@@ -199,7 +209,7 @@ func (s *Screen) sent(at time.Time, e chat.Sent) {
 	} else if p.find(e.ID) == nil {
 		m = speech(at, e.Text)
 		m.own, m.action = true, e.Action
-		p.add(m, s.limit(p), s.heightOf)
+		s.add(p, m)
 	}
 	if a != nil && a.pane != nil && a.pane != p {
 		s.note(a.pane, note(at, theme.Quiet, "sent to "+view.One(e.Chat)+": "+view.One(e.Text)))
