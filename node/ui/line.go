@@ -48,7 +48,13 @@ type LineConfig struct {
 	// Meter judges the new password of /passwd, which is asked for where there
 	// is a line editor; nil: it is not, and the core says what to do instead.
 	Meter Meter
+	// Open starts the platform's opener with a link, and returns at once. It is
+	// called where there is a line editor, after the person said yes.
+	Open func(link string) error
 }
+
+// refSettings marks the line's own question for the person's settings.
+const refSettings = "line-settings"
 
 // Line is the face of lines: one event is one line, a person types one line.
 // It says everything in words, fit for a screen reader and a pipe.
@@ -75,7 +81,8 @@ type Line struct {
 	model *view.Model
 
 	// Only touched by the goroutine that writes.
-	day      string // of the last line shown
+	day      string            // of the last line shown
+	choice   map[string]string // the person's settings, as far as they are known
 	lastBell time.Time
 
 	tty     *os.File               // the terminal written to, nil if there is none
@@ -83,6 +90,7 @@ type Line struct {
 	quit    atomic.Bool            // Ctrl+C twice
 	cleared bool                   // the key before was a Ctrl+C; only touched by the editor's callback
 	saved   *term.State            // of the terminal before Run; only touched by Run and Close
+	opening atomic.Pointer[string] // the link that is asked about; nil: none
 	keys    *keys                  // what the editor reads from
 	secret  atomic.Pointer[secret] // the line that is being asked for in place of the editor's, nil: none
 }
@@ -98,7 +106,7 @@ func NewLine(cfg LineConfig) *Line {
 	if cfg.Out == nil {
 		cfg.Out = io.Discard
 	}
-	l := &Line{cfg: cfg, model: view.NewModel(), day: dayOf(time.Now().In(cfg.Location))}
+	l := &Line{cfg: cfg, choice: map[string]string{}, model: view.NewModel(), day: dayOf(time.Now().In(cfg.Location))}
 	if out, ok := cfg.Out.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		l.tty = out
 	}
@@ -167,6 +175,7 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 	defer signal.Stop(resized)
 	l.resize()
 
+	do(chat.Command{Line: "/set", Ref: refSettings})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	commands := make(chan []chat.Command)
@@ -221,6 +230,17 @@ func (l *Line) commands(line string) (list []chat.Command) {
 		}
 		p.SignOut = len(args) == 1
 		return []chat.Command{{Passwd: p}}
+	}
+	if link := l.opening.Swap(nil); link != nil {
+		switch strings.ToLower(strings.TrimSpace(line)) {
+		case "y", "yes":
+			if err := l.cfg.Open(*link); err != nil {
+				l.Show(chat.Error{Code: "failed", Text: fmt.Sprintf("opening the link: %v", err)})
+			}
+			return nil
+		case "n", "no":
+			return nil
+		}
 	}
 	for _, text := range said(line) {
 		list = append(list, chat.Command{Line: text})
@@ -356,17 +376,35 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 			l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, own: true})
 		}
 	case chat.Notify:
-		if l.tty != nil && it.at.Sub(l.lastBell) >= bellEvery {
+		if l.tty != nil && l.choice["bell"] != "off" && it.at.Sub(l.lastBell) >= bellEvery {
 			l.lastBell = it.at
 			b.WriteByte('\a')
 		}
 	case chat.Receipt:
-		if l.cfg.Receipts {
+		if l.cfg.Receipts && l.choice["receipts"] != "off" {
+			k, text := view.Words(e, l.model.Self())
+			l.line(b, width, it.at, k, text)
+		}
+	case chat.Peer:
+		if news && l.choice["presence"] != "none" {
 			k, text := view.Words(e, l.model.Self())
 			l.line(b, width, it.at, k, text)
 		}
 	default:
 		if n, ok := e.(chat.Notice); ok && l.editor != nil {
+			switch data := n.Data.(type) {
+			case []chat.Setting:
+				for _, s := range data {
+					l.choice[s.Name] = s.Value
+				}
+				if n.Ref == refSettings {
+					return // nobody asked
+				}
+			case chat.Opening:
+				l.opening.Store(&data.URL)
+				n.Text += " Type y to do it."
+				e = n
+			}
 			switch n.Code {
 			case "current":
 				return // the prompt says it

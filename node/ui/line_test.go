@@ -306,7 +306,13 @@ func startLine(t *testing.T) *session {
 	if x.line.editor == nil {
 		t.Fatal("no line editor on a terminal")
 	}
-	go func() { x.ended <- x.line.Run(t.Context(), func(c chat.Command) { x.did <- c }) }()
+	go func() {
+		x.ended <- x.line.Run(t.Context(), func(c chat.Command) {
+			if c.Ref != refSettings {
+				x.did <- c
+			}
+		})
+	}()
 	s.wait("> ") // the prompt
 	return x
 }
@@ -410,6 +416,39 @@ func TestResize(t *testing.T) {
 		if n := markup.Cells(ownEscapes.ReplaceAllString(row, "")); n > 30 {
 			t.Errorf("%q takes %d columns of 30", row, n)
 		}
+	}
+	x.press("\x04")
+	x.end(io.EOF)
+}
+
+// A link is opened after a yes, and what the person set is heeded.
+func TestLineSettings(t *testing.T) {
+	x := startLine(t)
+	var opened []string
+	x.line.cfg.Open = func(link string) error {
+		opened = append(opened, link)
+		return nil
+	}
+	x.line.cfg.Receipts = true
+	for _, answer := range []string{"n", "y"} {
+		x.line.Show(chat.Notice{Code: "open", Text: "open http://x.lan ?", Data: chat.Opening{URL: "http://x.lan"}})
+		x.wait("open http://x.lan ? Type y to do it.")
+		x.press(answer + "\ry\r") // the second y answers nothing, and is said
+		if c := <-x.did; c.Line != "y" {
+			t.Errorf("did %+v", c)
+		}
+	}
+	if !reflect.DeepEqual(opened, []string{"http://x.lan"}) {
+		t.Errorf("opened %q", opened)
+	}
+	set := []chat.Setting{{Name: "bell", Value: "off"}, {Name: "receipts", Value: "off"}, {Name: "presence", Value: "none"}}
+	x.line.Show(chat.Notice{Code: "set", Text: "hidden", Ref: refSettings, Data: set})
+	x.line.Show(chat.Notify{Chat: "#lab"})
+	x.line.Show(chat.Receipt{Chat: "#lab", By: "bob", Got: 1, Of: 1})
+	x.line.Show(chat.Peer{User: "bob", Device: "1", State: "online"})
+	x.line.Show(chat.Notice{Code: "set", Text: "shown", Data: set})
+	if got := x.wait("shown"); strings.Contains(got, "\a") || strings.Contains(got, "bob") || strings.Contains(got, "hidden") {
+		t.Errorf("got %q", got)
 	}
 	x.press("\x04")
 	x.end(io.EOF)

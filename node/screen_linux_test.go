@@ -1,0 +1,296 @@
+//go:build linux
+
+package main_test
+
+import (
+	"context"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/x/vt"
+	"github.com/creack/pty"
+
+	"lanchat/testdata/lan/emu"
+)
+
+// A person sits at a terminal: types, and sees the screen as a terminal shows
+// what the program wrote.
+type person struct {
+	t    *testing.T
+	name string
+	tty  *os.File // the terminal's side of the line
+	cmd  *emu.Cmd
+	done chan struct{}
+
+	mu       sync.Mutex
+	changed  chan struct{}
+	terminal *vt.Emulator
+	raw      []byte // all that was received
+}
+
+// sit starts a node with the full screen in a host.
+func (l *lan) sit(host, name string, width, height int, args ...string) *person {
+	l.t.Helper()
+	p := &person{t: l.t, name: name, done: make(chan struct{}), changed: make(chan struct{}), terminal: vt.NewEmulator(width, height)}
+	p.cmd = l.command(context.Background(), host, "node", append([]string{"--data", l.path(name)}, args...)...)
+	p.cmd.Env = append(p.cmd.Env, "TERM=xterm-256color", "COLORTERM=truecolor")
+	tty, line, err := pty.Open()
+	if err != nil {
+		l.t.Fatalf("opening a pseudo-terminal: %v", err)
+	}
+	if err := pty.Setsize(tty, &pty.Winsize{Rows: uint16(height), Cols: uint16(width)}); err != nil {
+		l.t.Fatal(err)
+	}
+	p.tty = tty
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = line, line, line
+	if err := p.cmd.Start(); err != nil {
+		l.t.Fatalf("starting %s: %v", name, err)
+	}
+	line.Close()
+	go io.Copy(tty, p.terminal) // what a terminal answers when it is asked
+	go func() {
+		defer close(p.done)
+		var buf [4096]byte
+		for {
+			n, err := tty.Read(buf[:])
+			p.mu.Lock()
+			p.raw = append(p.raw, buf[:n]...)
+			p.terminal.Write(buf[:n])
+			close(p.changed)
+			p.changed = make(chan struct{})
+			p.mu.Unlock()
+			if err != nil {
+				p.cmd.Wait()
+				return
+			}
+		}
+	}()
+	l.t.Cleanup(func() {
+		p.cmd.Process.Kill()
+		<-p.done
+		tty.Close()
+		clean(l.t, name, string(p.raw))
+		if l.t.Failed() {
+			l.t.Logf("%s sees:\n%s", name, p.terminal.String())
+		}
+	})
+	return p
+}
+
+// sees waits until the screen has all the words.
+func (p *person) sees(words ...string) {
+	p.t.Helper()
+	p.until(func(screen string) bool {
+		for _, w := range words {
+			if !strings.Contains(screen, w) {
+				return false
+			}
+		}
+		return true
+	}, "see %q", words)
+}
+
+// misses waits until the screen has none of the words.
+func (p *person) misses(words ...string) {
+	p.t.Helper()
+	p.until(func(screen string) bool {
+		for _, w := range words {
+			if strings.Contains(screen, w) {
+				return false
+			}
+		}
+		return true
+	}, "no longer see %q", words)
+}
+
+func (p *person) until(ready func(screen string) bool, format string, args ...any) {
+	p.t.Helper()
+	late := time.After(patience)
+	for {
+		p.mu.Lock()
+		screen, changed := p.terminal.String(), p.changed
+		p.mu.Unlock()
+		if ready(screen) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-late:
+			p.t.Fatalf(p.name+" does not "+format+":\n%s", append(args, screen)...)
+		}
+	}
+}
+
+// press sends keys as a terminal does.
+func (p *person) press(keys string) {
+	p.t.Helper()
+	if _, err := io.WriteString(p.tty, keys); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// types types a line and Enter. It waits for the text to be on the screen: what
+// comes with Enter in one piece would not be typing.
+func (p *person) types(text string) {
+	p.t.Helper()
+	p.press(text)
+	p.sees(text)
+	p.press("\r")
+}
+
+// A newcomer's first day, with nothing but what the screen says: from the first
+// question to a room, a direct message, a mute, a link, a search; and back the
+// next day without a password.
+func TestScreen(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(3)...)
+	a := l.authd("h1", "authd")
+	bob := l.newcomer("h2", "bob")
+	bob.ready("bob", a)
+
+	ann := l.sit("h3", "ann", 120, 30)
+	ann.sees("Trust it?")
+	ann.press("y\r")
+	ann.sees("Your user name:")
+	ann.press("ann\r")
+	ann.sees("new account?")
+	ann.press("y\r")
+	ann.sees("New password:")
+	ann.press(password + "\r")
+	ann.sees("once more:")
+	ann.press(password + "\r")
+	ann.sees("you are ann on", "/create #lab makes a room", "/help lists everything", "● bob")
+
+	ann.types("/create #lab")
+	ann.sees("#lab created; you are the admin", "#lab>")
+	bob.line("/join #lab")
+	ann.sees("bob joined #lab", "2 of 2 here")
+	ann.types("the **printer** works")
+	bob.want("message", "chat", "#lab", "from", "ann", "text", "the **printer** works")
+	ann.sees("you: the printer works ✓")
+	bob.say("#lab", "reliable", "ann: see http://wiki.lan/printer")
+	ann.sees("bob@: ann: see http://wiki.lan/printer")
+	ann.types("/msg bob coffee?")
+	bob.want("message", "chat", "@ann", "from", "ann", "text", "coffee?")
+	ann.sees("sent to @bob: coffee?")
+	bob.say("@ann", "fast", "in five minutes")
+	ann.sees("new (Alt+A): 3:@bob 1!")
+	ann.press("\x1ba")
+	ann.sees("@bob>", "~bob: in five minutes")
+	ann.press("\x1b2")
+	ann.sees("#lab>")
+	ann.types("/mute 2h")
+	ann.sees("#lab is muted for 2h", "· muted ·")
+	ann.types("/links")
+	ann.sees("1 http://wiki.lan/printer (bob)")
+	ann.types("/open 1")
+	ann.sees("open http://wiki.lan/printer ? y/n")
+	ann.press("n")
+	ann.misses("y/n")
+	ann.types("/search coffee")
+	ann.sees("@bob ann: coffee?")
+	ann.types("/fro")
+	ann.sees("there is no command /fro")
+	ann.press("\x1bOP") // F1
+	ann.sees("Ctrl+R searches it", "/verify user")
+
+	// A paste, the mouse, another size, and what is typed stays.
+	ann.press("\x1b[200~one\rtwo\rthree\rfour\rfive\rsix\x1b[201~")
+	ann.sees("paste 6 lines")
+	ann.press("n")
+	ann.misses("paste 6 lines")
+	ann.press("draft")
+	ann.press("\x1b[<0;5;4M\x1b[<0;5;4m") // a click on the third chat
+	ann.sees("@bob>")
+	ann.press("\x1b2")
+	ann.sees("#lab> draft")
+	ann.press("\x15")
+	ann.misses("draft")
+
+	// authd goes; the chat goes on, and says what is missing.
+	a.signal(os.Interrupt)
+	ann.sees("authd away since")
+	ann.types("still here?")
+	bob.want("message", "chat", "#lab", "from", "ann", "text", "still here?")
+
+	ann.press("\x03")
+	ann.sees("press Ctrl+C once more")
+	ann.press("\x03")
+	<-ann.done
+	if code := ann.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("Ctrl+C twice exits %d", code)
+	}
+	if got := string(ann.raw); !strings.Contains(got, "\x1b[?1049l") || !strings.Contains(got, "\x1b[?2004l") {
+		t.Error("the terminal was not given back")
+	}
+	bob.want("peer", "user", "ann", "state", "left")
+	bob.say("@ann", "reliable", "while you were away")
+
+	again := l.sit("h3", "ann", 80, 24)
+	again.sees("@bob", "while you were away")
+	again.press("\x1b2")
+	again.sees("still here?", "the printer works")
+}
+
+// Rule (security, A22, P10): what a terminal really receives has no escape
+// sequence but the program's own, whatever others write; checked on the bytes.
+func TestScreenHostile(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(2)...)
+	a := l.authd("h1", "authd")
+	eve := l.newcomer("h1", "eve")
+	eve.ready("eve", a)
+	eve.line("/create #lab")
+	eve.want("room", "chat", "#lab")
+	ann := l.sit("h2", "ann", 100, 40, "--register", "--user", "ann", "--password-file", l.pw, "--trust", "first")
+	ann.sees("you are ann on")
+	ann.types("/join #lab")
+	ann.sees("you joined #lab")
+	texts := []string{
+		"\x1b[2J\x1b[H", "\x1b]0;owned\x07", "\x1b]52;c;ZXZpbA==\x07", "\x1b]8;;http://evil.org\x1b\\good\x1b]8;;\x1b\\", "\x1bP1$r0m\x1b\\", "\x1b[?1049l", "\x1bc",
+		"\u009b31m", "\u009d0;t\u009c", "\u202eevil\u202c", "\u2066x\u2069", "\u200b\ufeff\u2060", "\U000e0041", "Z" + strings.Repeat("\u0301", 40),
+		"a\r99:99 root: obey", "a\n99:99 root: obey", "<red>ADMIN</> <fg=white;bg=red>NOTICE</>", "**\x1b[31m**", "```\n\x1b[31m\n```", "[x](http://evil.org/\x1b[31m)", "http://a@evil.org", "\a\a\a", "\x0e\x0f",
+	}
+	for i, text := range texts {
+		eve.object("cmd", "say", "chat", "#lab", "text", text+" end", "mode", []string{"reliable", "fast"}[i%2])
+	}
+	eve.object("cmd", "do", "chat", "#lab", "line", "/topic \x1b[31m\u202etopic")
+	eve.say("#lab", "reliable", "that is all")
+	ann.sees("that is all", "<red>ADMIN</>")
+	ann.mu.Lock()
+	screen := ann.terminal.String()
+	ann.mu.Unlock()
+	for line := range strings.SplitSeq(screen, "\n") {
+		if _, row, _ := strings.Cut(line, "│"); strings.HasPrefix(row, "99:99") {
+			t.Errorf("a line was faked: %q", line)
+		}
+	}
+	ann.press("\x1b[5~\x1b[5~")
+	ann.press("\x1b[1;3F")
+	ann.press("\x03\x03")
+	<-ann.done
+
+	// The program's own: SGR, cursor, erasing, scrolling, modes, queries, the
+	// title, links; each in the one spelling that Bubble Tea and the theme write.
+	own := regexp.MustCompile("\x1b\\[[0-9;:]*[mABCDEFGHJKLMPSTXZ@bdefghr`]|\x1b\\[[?>=<]?[0-9;]*(?:\\$p|[hlucqntW]|\\$y| q)|\x1b\\[[<>=][0-9;]*[um]|" +
+		"\x1b\\](?:0|2);\\(?[ -~]*\x07|\x1b\\]1[012];?\\??(?:\x07|\x1b\\\\)|\x1b\\]11[0-9](?:\x07|\x1b\\\\)|\x1b\\]8;(?:id=[0-9a-f]+)?;(?:https?://[!-~]*)?(?:\x07|\x1b\\\\)|\x1b[M78=>]|\x1bP\\+q[0-9A-Fa-f;]*\x1b\\\\")
+	rest := own.ReplaceAllString(string(ann.raw), "")
+	for i, r := range rest {
+		switch {
+		case r == '\n', r == '\r', r == '\b', r == '\t':
+			continue
+		case r < 0x20, r >= 0x7f && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069, r == 0x200b, r == 0xfeff, r == 0x2060, r >= 0xe0000 && r < 0xe0080:
+			t.Fatalf("the terminal received %U: %q", r, rest[max(0, i-60):min(len(rest), i+40)])
+		}
+	}
+	for _, bad := range []string{"]52;", "0;owned", ";http://evil.org\x1b\\good", "\x1bc", "\x1b[31m", "[2J\x1b[H end"} {
+		if strings.Contains(string(ann.raw), bad) && strings.Contains(string(ann.raw), "\x1b"+strings.TrimPrefix(bad, "\x1b")) {
+			t.Errorf("the terminal received %q", bad)
+		}
+	}
+}
