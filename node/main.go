@@ -131,6 +131,6 @@ func command() *cobra.Command {
 	root.AddCommand(o.oneShots()...)
 	root.AddCommand(o.accountCommands()...)
 	root.AddCommand(o.ownerCommands()...)
-	root.AddCommand(o.demoCommand(), o.doctorCommand())
+	root.AddCommand(o.demoCommand(), o.doctorCommand(), o.manCommand())
 	return root
 }

@@ -197,7 +197,7 @@ func TestScreen(t *testing.T) {
 	ann.types("/fro")
 	ann.sees("there is no command /fro")
 	ann.press("\x1bOP") // F1
-	ann.sees("Ctrl+R searches it", "/verify user")
+	ann.sees("Ctrl+R", "/verify user")
 
 	// A paste, the mouse, another size, and what is typed stays.
 	ann.press("\x1b[200~one\rtwo\rthree\rfour\rfive\rsix\x1b[201~")

@@ -105,7 +105,8 @@ func (p *pane) cut(limit int) {
 
 // trim gives back the memory of a chat that is no longer in view.
 func (p *pane) trim() {
-	if len(p.entries) > maxEntries && p.scroll == 0 {
+	if len(p.entries) > maxEntries {
+		p.scroll = 0
 		p.cut(maxEntries)
 	}
 	p.forget()
