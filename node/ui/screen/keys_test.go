@@ -172,6 +172,7 @@ func TestUnread(t *testing.T) {
 	}
 	n := len(d.did)
 	d.Focus(d.now, false)
+	d.pass(time.Hour) // a look at the figures that was due is let be
 	d.hears("#lab", "bob", "four")
 	d.pass(time.Hour)
 	if len(d.did) != n || !strings.HasPrefix(d.View().Title, "(1) ") {
@@ -180,9 +181,11 @@ func TestUnread(t *testing.T) {
 	d.sees("── new ──")
 	d.Focus(d.now, true)
 	d.pass(readEvery)
-	if len(d.did) != n+1 {
+	if d.last().Line != "/read #lab" {
 		t.Errorf("did %+v", d.did[n:])
 	}
+	d.press("alt+1")
+	d.pass(time.Hour)
 	if d.Deadline() != (time.Time{}) {
 		t.Errorf("there is still something to do at %v", d.Deadline())
 	}
@@ -301,6 +304,49 @@ func TestGapHeals(t *testing.T) {
 	d.show(chat.Gap{Chat: "#lab", From: "bob", Healed: true})
 	d.sees("the missing messages of bob came")
 	d.misses("2 missing", "are missing from")
+}
+
+// What authors change is changed where it stands; an answer says to what.
+func TestEdits(t *testing.T) {
+	d := newDesk(t, 100, 24)
+	d.room("#lab", "bob")
+	d.show(chat.Message{ID: "1", Chat: "#lab", From: "bob", Text: "frist"}, chat.Message{ID: "2", Chat: "#lab", From: "bob", Text: "second"})
+	d.show(chat.Message{ID: "1", Chat: "#lab", From: "bob", Text: "first", Edited: true}, chat.Message{ID: "2", Chat: "#lab", From: "bob", Edited: true, Deleted: true})
+	d.sees("bob (edited): first", "bob (deleted): ")
+	d.misses("frist", "second")
+	d.types("mine")
+	d.show(chat.Sent{ID: "3", Chat: "#lab", Mode: "reliable", Ref: d.ref(), Text: "mine"})
+	d.show(chat.Message{ID: "4", Chat: "#lab", From: "bob", Text: "yes", ReplyTo: "3"}, chat.Message{ID: "5", Chat: "#lab", From: "bob", Text: "no", ReplyTo: "9"})
+	d.sees("bob (on you: mine): yes", "bob (on an earlier message): no")
+	d.types("/edit better")
+	d.show(chat.Sent{ID: "6", Edits: "3", Chat: "#lab", Mode: "reliable", Ref: d.ref(), Text: "better"})
+	d.sees("you (edited): better")
+	d.misses("14:02 you: mine")
+}
+
+// The figures of the room in view are asked for while somebody looks.
+func TestFigures(t *testing.T) {
+	d := newDesk(t, 120, 24)
+	d.room("#lab", "bob")
+	d.pass(surveyEvery)
+	if d.last() != (chat.Command{Line: "/mode", Chat: "#lab"}) {
+		t.Fatalf("did %+v", d.last())
+	}
+	d.answer("mode", "many words", chat.ModeReport{Chat: "#lab", Mode: "reliable", Loss: 4.25, LossOut: 1, Repairs: 7})
+	d.sees("loss 4.2 % in, 1.0 % out, 7 repaired")
+	d.misses("many words")
+	n := len(d.did)
+	d.Focus(d.now, false)
+	d.pass(surveyEvery)
+	if len(d.did) != n {
+		t.Errorf("unseen, did %+v", d.last())
+	}
+	d.types("/mode")
+	d.answer("mode", "many words", chat.ModeReport{Chat: "#lab", Mode: "fast"})
+	d.sees("many words", "#lab · fast")
+	d.show(chat.Gap{Chat: "#lab", From: "bob", Missing: 2, Mode: "fast"})
+	d.sees("2 fast messages of bob did not come")
+	d.misses("2 missing")
 }
 
 // Scrolling up loads the history; what comes meanwhile moves nothing.

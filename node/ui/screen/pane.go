@@ -9,6 +9,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"lanchat/node/chat"
 	"lanchat/node/markup"
 	"lanchat/node/ui/theme"
 	"lanchat/node/ui/view"
@@ -39,6 +40,7 @@ type pane struct {
 	topic           string
 	private         bool
 	members, admins []string
+	report          chat.ModeReport   // how the network treats it, measured
 	gaps            map[string]uint64 // missing messages, by author
 	spoke           map[string]time.Time
 }
@@ -248,6 +250,12 @@ func speech(at time.Time, text string) *entry { return &entry{at: at, text: clea
 // note returns an entry for a line that is no message.
 func note(at time.Time, k theme.Kind, text string) *entry {
 	return &entry{at: at, line: true, kind: k, text: text}
+}
+
+// change takes an edit or a deletion.
+func (e *entry) change(text, marks string) {
+	e.text, e.marks = clean.Text(text, 0), marks
+	e.forget()
 }
 
 // receipt notes who has a message.

@@ -45,6 +45,7 @@ const (
 	unconfirmedAfter = 10 * time.Second // without receipts from all who were online
 	quitWithin       = 3 * time.Second  // between two Ctrl+C
 	readEvery        = time.Second      // between notes of what was read
+	surveyEvery      = 10 * time.Second // between looks at a room's figures
 	spokeLately      = 10 * time.Minute
 )
 
@@ -78,6 +79,7 @@ type Screen struct {
 	work   Work
 	refs   map[string]*asked
 	nextID int
+	survey time.Time // when the figures of the room in view are next asked for; zero: never
 	unread time.Time // when the chat in view is next noted as read; zero: never
 }
 
@@ -146,6 +148,7 @@ func (s *Screen) Focus(now time.Time, in bool) {
 	s.focus = blurred
 	if in {
 		s.focus = focused
+		s.survey = now
 		s.seen(now)
 	}
 }
@@ -175,6 +178,7 @@ func (s *Screen) Deadline() time.Time {
 		}
 	}
 	earlier(s.quitBy)
+	earlier(s.survey)
 	for _, p := range s.panes {
 		for _, e := range p.waiting {
 			earlier(e.at.Add(unconfirmedAfter))
@@ -197,6 +201,13 @@ func (s *Screen) Advance(now time.Time) {
 			}
 			return late
 		})
+	}
+	if !s.survey.IsZero() && !now.Before(s.survey) {
+		s.survey = time.Time{}
+		if s.focus != blurred && strings.HasPrefix(s.current.name, "#") {
+			s.do(chat.Command{Line: "/mode", Chat: s.current.name}, &asked{})
+			s.survey = now.Add(surveyEvery)
+		}
 	}
 	if !s.unread.IsZero() && !now.Before(s.unread) {
 		s.unread = time.Time{}
@@ -273,6 +284,9 @@ func (s *Screen) enter(now time.Time, p *pane) {
 		s.input.set(p.draft, len(p.draft))
 		s.input.at = len(s.input.past)
 		s.prompt = prompt{}
+	}
+	if strings.HasPrefix(p.name, "#") {
+		s.survey = now.Add(surveyEvery)
 	}
 	s.load(p)
 	s.seen(now)

@@ -227,7 +227,7 @@ func TestAnySize(t *testing.T) {
 // character, an escape of its own, or a row that begins where only the time
 // stands.
 func FuzzHostile(f *testing.F) {
-	for _, s := range []string{"\x1b[31mred", "\u202eevil", "a\n14:02 root: obey", "<red>x</>", "\x1b]8;;http://evil.org\x1b\\x", "\x9b31m", "Z" + strings.Repeat("\u0301", 40), "\u200b", "a\rb"} {
+	for _, s := range []string{"\x1b[31mred", "\u202eevil", "a\n99:99 root: obey", "<red>x</>", "\x1b]8;;http://evil.org\x1b\\x", "\x9b31m", "Z" + strings.Repeat("\u0301", 40), "\u200b", "a\rb"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -246,7 +246,7 @@ func FuzzHostile(f *testing.F) {
 			if _, rest, ok := strings.Cut(row, "│"); ok {
 				row = rest
 			}
-			if strings.HasPrefix(row, "14:02 root") {
+			if strings.HasPrefix(row, "99:99") {
 				t.Fatalf("a row is faked: %q", row)
 			}
 		}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/charmbracelet/x/ansi"
+
 	"lanchat/node/chat"
 	"lanchat/node/ui/theme"
 	"lanchat/node/ui/view"
@@ -180,8 +182,12 @@ func (s *Screen) room(now, at time.Time, e chat.Room, me string, k theme.Kind, w
 
 func (s *Screen) message(now, at time.Time, e chat.Message, me string) {
 	p := s.pane(e.Chat)
+	if old := p.find(e.ID); old != nil { // it was changed
+		old.change(e.Text, view.Marks(e))
+		return
+	}
 	m := speech(at, e.Text)
-	m.id, m.from, m.action, m.fast, m.marks = e.ID, e.From, e.Action, e.Mode == chat.Fast.String(), view.Marks(e)
+	m.id, m.from, m.action, m.fast, m.marks = e.ID, e.From, e.Action, e.Mode == chat.Fast.String(), view.Marks(e)+s.answers(p, e.ReplyTo)
 	m.mention = strings.HasPrefix(e.Chat, "#") && chat.Mentions(e.Text, me)
 	if p.unread == 0 && p.unreadAt == nil && (p != s.current || !s.looking()) {
 		p.unreadAt = m
@@ -204,6 +210,12 @@ func (s *Screen) sent(at time.Time, e chat.Sent) {
 	delete(s.refs, e.Ref)
 	var m *entry
 	p := s.pane(e.Chat)
+	if e.Edits != "" {
+		if old := p.find(e.Edits); old != nil {
+			old.change(e.Text, view.Marks(chat.Message{Edited: true, Deleted: e.Text == ""}))
+		}
+		return
+	}
 	if a != nil && a.entry != nil {
 		m = a.entry
 	} else if p.find(e.ID) == nil {
@@ -224,6 +236,24 @@ func (s *Screen) sent(at time.Time, e chat.Sent) {
 		p.waiting = append(p.waiting, m)
 	}
 }
+
+// answers says which message one answers.
+func (s *Screen) answers(p *pane, id string) string {
+	if id == "" {
+		return ""
+	}
+	m := p.find(id)
+	if m == nil {
+		return " (on an earlier message)"
+	}
+	who := view.Name(m.from)
+	if m.own {
+		who = "you"
+	}
+	return " (on " + who + ": " + ansi.Truncate(clean.Line(m.text, 0), maxQuoted, "…") + ")"
+}
+
+const maxQuoted = 30 // columns
 
 func (s *Screen) gap(at time.Time, e chat.Gap, k theme.Kind, words string) {
 	p := s.pane(e.Chat)
@@ -275,6 +305,9 @@ func (s *Screen) notice(now, at time.Time, e chat.Notice, k theme.Kind, words st
 			s.page(now, p, data)
 			return
 		}
+	case chat.ModeReport:
+		p := s.pane(data.Chat)
+		p.mode, p.report = data.Mode, data
 	case chat.Opening:
 		s.prompt = prompt{kind: askOpen, question: e.Text + " y/n", value: data.URL}
 		return
@@ -338,6 +371,7 @@ func (s *Screen) page(now time.Time, p *pane, found []chat.Past) {
 			continue
 		}
 		m := speech(f.At, f.Text)
+		m.marks = view.Marks(chat.Message{Edited: f.Edited, Deleted: f.Deleted})
 		m.id, m.from, m.own, m.action, m.fast = f.ID, f.From, f.Own, f.Action, f.Mode == chat.Fast.String()
 		m.mention = !f.Own && strings.HasPrefix(f.Chat, "#") && chat.Mentions(f.Text, s.model.Self())
 		if !f.Read && !f.Own {
@@ -445,6 +479,9 @@ func (s *Screen) standing(p *pane) string {
 	var missing uint64
 	for _, n := range p.gaps {
 		missing += n
+	}
+	if r := p.report; r.Loss > 0 || r.LossOut > 0 || r.Repairs > 0 {
+		parts = append(parts, fmt.Sprintf("loss %.1f %% in, %.1f %% out, %d repaired", r.Loss, r.LossOut, r.Repairs))
 	}
 	if missing > 0 {
 		parts = append(parts, fmt.Sprintf("%d missing", missing))

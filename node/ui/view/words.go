@@ -253,7 +253,10 @@ func Marks(m chat.Message) string {
 	if m.Late {
 		list = append(list, "late")
 	}
-	if m.Edited {
+	switch {
+	case m.Deleted:
+		list = append(list, "deleted")
+	case m.Edited:
 		list = append(list, "edited")
 	}
 	if len(list) == 0 {
