@@ -80,5 +80,8 @@ func printStatus(w io.Writer, s serve.Status) error {
 	if s.Trouble != "" {
 		fmt.Fprintf(tw, "trouble\t%s\n\tsince %s; nobody can register, log in or renew\n", s.Trouble, s.TroubleSince.Format(time.DateTime))
 	}
+	if s.RootNeeded != nil {
+		fmt.Fprintf(tw, "root key\tneeded before %s: put root.pem with its key back and restart authd\n", s.RootNeeded.Format(time.DateTime))
+	}
 	return tw.Flush()
 }

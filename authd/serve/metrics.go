@@ -39,6 +39,11 @@ func metrics(s server.Stats, accounts int, up time.Duration) []byte {
 		ok = 0
 	}
 	one("store_ok", "gauge", "1 while the database takes what is to be stored, else 0.", ok)
+	left := int64(-1)
+	if !s.RootNeeded.IsZero() {
+		left = s.RootNeeded.Unix()
+	}
+	one("root_needed_timestamp_seconds", "gauge", "When authd ends to work unless the realm's root key is put back; -1 while that is far away.", left)
 	one("uptime_seconds", "gauge", "Seconds since start.", int64(up.Seconds()))
 	fmt.Fprint(&b, "# HELP authd_refusals_total Requests refused since start, by code.\n# TYPE authd_refusals_total counter\n")
 	for _, code := range slices.SortedFunc(maps.Keys(s.Refused), func(a, b wire.Code) int { return int(a) - int(b) }) {

@@ -25,7 +25,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for line := range strings.Lines(got) {
-		if !regexp.MustCompile(`^(# (HELP|TYPE) authd_\w+ .+|authd_\w+(\{code="\w+"\})? \d+)\n$`).MatchString(line) {
+		if !regexp.MustCompile(`^(# (HELP|TYPE) authd_\w+ .+|authd_\w+(\{code="\w+"\})? -?\d+)\n$`).MatchString(line) {
 			t.Errorf("not Prometheus's format: %q", line)
 		}
 	}

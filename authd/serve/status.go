@@ -37,6 +37,7 @@ type Status struct {
 	Database      int64             `json:"database_bytes"` // with its write-ahead log
 	Trouble       string            `json:"trouble"`        // why the database takes nothing just now; "": it does
 	TroubleSince  *time.Time        `json:"trouble_since"`  // null without trouble
+	RootNeeded    *time.Time        `json:"root_needed"`    // when authd ends to work without the realm's root key; null while that is far away
 }
 
 // Status returns how a is doing.
@@ -59,6 +60,9 @@ func (a *Authd) Status() (Status, error) {
 	}
 	if s.Trouble != "" {
 		st.TroubleSince = &s.TroubleSince
+	}
+	if !s.RootNeeded.IsZero() {
+		st.RootNeeded = &s.RootNeeded
 	}
 	for code, n := range s.Refused {
 		st.Refusals[code.String()] += n

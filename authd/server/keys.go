@@ -70,6 +70,7 @@ type Keys struct {
 	issuing *realm.CA
 	authd   *realm.CA // not one that issues anything: authd's certificate and key
 	present *tls.Certificate
+	needed  time.Time // see RootNeeded
 }
 
 // OpenKeys opens the data directory and makes what is missing, at first a
@@ -208,14 +209,19 @@ func (k *Keys) makeRealm(name string, now time.Time) (*realm.CA, error) {
 // Maintain makes the certificates of the issuing CA and of authd, if there are
 // none or their time is running out: a token must end before its issuer. It
 // reports whether the issuing CA changed. It is to be called at start and now
-// and then.
+// and then. Without the root's key what is there serves until its end; see
+// RootNeeded.
 func (k *Keys) Maintain(now time.Time, tokenLife time.Duration) (newIssuer bool, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !valid(k.issuing, now, tokenLife+30*24*time.Hour) {
-		if k.root.Key == nil {
-			return false, k.rootAway("tokens can't be issued")
-		}
+	k.needed = time.Time{}
+	switch {
+	case valid(k.issuing, now, tokenLife+30*24*time.Hour):
+	case k.root.Key == nil && valid(k.issuing, now, 0):
+		k.needed = k.issuing.Cert.NotAfter
+	case k.root.Key == nil:
+		return false, k.rootAway("tokens can't be issued")
+	default:
 		ca, err := k.root.IssueCA(rand.Reader, now, max(realm.IssuingLife, 2*tokenLife))
 		if err != nil {
 			return false, err
@@ -225,10 +231,15 @@ func (k *Keys) Maintain(now time.Time, tokenLife time.Duration) (newIssuer bool,
 		}
 		k.issuing, newIssuer = ca, true
 	}
-	if !valid(k.authd, now, realm.AuthdLife/3) {
-		if k.root.Key == nil {
-			return newIssuer, k.rootAway("authd can't prove who it is")
+	switch {
+	case valid(k.authd, now, realm.AuthdLife/3):
+	case k.root.Key == nil && valid(k.authd, now, 0):
+		if end := k.authd.Cert.NotAfter; k.needed.IsZero() || end.Before(k.needed) {
+			k.needed = end
 		}
+	case k.root.Key == nil:
+		return newIssuer, k.rootAway("authd can't prove who it is")
+	default:
 		pub, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
 			return newIssuer, err
@@ -255,6 +266,14 @@ func (k *Keys) Maintain(now time.Time, tokenLife time.Duration) (newIssuer bool,
 		}
 	}
 	return newIssuer, nil
+}
+
+// RootNeeded returns when a certificate ends that only the root's key can
+// replace, once that is due and the key is kept elsewhere; else the zero time.
+func (k *Keys) RootNeeded() time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.needed
 }
 
 func (k *Keys) rootAway(so string) error {

@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -285,7 +286,42 @@ func TestRootKeyElsewhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := openKeys(t, dir, t0.Add(24*time.Hour))
-	if _, err := k.Maintain(t0.AddDate(0, 0, 89), realm.TokenLife); err == nil || !strings.Contains(err.Error(), path) {
-		t.Errorf("got %v, want where the key is missing", err)
+	end := k.authd.Cert.NotAfter
+	for _, tt := range []struct {
+		days   int
+		needed time.Time // zero: not yet
+	}{{1, time.Time{}}, {59, time.Time{}}, {61, end}, {89, end}} {
+		if _, err := k.Maintain(t0.AddDate(0, 0, tt.days), realm.TokenLife); err != nil || !k.RootNeeded().Equal(tt.needed) {
+			t.Errorf("after %d days: %v, the key is needed before %v, want %v", tt.days, err, k.RootNeeded(), tt.needed)
+		}
+	}
+	if _, err := k.Maintain(t0.AddDate(0, 0, 91), realm.TokenLife); err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("after its end: got %v, want where the key is missing", err)
+	}
+
+	// In its last month authd serves on, and asks for the key in its log.
+	now := t0.AddDate(0, 0, 80)
+	var log bytes.Buffer
+	st, err := store.Open(":memory:", k.Realm.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	s, err := New(Config{Keys: k, Store: st, Now: func() time.Time { return now }, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(log.String(), "root key") || !s.Stats().RootNeeded.Equal(end) {
+		t.Errorf("got the log %q and %v, want to be asked for the key before %v", &log, s.Stats().RootNeeded, end)
+	}
+
+	// Put back, it is used.
+	k.Close()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k = openKeys(t, dir, now)
+	if _, err := k.Maintain(now, realm.TokenLife); err != nil || !k.RootNeeded().IsZero() || !k.authd.Cert.NotAfter.After(end) {
+		t.Errorf("with the key: %v, needed before %v, valid until %v", err, k.RootNeeded(), k.authd.Cert.NotAfter)
 	}
 }

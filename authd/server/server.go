@@ -88,6 +88,7 @@ const (
 	lookEvery    = 2 * time.Second  // for what the operator changed in the database
 	retryCRL     = 5 * time.Second  // after a revocation list could not be made
 	maintain     = time.Hour        // the certificates
+	askAgain     = 24 * time.Hour   // for the root's key
 	freshCRL     = 24 * time.Hour   // a new list at least, for the time it carries
 	unavailable  = 30               // seconds until a client should try again
 	maxPerDevice = 4                // connections of one device; the oldest gives way
@@ -158,6 +159,7 @@ func New(cfg Config) (*Server, error) {
 	if _, err := s.keys.Maintain(cfg.Now(), s.reg.TokenLife()); err != nil {
 		return nil, err
 	}
+	s.askForRoot()
 	return s, nil
 }
 
@@ -311,7 +313,7 @@ func (s *Server) watch(ctx context.Context) {
 	// By the wall clock, so that setting that right mends at once what was
 	// signed while it was wrong.
 	maintained := s.cfg.Now().Round(0)
-	published := maintained
+	published, asked := maintained, maintained
 	owed := s.verifier.CRL().Number == 0
 	for {
 		due := false
@@ -331,6 +333,10 @@ func (s *Server) watch(ctx context.Context) {
 			}
 			due = due || changed
 			s.sweepMail(now)
+			if now.Sub(asked).Abs() >= askAgain {
+				asked = now
+				s.askForRoot()
+			}
 		}
 		if v, err := s.cfg.Store.Version(); err == nil && v != seen {
 			seen, due = v, true // the operator's doing
@@ -342,6 +348,13 @@ func (s *Server) watch(ctx context.Context) {
 			owed = s.publish(now) != nil
 			s.recheck(now)
 		}
+	}
+}
+
+// askForRoot says when the root's key, which is kept elsewhere, is needed.
+func (s *Server) askForRoot() {
+	if by := s.keys.RootNeeded(); !by.IsZero() {
+		s.log.Warn("the realm's root key is needed soon: put root.pem with its key back and restart authd, then take the key out again", "before", by)
 	}
 }
 
@@ -399,6 +412,9 @@ type Stats struct {
 	// TroubleSince since when.
 	Trouble      string
 	TroubleSince time.Time
+	// RootNeeded is when authd ends to work unless the root's key, which is
+	// kept elsewhere, is put back; zero while that is far away.
+	RootNeeded time.Time
 }
 
 // counters are Stats as they are counted.
@@ -428,6 +444,7 @@ func (s *Server) Stats() Stats {
 		Renewed:    s.stats.renewed.Load(),
 		Malformed:  s.stats.malformed.Load(),
 		Refused:    make(map[wire.Code]uint64),
+		RootNeeded: s.keys.RootNeeded(),
 	}
 	if st.Trouble, st.TroubleSince = s.health.state(); st.Trouble == "" {
 		st.TroubleSince = time.Time{}
