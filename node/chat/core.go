@@ -203,6 +203,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	if err := c.restoreRooms(now, cfg.State); err != nil {
 		return nil, err
 	}
+	c.after(now, sweepFirst, c.sweep)
 	c.cfg.State = State{} // it may be large
 	return c, nil
 }

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"lanchat/node/delivery"
@@ -307,4 +308,34 @@ func (c *Core) showDirect(now time.Time, dev *device, m *wire.DirectMessage, mod
 	if m.Message.Verb == wire.Say || m.Message.Verb == wire.Action {
 		c.lastFrom = from
 	}
+}
+
+// whoGotDirect says whether a person has a message of one's own, and if not,
+// where it waits.
+func (c *Core) whoGotDirect(k *call) {
+	c.pick(k, true, false, func(_ time.Time, m *SaveMessage, _ string) {
+		_, p, ok := c.findChat(k.chat, k.ref)
+		switch {
+		case !ok:
+			return
+		case !m.Own || m.Mode != Reliable:
+			c.refuse(k.ref, "bad_argument", "only what this device sent in reliable mode is confirmed")
+			return
+		}
+		d := c.directWith(p)
+		got, missing := []string{}, []string{p.name}
+		text := fmt.Sprintf("%q\n", clean.Line(m.Text, 60))
+		switch {
+		case m.Number <= d.confirmed:
+			got, missing = missing, got
+			text += p.name + " has it"
+		case slices.ContainsFunc(p.devices, func(dev *device) bool { return d.mail.left[dev.id] >= m.Number }):
+			text += "not confirmed: authd keeps it, sealed, until " + p.name + " fetches it"
+		case p.online():
+			text += "not confirmed yet: " + p.name + " is there, and it goes on being sent"
+		default:
+			text += "not confirmed: it waits here until " + p.name + " is back"
+		}
+		c.show(Notice{Code: "who_got", Text: text, Ref: k.ref, Data: map[string]any{"id": m.ID.String(), "got": got, "missing": missing}})
+	})
 }

@@ -303,6 +303,9 @@ func (n *node) perform(w chat.Work) {
 		case chat.AskMail:
 			m, err := l.office.answer(n, s.Message)
 			n.core.HandleMailAnswer(l.now, s.Question, m, err)
+		case chat.Sweep:
+			deleted, err := n.store.Sweep(s.Chat, s.Before, s.Bytes, 1000)
+			n.core.HandleSwept(s, deleted, err)
 		case chat.LongText:
 			if n.store == nil {
 				n.core.HandleLongText(s, nil, nil)

@@ -256,6 +256,10 @@ func reasonOf(args wire.Args) string {
 // doWhoGot names who has a reliable message of one's own in the room, and who
 // has not: the last one, or the n-th last.
 func (c *Core) doWhoGot(k *call) {
+	if strings.HasPrefix(k.chat, "@") {
+		c.whoGotDirect(k)
+		return
+	}
 	m := c.roomOf(k)
 	if m == nil {
 		return

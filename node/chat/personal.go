@@ -23,6 +23,8 @@ type Setting struct {
 	Value   string   `json:"value"`
 	Choices []string `json:"choices"` // the first is the default
 	Help    string   `json:"help"`
+
+	check func(value string) error // of what is none of Choices; nil: nothing else is allowed
 }
 
 var settingList = []Setting{
@@ -32,6 +34,7 @@ var settingList = []Setting{
 	{Name: "mouse", Choices: []string{"on", "off"}, Help: "click and scroll; with on, Shift selects text"},
 	{Name: "presence", Choices: []string{"all", "spoke", "none"}, Help: "lines about people coming and going: all, those who spoke lately, none"},
 	{Name: "receipts", Choices: []string{"on", "off"}, Help: "line mode: a line for every receipt"},
+	{Name: "retention", Choices: []string{"off", "90d", "1GB"}, check: checkRetention, Help: "how long history is kept: a time such as 90d, a size such as 1GB"},
 	{Name: "theme", Choices: []string{"auto", "dark", "light"}, Help: "colours of the full screen"},
 }
 
@@ -72,11 +75,17 @@ func (c *Core) doSet(k *call) {
 		}
 		if len(k.args) > 1 {
 			value := strings.ToLower(k.args[1])
-			if !slices.Contains(list[i].Choices, value) {
+			if check := list[i].check; check != nil && check(value) != nil {
+				c.refuse(k.ref, "bad_argument", "%v", check(value))
+				return
+			} else if check == nil && !slices.Contains(list[i].Choices, value) {
 				c.refuse(k.ref, "bad_argument", "%s is one of %s, not %q", list[i].Name, strings.Join(list[i].Choices, ", "), k.args[1])
 				return
 			}
 			c.setPersonal("set/"+list[i].Name, value)
+			if list[i].Name == "retention" {
+				c.sweepOnce(k.now)
+			}
 			list = c.settings()
 		}
 		lines = []string{list[i].Name + " is " + list[i].Value + ": " + list[i].Help}

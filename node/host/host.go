@@ -45,6 +45,8 @@ type Store interface {
 	Message(chat chat.ChatID, id chat.MessageID) ([]chat.SaveMessage, error)
 	Nth(chat chat.ChatID, of wire.AccountID, n int) ([]chat.SaveMessage, error)
 	Unread() (map[chat.ChatID]int, error)
+	Each(chat chat.ChatID, f func(*chat.SaveMessage) error) error
+	Sweep(chat chat.ChatID, before time.Time, bytes int64, limit int) (int, error)
 	Long(room wire.RoomID, id chat.MessageID) ([]chat.SaveMessage, error)
 	Missed(room wire.RoomID, after []wire.Have, limit int) ([]chat.SaveMessage, error)
 	Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) ([]chat.SaveMessage, error)
@@ -534,6 +536,10 @@ func (h *Host) send(s chat.Send) {
 		h.askMail(s)
 	case chat.Lookup:
 		go h.lookUp(s)
+	case chat.Export:
+		go h.export(s)
+	case chat.Sweep:
+		go h.sweep(s)
 	case chat.LongText:
 		go func() {
 			found, err := h.cfg.Store.Long(s.Room, s.Message)

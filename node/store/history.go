@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -78,6 +79,60 @@ func (s *Store) Long(room wire.RoomID, id chat.MessageID) ([]chat.SaveMessage, e
 		return nil, fmt.Errorf("reading a long message: %w", s.db.Mapped(err))
 	}
 	return found, nil
+}
+
+// Each calls f with every message of a chat that is shown, in display order,
+// until f returns an error, which it returns.
+func (s *Store) Each(in chat.ChatID, f func(*chat.SaveMessage) error) error {
+	rows, err := s.db.Read.Query("SELECT "+messageColumns+" FROM message WHERE chat = ? AND verb = 0 ORDER BY "+oldestFirst, chatID(in))
+	if err != nil {
+		return fmt.Errorf("reading history: %w", s.db.Mapped(err))
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var m chat.SaveMessage
+		if err := scanMessage(rows.Scan, &m); err != nil {
+			return fmt.Errorf("reading history: %w", err)
+		}
+		if err := f(&m); err != nil {
+			return err
+		}
+	}
+	return s.db.Mapped(rows.Err())
+}
+
+// Sweep forgets at most limit messages and returns how many: of a chat; or, if
+// that is zero, those that came before a time; or, if that is zero too, the
+// oldest while the database has more than so many bytes in use. What was
+// received stays known, so none of it comes again.
+func (s *Store) Sweep(in chat.ChatID, before time.Time, bytes int64, limit int) (n int, err error) {
+	err = s.db.Update(func(tx *sql.Tx) error {
+		n = 0 // of a run before
+		where, args := "TRUE", []any{}
+		switch {
+		case in != chat.ChatID{}:
+			where, args = "chat = ?", append(args, chatID(in))
+		case !before.IsZero():
+			where, args = "at < ?", append(args, moment(before))
+		default:
+			var used int64
+			err := tx.QueryRow("SELECT (page_count - freelist_count) * page_size FROM pragma_page_count, pragma_freelist_count, pragma_page_size").Scan(&used)
+			if err != nil || used <= bytes {
+				return err
+			}
+		}
+		res, err := tx.Exec("DELETE FROM message WHERE key IN (SELECT key FROM message WHERE "+where+" ORDER BY key LIMIT ?)", append(args, limit)...)
+		if err != nil {
+			return err
+		}
+		deleted, err := res.RowsAffected()
+		n = int(deleted)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("forgetting messages: %w", err)
+	}
+	return n, nil
 }
 
 // has returns ErrNoMessage if the chat does not have the message.

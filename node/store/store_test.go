@@ -1265,3 +1265,38 @@ func TestAmend(t *testing.T) {
 		t.Errorf("without signatures nothing is handed on: %+v, %v", got, err)
 	}
 }
+
+// History is forgotten a little at a time, and the rest stays.
+func TestSweep(t *testing.T) {
+	s := newMemory(t)
+	for n := uint64(1); n <= 10; n++ {
+		for _, in := range []chat.ChatID{lab, alice} {
+			m := message(in, 1, n)
+			m.ID[3] = in.Account[0]
+			m.At = t0.Add(time.Duration(n) * time.Hour)
+			mustApply(t, s, m)
+		}
+	}
+	sweep := func(in chat.ChatID, before time.Time, bytes int64, limit, wanted int) {
+		t.Helper()
+		if n, err := s.Sweep(in, before, bytes, limit); err != nil || n != wanted {
+			t.Errorf("forgot %d, %v, want %d", n, err, wanted)
+		}
+	}
+	sweep(lab, time.Time{}, 0, 3, 3)
+	want(t, "one chat", len(mustHistory(t, s, lab, chat.MessageID{}, 100)), 7)
+	want(t, "the other", len(mustHistory(t, s, alice, chat.MessageID{}, 100)), 10)
+	sweep(chat.ChatID{}, t0.Add(5*time.Hour), 0, 100, 5)
+	want(t, "old ones gone", texts(mustHistory(t, s, alice, chat.MessageID{}, 1)), []string{"10 of 1"})
+	want(t, "new ones there", len(mustHistory(t, s, alice, chat.MessageID{}, 100)), 6)
+	sweep(chat.ChatID{}, t0.Add(5*time.Hour), 0, 100, 0)
+	sweep(chat.ChatID{}, time.Time{}, 1<<40, 100, 0)
+	sweep(chat.ChatID{}, time.Time{}, 1, 4, 4)
+	var got []string
+	if err := s.Each(alice, func(m *chat.SaveMessage) error { got = append(got, m.Text); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) == 0 || got[len(got)-1] != "10 of 1" {
+		t.Errorf("left: %q", got)
+	}
+}
