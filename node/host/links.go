@@ -153,6 +153,12 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 				return
 			}
 			h.dropLink(now, c, link.CloseGoodbye)
+			if closed && code == link.CloseReplaced {
+				// The other side has a link with this device that is not ours:
+				// somebody else has the same key. The two must not drive each
+				// other out as fast as they can dial.
+				c.next = now.Add(sameMoment)
+			}
 			if closed && code == link.CloseRevoked {
 				h.selfRevoked(l.token.Name + " says that ")
 			}
