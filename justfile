@@ -63,6 +63,10 @@ fuzz time="5s":
 update:
     go test ./... -update
 
+# draw the README's picture from the screen of the real program
+picture:
+    LANCHAT_PICTURE="$PWD/testdata/screen.svg" go test -count 1 -run '^TestScreen$' ./node
+
 # format
 fmt:
     gofmt -w .

@@ -3,7 +3,11 @@
 package main_test
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"html"
+	"image/color"
 	"io"
 	"os"
 	"regexp"
@@ -12,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	uv "github.com/charmbracelet/ultraviolet"
 	"github.com/charmbracelet/x/vt"
 	"github.com/creack/pty"
 
@@ -143,6 +148,57 @@ func (p *person) types(text string) {
 	p.press("\r")
 }
 
+// svg draws the screen as a picture.
+func (p *person) svg() string {
+	const w, h = 8, 17 // of a cell
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := p.terminal
+	hex := func(c color.Color, fallback string) string {
+		if c == nil {
+			return fallback
+		}
+		r, g, b, _ := c.RGBA()
+		return fmt.Sprintf("#%02x%02x%02x", r>>8, g>>8, b>>8)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="monospace" font-size="13">`, e.Width()*w+16, e.Height()*h+16)
+	fmt.Fprintf(&b, "\n<rect width=\"100%%\" height=\"100%%\" rx=\"6\" fill=\"#15181e\"/>\n")
+	for y := range e.Height() {
+		for x := 0; x < e.Width(); {
+			first := e.CellAt(x, y)
+			text, from := "", x
+			for x < e.Width() { // a run of one style
+				c := e.CellAt(x, y)
+				if !c.Style.Equal(&first.Style) {
+					break
+				}
+				text += cmp.Or(c.Content, " ")
+				x += max(c.Width, 1)
+			}
+			if first.Style.Bg != nil {
+				fmt.Fprintf(&b, `<rect x="%d" y="%d" width="%d" height="%d" fill="%s"/>`, 8+from*w, 8+y*h, (x-from)*w, h, hex(first.Style.Bg, ""))
+			}
+			if strings.TrimSpace(text) == "" {
+				continue
+			}
+			look := ""
+			if first.Style.Attrs&uv.AttrBold != 0 {
+				look += ` font-weight="bold"`
+			}
+			if first.Style.Attrs&uv.AttrItalic != 0 {
+				look += ` font-style="italic"`
+			}
+			if first.Style.Underline != 0 {
+				look += ` text-decoration="underline"`
+			}
+			fmt.Fprintf(&b, `<text x="%d" y="%d" fill="%s" xml:space="preserve" textLength="%d"%s>%s</text>`+"\n",
+				8+from*w, 8+y*h+13, hex(first.Style.Fg, "#d7dae0"), (x-from)*w, look, html.EscapeString(text))
+		}
+	}
+	return b.String() + "</svg>\n"
+}
+
 // A newcomer's first day, with nothing but what the screen says: from the first
 // question to a room, a direct message, a mute, a link, a search; and back the
 // next day without a password.
@@ -199,6 +255,20 @@ func TestScreen(t *testing.T) {
 	ann.press("\x1bOP") // F1
 	ann.sees("Ctrl+R", "/verify user")
 
+	if path := os.Getenv("LANCHAT_PICTURE"); path != "" {
+		ann.types("/clear")
+		ann.misses("/verify")
+		ann.press("\x1b1\x1b2")
+		bob.say("#lab", "reliable", "the *second* one too, since `lpd` runs again:\n> have you tried turning it off?\nsee [the wiki](http://wiki.lan/printer)")
+		bob.say("@ann", "reliable", "coffee is ready")
+		ann.sees("lpd", "new (Alt+A): 3:@bob")
+		ann.types("hooray!")
+		ann.sees("hooray! ✓")
+		if err := os.WriteFile(path, []byte(ann.svg()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+
 	// A paste, the mouse, another size, and what is typed stays.
 	ann.press("\x1b[200~one\rtwo\rthree\rfour\rfive\rsix\x1b[201~")
 	ann.sees("paste 6 lines")
@@ -232,7 +302,9 @@ func TestScreen(t *testing.T) {
 	bob.say("@ann", "reliable", "while you were away")
 
 	again := l.sit("h3", "ann", 80, 24)
-	again.sees("@bob", "while you were away")
+	again.sees("3 @bob", "2!") // the fast one, which nobody looked at, and this one
+	again.press("\x1ba")
+	again.sees("@bob>", "── new ──", "while you were away")
 	again.press("\x1b2")
 	again.sees("still here?", "the printer works")
 }

@@ -1300,3 +1300,40 @@ func TestSweep(t *testing.T) {
 		t.Errorf("left: %q", got)
 	}
 }
+
+// A history of a million messages: its last page, a page far back, a search for
+// what is rare and for what is nowhere, and the counts of what is unread.
+func BenchmarkMillion(b *testing.B) {
+	s := openAt(b, newDir(b))
+	const total, turn = 1_000_000, 5000
+	raw := make([]byte, 100)
+	var far chat.MessageID
+	for n := 0; n < total; n += turn {
+		records := make([]chat.Record, turn)
+		for i := range records {
+			m := message(lab, byte((n+i)%8), uint64((n+i)/8+1))
+			m.Raw, m.Text = raw, fmt.Sprint("message ", n+i, " about the printer on the second floor")
+			m.Read = n+i < total-1000
+			if n+i == total/2 {
+				far = m.ID
+			}
+			records[i] = m
+		}
+		mustApply(b, s, records...)
+	}
+	for name, do := range map[string]func() (int, error){
+		"last page": func() (int, error) { found, err := s.History(lab, chat.MessageID{}, 100); return len(found), err },
+		"far back":  func() (int, error) { found, err := s.History(lab, far, 100); return len(found), err },
+		"rare":      func() (int, error) { found, err := s.Search("Message 777777 ", 100); return len(found), err },
+		"nowhere":   func() (int, error) { found, err := s.Search("xyzzy", 100); return len(found) + 1, err },
+		"unread":    func() (int, error) { found, err := s.Unread(); return len(found), err },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if n, err := do(); err != nil || n == 0 {
+					b.Fatalf("found %d, %v", n, err)
+				}
+			}
+		})
+	}
+}
