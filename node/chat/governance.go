@@ -358,16 +358,18 @@ func (c *Core) sync(now time.Time, m *membership) {
 }
 
 // askLog asks a device for what it has of the room's log, and for the key of
-// the head if that is missing then.
+// the head if that is missing then. Some are asked side by side, so that one
+// who does not answer keeps nobody from what the others know.
 func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
-	if m.asking {
-		return
-	}
 	known := c.people.devices[from]
-	if known == nil || !known.linked {
+	if known == nil || !known.linked || m.asking[from] {
 		return
 	}
-	m.asking = true
+	if len(m.asking) >= maxAsking {
+		m.askNext = from
+		return
+	}
+	m.asking[from] = true
 	// Another branch may begin before the head: the entries of the last while are asked for too.
 	seq := m.log.State().Seq
 	if seq > overlap && len(m.log.Missing()) == 0 {
@@ -377,8 +379,15 @@ func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 	}
 	q := wire.LogRange{Room: m.id, From: seq}
 	c.ask(from, wire.FrameLog, q.Append(nil), func(now time.Time, frames []Frame, err error) {
-		m.asking = false
-		if c.rooms[m.id] != m || err != nil {
+		delete(m.asking, from)
+		if c.rooms[m.id] != m {
+			return
+		}
+		if next := m.askNext; !next.IsZero() {
+			m.askNext = wire.DeviceID{}
+			defer c.askLog(now, m, next)
+		}
+		if err != nil {
 			return
 		}
 		c.addEntries(now, m, entriesIn(frames), from)
@@ -390,8 +399,9 @@ func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 }
 
 const (
-	overlap = 64 // entries
-	pushTo  = 64 // links
+	overlap   = 64 // entries
+	pushTo    = 64 // links
+	maxAsking = 3  // devices at once about a room's log
 )
 
 func entriesIn(frames []Frame) (entries [][]byte) {

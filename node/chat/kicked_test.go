@@ -297,3 +297,31 @@ func TestKickedNodeReadsNothing(t *testing.T) {
 		t.Error("the thief reads nothing at all, not even what it may: this test would see no leak")
 	}
 }
+
+// A modified node that takes questions and answers none keeps nobody from
+// hearing of a removal.
+func TestSilentPeerHidesNothing(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "mal").room("#lab")
+	ann, bob, cat, mal := l.nodes[0], l.nodes[1], l.nodes[2], l.nodes[3]
+	apart := true
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if apart && (to == cat || from == cat) {
+			return nil
+		}
+		return []time.Duration{time.Millisecond}
+	}
+	l.unlink(cat, ann)
+	l.unlink(cat, bob)
+	ann.do("/kick mal")
+	l.pass(time.Second)
+	l.mute = mal
+	apart = false
+	ann.say("#lab", "fast", "with a key that cat does not know") // and asks mal about, the only one there
+	l.pass(10 * time.Millisecond)
+	l.link(cat, ann)
+	l.link(cat, bob)
+	l.pass(time.Second)
+	if cat.core.Head("#lab") != ann.core.Head("#lab") || !cat.core.CanSend("#lab") {
+		t.Error("cat has not heard of the kick, or has not the key, a second after the heal")
+	}
+}

@@ -57,6 +57,7 @@ type lan struct {
 	order  int
 	pushed func(from, to *node, p chat.Push) bool // false: it is lost
 	asked  func(from, to *node, q chat.Ask) bool  // false: it is not answered
+	mute   *node                                  // takes questions and answers none
 	office *office                                // authd, as far as mail goes; nil: there is none
 }
 
@@ -291,6 +292,9 @@ func (n *node) perform(w chat.Work) {
 			to := l.of(s.To)
 			if to == nil || to.dead || !n.links[to] || l.asked != nil && !l.asked(n, to, s) {
 				n.core.HandleAnswer(l.now, s.Question, nil, fmt.Errorf("no link"))
+				continue
+			}
+			if to == l.mute {
 				continue
 			}
 			to.question++

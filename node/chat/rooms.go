@@ -80,10 +80,11 @@ type membership struct {
 
 	ackAt    time.Time // when to acknowledge next; zero: nothing new
 	beaconAt time.Time
-	active   bool      // in Core.active
-	asking   bool      // a question about the log is under way
-	syncAt   time.Time // when to ask again for what is missing; zero: nothing is
-	deadline time.Time // the earliest of all
+	active   bool                   // in Core.active
+	asking   map[wire.DeviceID]bool // whom a question about the log is under way to
+	askNext  wire.DeviceID          // who is to be asked then; zero: nobody
+	syncAt   time.Time              // when to ask again for what is missing; zero: nothing is
+	deadline time.Time              // the earliest of all
 }
 
 // An author is a device as its messages in one room are received.
@@ -216,7 +217,7 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
-		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
+		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
 	c.rooms[m.id] = m
