@@ -116,7 +116,7 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 		c.removed(now, m, change)
 		return
 	}
-	c.shutOut(m)
+	c.shutOut(now, m)
 	c.checkKey(now, m)
 	if c.rooms[m.id] == m {
 		c.reissue(now, m, change.Dropped)

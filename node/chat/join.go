@@ -479,7 +479,7 @@ func (c *Core) enter(now time.Time, entries []*wire.Entry, secret room.Secret) (
 		c.save(DropParting{Room: m.id})
 	}
 	c.nameRooms()
-	c.shutOut(m)
+	c.shutOut(now, m)
 	c.letDevicesIn(now, m)
 	return m, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lanchat/node/chat"
+	"lanchat/wire"
 	"lanchat/wire/realm"
 )
 
@@ -340,9 +341,60 @@ func TestRevokedDeviceLosesKeys(t *testing.T) {
 				if want := map[bool]int{true: 0, false: 2}[n == bad]; heard != want {
 					t.Errorf("%s hears %d messages, want %d", n.name, heard, want)
 				}
+				// Only who may is offered to remove the person, once.
+				offers := 0
+				for _, o := range shown[chat.Notice](n) {
+					if o.Code == "shut_out" && strings.Contains(o.Text, "/kick bob") {
+						offers++
+					}
+				}
+				if want := map[bool]int{true: 1, false: 0}[n.name == "ann" && gone == "bob"]; offers != want {
+					t.Errorf("%s is offered to remove %s %d times, want %d", n.name, gone, offers, want)
+				}
+			}
+			if gone == "bob" {
+				l.node("ann").do("/kick bob")
+				l.pass(time.Second)
+				for _, n := range []string{"ann", "cat", "dan"} {
+					if got := l.node(n).core.Log("#lab").State().Members; len(got) != 3 {
+						t.Errorf("%s sees %d members after the kick, want 3", n, len(got))
+					}
+				}
 			}
 		})
 	}
+}
+
+// Members who have not heard of a revocation follow who has: they send with
+// the key that the device has not got, and do not give it that.
+func TestRevocationNotHeardOf(t *testing.T) {
+	l := newLAN(t)
+	for i, name := range []string{"ann", "bob", "cat", "mal"} {
+		l.add(name).token.Serial = realm.Serial{byte(i + 1)}
+	}
+	l.stored(t).room("#lab")
+	l.pass(time.Second)
+	ann, bob, mal := l.node("ann"), l.node("bob"), l.node("mal")
+	before := ann.core.Head("#lab")
+	delete(ann.links, mal)
+	delete(mal.links, ann)
+	ann.core.LinkDown(l.now, mal.token.Device)
+	ann.revoke(mal.token.Serial)
+	l.pass(time.Second)
+	if head := ann.core.Head("#lab"); head == before || bob.core.Head("#lab") != head {
+		t.Fatal("the key was not changed, or bob has not heard of that")
+	}
+	l.clear()
+	bob.say("#lab", "reliable", "not for mal")
+	l.pass(time.Second)
+	checkTexts(t, "cat", l.node("cat").texts("#lab", "bob"), []string{"not for mal"})
+	checkTexts(t, "mal", mal.texts("#lab", "bob"), nil)
+	q := wire.KeyRequest{Room: bob.core.RoomID("#lab"), Entry: ann.core.Head("#lab")}
+	mal.ask(bob, wire.FrameKeyOf, q.Append(nil), func(frames []chat.Frame) {
+		if len(frames) != 1 || frames[0].Type != wire.FrameRefused {
+			t.Errorf("bob answers mal with %v", frames)
+		}
+	})
 }
 
 // "200 people at once: all in within 30 s"; and one kick more, in use at once.

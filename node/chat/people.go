@@ -3,6 +3,7 @@ package chat
 import (
 	"cmp"
 	"crypto/sha256"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -315,7 +316,7 @@ func (c *Core) HandleRevoked(now time.Time, revoked func(realm.Serial) bool) {
 		}
 	}
 	for _, m := range c.sortedRooms() {
-		c.shutOut(m)
+		c.shutOut(now, m)
 		c.checkKey(now, m)
 		if c.rooms[m.id] == m {
 			c.schedule(m)
@@ -324,19 +325,36 @@ func (c *Core) HandleRevoked(now time.Time, revoked func(realm.Serial) bool) {
 }
 
 // shutOut has a room's keys do without devices whose tokens are revoked.
-func (c *Core) shutOut(m *membership) {
+func (c *Core) shutOut(now time.Time, m *membership) {
 	for _, p := range m.log.State().Members {
+		out := 0
 		for _, d := range p.Devices {
 			known := c.people.devices[d.ID]
 			switch {
 			case known == nil:
 			case known.revoked:
 				m.keys.Revoke(d.ID)
+				out++
 			default:
 				m.keys.Restore(d.ID)
 			}
 		}
+		if out < len(p.Devices) {
+			delete(m.shut, p.Account)
+		} else if !m.shut[p.Account] && c.mayRemove(now, m, p.Account) {
+			m.shut[p.Account] = true
+			name := c.people.nameOf(p.Account)
+			c.show(Notice{Code: "shut_out", Text: fmt.Sprintf("authd has shut out %s, who gets no keys of %s any more and stays a member: /kick %[1]s removes %[1]s", name, m.chat()),
+				Data: map[string]string{"chat": m.chat(), "user": name}})
+		}
 	}
+}
+
+// mayRemove reports whether this device is the one to remove somebody now.
+func (c *Core) mayRemove(now time.Time, m *membership, a wire.AccountID) bool {
+	s := m.log.State()
+	who, from := c.acting(now, m)
+	return who == c.self.account && !from.After(now) && s.Seat(a) > s.Seat(who)
 }
 
 // met notes whose device a verified token says it is.
