@@ -1099,6 +1099,23 @@ func (l *lan) listen(host string, port int) *net.UDPConn {
 	return c
 }
 
+// caster opens a socket in a host, which has no route for groups, that can send
+// to groups.
+func (l *lan) caster(host string) *net.UDPConn {
+	l.t.Helper()
+	c := l.listen(host, 0)
+	if err := l.Host(host).Do(func() error {
+		eth0, err := net.InterfaceByName("eth0")
+		if err != nil {
+			return err
+		}
+		return ipv4.NewPacketConn(c).SetMulticastInterface(eth0)
+	}); err != nil {
+		l.t.Fatal(err)
+	}
+	return c
+}
+
 // What is no packet of ours harms nobody.
 func TestGarbage(t *testing.T) {
 	t.Parallel()
@@ -1172,17 +1189,8 @@ func TestGarbage(t *testing.T) {
 		}
 		garbage = append(garbage, b)
 	}
-	c := l.listen("h3", 0)
+	c := l.caster("h3")
 	defer c.Close()
-	if err := l.Host("h3").Do(func() error { // which has no route for groups
-		eth0, err := net.InterfaceByName("eth0")
-		if err != nil {
-			return err
-		}
-		return ipv4.NewPacketConn(c).SetMulticastInterface(eth0)
-	}); err != nil {
-		t.Fatal(err)
-	}
 	for i, b := range garbage {
 		for to := range targets {
 			// A full queue is as good as any other.
