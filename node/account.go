@@ -52,7 +52,9 @@ func (o *options) logIn(how host.Credentials) error {
 		return err
 	}
 	defer n.close()
-	if t := n.profile.Token(); t != nil {
+	// Who is logged in to the account already has what was asked for, without a
+	// password; a token that has ended is renewed.
+	if t := n.profile.Token(); t != nil && (how.Register || o.user != "" && o.user != t.Name) {
 		return fmt.Errorf("this device is logged in as %s already: node logout first", t.Name)
 	}
 	ctx, stop := interruptible()

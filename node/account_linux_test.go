@@ -205,3 +205,68 @@ func TestRegistration(t *testing.T) {
 	}
 	login("b9").exits(0)
 }
+
+// What a person does with the account, one call at a time and with nobody at a
+// terminal: each ends with the exit status that says what became of it.
+func TestAccountCommands(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(3)...)
+	a := l.authd("h1", "authd")
+	const next = "brass-Lantern-quiver-27"
+	wrong := l.write("wrong", "not-the-Password-7\n")
+	call := func(dir string, args ...string) result {
+		t.Helper()
+		return l.run("h2", "", "node", append(args, "--data", l.path(dir))...)
+	}
+
+	// Not yet, and not like that.
+	call("ann", "login", "--user", "ann", "--password-file", l.pw).exits(5).explains("--trust")
+	call("ann", "trust", "list").exits(0)
+	call("ann", "login", "--user", "ann", "--password-file", l.pw, "--trust", "first").exits(3).explains("password")
+	call("ann", "register", "--user", "ann", "--trust", "first").exits(2, 3).explains("--password-file")
+	call("ann", "register", "--password-file", l.pw, "--trust", "first").exits(2, 3).explains("--user")
+	call("ann", "register", "--user", "Ann", "--password-file", l.pw, "--trust", "first").exits(3).explains("2 to 24")
+	passwd := func(dir, present, next string) result {
+		t.Helper()
+		return l.run("h2", present+"\n"+next+"\n", "node", "passwd", "--data", l.path(dir))
+	}
+	call("ann", "rename", "anna").exits(3).explains("log")
+	call("ann", "logout").exits(3).explains("log")
+	passwd("ann", password, next).exits(3).explains("log")
+
+	call("ann", "register", "--user", "ann", "--password-file", l.pw, "--trust", "first").exits(0).says("ann")
+	call("ann", "trust", "list").exits(0).says(a.fingerprint)
+	call("eve", "register", "--user", "ann", "--password-file", l.pw, "--trust", "first").exits(3).explains("not available")
+
+	// Who holds a token needs no password, and a wrong one does not matter.
+	call("ann", "login", "--user", "ann", "--password-file", wrong).exits(0).says("logged in as ann")
+	call("ann", "login").exits(0).says("logged in as ann")
+	call("ann", "login", "--user", "bob", "--password-file", wrong).exits(1).explains("logged in as ann", "node logout")
+	call("ann", "register", "--user", "ann", "--password-file", wrong).exits(1).explains("node logout")
+	ann := l.node("h2", "ann", "--user", "ann", "--password-file", wrong)
+	ann.ready("ann", a)
+	ann.quit()
+	call("bob", "login", "--user", "ann", "--password-file", wrong, "--trust", "first").exits(3).explains("password")
+
+	call("ann", "rename").exits(2).explains("arg")
+	call("ann", "rename", "root").exits(3).explains("reserved")
+	call("ann", "rename", "anna").exits(0).says("anna")
+	passwd("ann", password, "password").exits(3).explains("easy to guess")
+	passwd("ann", "not-the-Password-7", next).exits(3).explains("password")
+	call("ann", "passwd").exits(2).explains("no terminal")
+	passwd("ann", password, next).exits(0)
+	call("bob", "login", "--user", "anna", "--password-file", l.pw, "--trust", "first").exits(3)
+	call("bob", "login", "--user", "anna", "--password-file", l.write("next", next+"\n"), "--trust", "first").exits(0)
+	call("bob", "logout").exits(0)
+	call("bob", "rename", "bert").exits(3).explains("log")
+
+	call("ann", "trust", "replace").exits(2).explains("arg")
+	call("ann", "trust", "replace", "nonsense").exits(2).explains("join code")
+	call("ann", "trust", "nonsense").exits(2).explains("nonsense")
+
+	// Without authd.
+	a.quit()
+	call("ann", "login").exits(0).says("logged in as anna")
+	call("ann", "rename", "again").exits(4).explains("authd")
+	call("ann", "trust", "list").exits(0).says(a.fingerprint)
+}
