@@ -277,7 +277,9 @@
 //
 // Who has a link with a member and hears no multicast of it for two periods
 // sends Mirror with each ping; the other then sends its packets of their rooms
-// over the link too (Packet), until the time named is over.
+// over the link too, until the time named is over: fast messages as DATAGRAMs,
+// which begin with 0x11 as packets do and direct messages do not, the rest, and
+// what is longer than 1,100 bytes, as Packet.
 //
 // Who was away, or misses messages that do not come, asks any member for them
 // (Vector in history.go, on a stream of its own): it says how far it has each

@@ -289,7 +289,11 @@ func (c *Core) random(b []byte) {
 
 func (c *Core) save(r ...Record) { c.work.Save = append(c.work.Save, r...) }
 func (c *Core) send(s ...Send)   { c.work.Sends = append(c.work.Sends, s...) }
-func (c *Core) show(e ...Event)  { c.work.Events = append(c.work.Events, e...) }
+
+// sendFirst sends what depends on nothing that is stored in this turn.
+func (c *Core) sendFirst(s ...Send) { c.work.First = append(c.work.First, s...) }
+
+func (c *Core) show(e ...Event) { c.work.Events = append(c.work.Events, e...) }
 
 // refuse shows an error; nothing else happens for the command it answers.
 func (c *Core) refuse(ref, code, format string, args ...any) {

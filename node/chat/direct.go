@@ -278,11 +278,16 @@ func (c *Core) watchDirect(now time.Time, d *direct) {
 	})
 }
 
-// HandleDatagram takes a DATAGRAM of a device's link: a fast direct message.
+// HandleDatagram takes a DATAGRAM of a device's link: a fast direct message, or
+// a fast packet of a room whose multicast this node does not hear.
 func (c *Core) HandleDatagram(now time.Time, from wire.DeviceID, body []byte) {
 	dev := c.people.devices[from]
 	if dev == nil || !dev.linked {
 		c.stats.Forbidden++
+		return
+	}
+	if len(body) > 0 && body[0] == wire.PacketType {
+		c.HandlePacket(now, body) // a mirrored one; a direct message begins so in the year 2567
 		return
 	}
 	m, err := wire.ParseDirectMessage(body)

@@ -348,3 +348,48 @@ func TestModeTells(t *testing.T) {
 		t.Errorf("ann is told %v", got)
 	}
 }
+
+// Who does not hear multicast hears the room over links: reliable messages on
+// the stream, fast ones as datagrams, and nothing twice when multicast is back.
+func TestMirror(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.pass(time.Second)
+	l.clear()
+	pushed, deaf := 0, true
+	l.pushed = func(from, to *node, p chat.Push) bool {
+		if to == bob && p.Type == wire.FramePacket {
+			pushed++
+		}
+		return true
+	}
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if deaf && to == bob {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	mirror := wire.Mirror{Seconds: 15}
+	ann.core.HandleFrame(l.now, bob.token.Device, wire.FrameMirror, mirror.Append(nil))
+	ann.say("#lab", "fast", "fast")
+	if pushed > 0 {
+		t.Error("a fast message went on the stream")
+	}
+	ann.say("#lab", "reliable", "reliable")
+	if pushed == 0 {
+		t.Error("a reliable message did not go on the stream")
+	}
+	l.pass(time.Second)
+	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"fast", "reliable"})
+	deaf = false // and the mirror is still open
+	ann.say("#lab", "fast", "fast again")
+	ann.say("#lab", "reliable", "reliable again")
+	l.pass(20 * time.Second)
+	pushed = 0
+	ann.say("#lab", "reliable", "without a mirror")
+	l.pass(time.Second)
+	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"fast", "reliable", "fast again", "reliable again", "without a mirror"})
+	if pushed > 0 {
+		t.Error("the mirror does not close")
+	}
+}

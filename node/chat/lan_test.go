@@ -256,6 +256,7 @@ func (n *node) perform(w chat.Work) {
 	if n.dead || n.burn() {
 		return
 	}
+	w.Sends = append(w.First, w.Sends...)
 	n.saved += len(w.Save)
 	for _, r := range w.Save {
 		if n.told != nil {

@@ -696,7 +696,11 @@ func (c *Core) askRepair(now time.Time, m *membership, a *author, ask delivery.R
 	}
 	request := func(ranges []wire.Range, to wire.DeviceID) {
 		packet, _ := c.seal(m, wire.KindRepairRequest, false, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
-		c.unicast(now, m, to, packet)
+		if c.reachable(to) {
+			c.sendFirst(Unicast{To: to, Packet: packet})
+		} else {
+			c.sendFirst(Multicast{Packet: packet})
+		}
 	}
 	if author := c.people.devices[a.device]; author == nil || !author.online {
 		ask = delivery.Request{Other: ask.All()} // only others can answer

@@ -165,7 +165,14 @@ func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
 	}
 	first, last := messages[0].Number, messages[len(messages)-1].Number
 	if mode == Fast {
-		c.multicast(now, m, packet)
+		c.send(Multicast{Packet: packet})
+		for _, d := range c.deaf(now, m) {
+			if len(packet) <= maxDatagram {
+				c.send(Datagram{To: d.id, Body: packet})
+			} else {
+				c.send(Push{To: d.id, Type: wire.FramePacket, Body: packet})
+			}
+		}
 		return
 	}
 	c.save(SaveNumber{Room: m.id, Number: last})
@@ -187,11 +194,20 @@ func (c *Core) nextNumber(m *membership, mode Mode) uint64 {
 // transmit sends what its turn has come for.
 func (c *Core) transmit(now time.Time, m *membership) {
 	for _, t := range m.out.Take(now) {
+		send := c.send
+		if t.Again {
+			send = c.sendFirst // it has been stored
+		}
 		switch {
 		case t.Link:
-			c.send(Push{To: t.To, Type: wire.FramePacket, Body: t.Packet})
-		case t.To != wire.DeviceID{}:
-			c.unicast(now, m, t.To, t.Packet)
+			send(Push{To: t.To, Type: wire.FramePacket, Body: t.Packet})
+		case t.To != wire.DeviceID{} && c.reachable(t.To):
+			send(Unicast{To: t.To, Packet: t.Packet})
+		case t.Again:
+			send(Multicast{Packet: t.Packet})
+			for _, d := range c.deaf(now, m) {
+				send(Push{To: d.id, Type: wire.FramePacket, Body: t.Packet})
+			}
 		default:
 			c.multicast(now, m, t.Packet)
 		}
@@ -233,27 +249,36 @@ func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable
 	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | c.packets[m.id], Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
 }
 
-// multicast sends a packet to the room: to all at once, and over their links
-// to members who said that they do not hear that.
+// multicast sends a packet to the room: to all at once, and on the streams of
+// their links to members who said that they do not hear that.
 func (c *Core) multicast(now time.Time, m *membership, packet []byte) {
 	c.send(Multicast{Packet: packet})
+	for _, d := range c.deaf(now, m) {
+		c.send(Push{To: d.id, Type: wire.FramePacket, Body: packet})
+	}
+}
+
+// maxDatagram is how long a packet may be to go as a QUIC DATAGRAM on every
+// path: longer ones go on the stream.
+const maxDatagram = 1100
+
+// deaf returns the members' devices that said they do not hear this one's
+// multicast.
+func (c *Core) deaf(now time.Time, m *membership) (deaf []*device) {
 	for d, until := range c.mirrors {
 		if !now.Before(until) {
 			delete(c.mirrors, d)
 		} else if _, member := m.log.State().Owner(d.key); member && d.linked {
-			c.send(Push{To: d.id, Type: wire.FramePacket, Body: packet})
+			deaf = append(deaf, d)
 		}
 	}
+	return deaf
 }
 
-// unicast sends a packet to one device of the room, where a link says what its
-// address is; else to all.
-func (c *Core) unicast(now time.Time, m *membership, to wire.DeviceID, packet []byte) {
-	if d := c.people.devices[to]; d == nil || !d.linked {
-		c.multicast(now, m, packet)
-		return
-	}
-	c.send(Unicast{To: to, Packet: packet})
+// reachable reports whether a link says what a device's address is.
+func (c *Core) reachable(to wire.DeviceID) bool {
+	d := c.people.devices[to]
+	return d != nil && d.linked
 }
 
 // handleMirror notes that a device does not hear this one's multicast.

@@ -6,10 +6,13 @@ import (
 	"lanchat/wire"
 )
 
-// Work is what the core wants done, in this order: everything in Save in one
-// transaction, then every Send, then every Event. What a Send acknowledges or
-// an Event shows is on disk by then.
+// Work is what the core wants done, in this order: what is in First, everything
+// in Save in one transaction, then every Send, then every Event. What a Send
+// acknowledges or an Event shows is on disk by then. First is requests for
+// repair and what is sent again: it was stored before or need not be, and who
+// misses something does not wait for this node's disk.
 type Work struct {
+	First  []Send
 	Save   []Record
 	Sends  []Send
 	Events []Event
@@ -18,7 +21,7 @@ type Work struct {
 
 // Empty reports whether there is nothing to do.
 func (w *Work) Empty() bool {
-	return len(w.Save) == 0 && len(w.Sends) == 0 && len(w.Events) == 0 && !w.Quit
+	return len(w.First) == 0 && len(w.Save) == 0 && len(w.Sends) == 0 && len(w.Events) == 0 && !w.Quit
 }
 
 // A Send is one thing for the network. The host owns the bytes afterwards.

@@ -101,6 +101,7 @@ type Transmission struct {
 	Packet []byte
 	To     wire.DeviceID // zero: everybody
 	Link   bool          // over the link with To, which loses nothing
+	Again  bool          // it was sent before
 }
 
 // NewOutgoing returns the sending side of a room in which last was the last
@@ -346,7 +347,7 @@ func (o *Outgoing) Take(now time.Time) (out []Transmission) {
 	for len(o.copies) > 0 && !now.Before(o.copies[0].at) {
 		if i, ok := o.find(o.copies[0].first); ok && o.pacer.roomy() {
 			o.pacer.spend()
-			out = append(out, Transmission{Packet: o.kept[i].packet})
+			out = append(out, Transmission{Packet: o.kept[i].packet, Again: true})
 		}
 		o.copies = o.copies[1:]
 	}
@@ -361,7 +362,7 @@ func (o *Outgoing) Take(now time.Time) (out []Transmission) {
 func (o *Outgoing) repair(now time.Time, s *sealed) (t Transmission, ok bool) {
 	s.wanted = false
 	m := o.member(s.asker)
-	t.Packet = s.packet
+	t.Packet, t.Again = s.packet, true
 	switch {
 	case m.out || s.private:
 		if s.last <= m.served && now.Sub(m.servedAt) < servedFor {

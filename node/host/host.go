@@ -470,8 +470,12 @@ func (h *Host) tokenHash() wire.TokenHash {
 	return wire.TokenHash(sum[:len(wire.TokenHash{})])
 }
 
-// perform does the core's work: store, then send, then show.
+// perform does the core's work: what waits for nothing, then store, then send,
+// then show.
 func (h *Host) perform(w *chat.Work) error {
+	for _, s := range w.First {
+		h.send(s)
+	}
 	if saves := append(w.Save, h.saves...); len(saves) > 0 {
 		if err := h.store(saves); err != nil {
 			return err
