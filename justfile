@@ -34,6 +34,10 @@ test *args:
 race *args:
     go test -race ./... {{args}}
 
+# kill two nodes in the middle of their talk, again and again: just kill-nodes 100
+kill-nodes rounds="100":
+    LANCHAT_KILLS={{rounds}} go test -count 1 -timeout 60m -run TestKilledAgainAndAgain ./node
+
 # kill authd in the middle of its work, again and again: just kill 200
 kill rounds="200":
     LANCHAT_KILLS={{rounds}} go test -count 1 -timeout 1h -v -run '^TestKilledAtAnyMoment$' ./authd
