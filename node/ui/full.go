@@ -26,6 +26,7 @@ type FullConfig struct {
 	In, Out  *os.File // terminals
 	Commands []string // for completion, without the slash
 	First    bool     // the first start of all: begin with five lines of help
+	Meter    Meter    // judges the new password of /passwd
 	// Open starts the platform's opener with a link; it returns at once.
 	Open func(link string) error
 }
@@ -100,7 +101,7 @@ func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
 		}
 	})
 	m := &fullModel{full: f, commands: commands,
-		screen: screen.New(screen.Config{Commands: f.cfg.Commands, Location: time.Local, First: f.cfg.First, Notifier: screen.NotifierOf(os.Getenv)})}
+		screen: screen.New(screen.Config{Commands: f.cfg.Commands, Location: time.Local, First: f.cfg.First, Notifier: screen.NotifierOf(os.Getenv), Meter: f.cfg.Meter})}
 	f.program = tea.NewProgram(m, options...)
 	f.mu.Lock()
 	f.running = true

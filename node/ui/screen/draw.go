@@ -234,6 +234,8 @@ func (s *Screen) status() string {
 			q = "Enter finds upwards, Esc ends"
 		}
 		return s.bar("find in this chat: " + s.prompt.typed + "▏  " + q)
+	case s.prompt.kind >= askPresent:
+		return s.bar(s.secretWords())
 	case s.prompt.kind != askNothing:
 		return s.bar("? " + s.prompt.question)
 	case !s.quitBy.IsZero():

@@ -27,6 +27,7 @@ type prompt struct {
 	value    string // what it is about
 	typed    string // what to look for
 	at       int    // of what was found in the texts typed before
+	passwd   *chat.Passwd
 }
 
 type ask uint8
@@ -37,6 +38,9 @@ const (
 	askPaste       // y: insert value
 	askHistory     // look for a text typed before
 	askFind        // look for words in the chat
+	askPresent     // the present password
+	askNew         // the new one
+	askAgain       // and once more
 )
 
 // Key takes a key: its name as terminals' libraries have it ("ctrl+n", "enter",
@@ -122,6 +126,9 @@ func (s *Screen) answer(now time.Time, name, text string) bool {
 			s.input.insert(p.value)
 		}
 		return true
+	case askPresent, askNew, askAgain:
+		s.secret(now, name, text)
+		return true
 	}
 	switch name {
 	case "esc", "ctrl+g", "ctrl+c":
@@ -180,12 +187,71 @@ func (s *Screen) recallFound(before int) {
 	}
 }
 
+// minStrength is what a new password needs, of the meter's 4.
+const minStrength = 3
+
+// secret takes a key for a password, of which nothing is shown.
+func (s *Screen) secret(now time.Time, name, text string) {
+	p := &s.prompt
+	switch name {
+	case "esc", "ctrl+c", "ctrl+g":
+		s.prompt = prompt{}
+		s.note(s.current, note(now, theme.Notice, "your password stays as it is"))
+	case "backspace", "ctrl+h":
+		signs := signsOf(p.typed)
+		p.typed = strings.Join(signs[:max(0, len(signs)-1)], "")
+	case "ctrl+u", "ctrl+w":
+		p.typed = ""
+	case "enter":
+		typed := p.typed
+		p.typed, p.question = "", ""
+		switch p.kind {
+		case askPresent:
+			p.passwd.Present, p.kind = typed, askNew
+		case askNew:
+			if score, advice := s.cfg.Meter(typed); score < minStrength || advice != "" {
+				p.question = view.StrengthWords(score, advice) + "; another one. "
+				return
+			}
+			p.passwd.New, p.kind = typed, askAgain
+		case askAgain:
+			if typed != p.passwd.New {
+				p.kind, p.question = askNew, "the two differ. "
+				return
+			}
+			s.do(chat.Command{Passwd: p.passwd}, &asked{pane: s.current})
+			s.prompt = prompt{}
+		}
+	default:
+		if len(p.typed) < 1024 {
+			p.typed += text
+		}
+	}
+}
+
+// secretWords asks for a password.
+func (s *Screen) secretWords() string {
+	switch s.prompt.kind {
+	case askPresent:
+		return "present password, which is not shown; Esc leaves it as it is"
+	case askAgain:
+		return s.prompt.question + "the new password once more"
+	}
+	words := s.prompt.question + "new password: "
+	if s.prompt.typed == "" {
+		return words
+	}
+	score, _ := s.cfg.Meter(s.prompt.typed)
+	score = min(max(score, 0), 4)
+	return words + "[" + strings.Repeat("#", score) + strings.Repeat("-", 4-score) + "] " + view.Strength[score]
+}
+
 // Paste takes what was pasted: nothing of it is run before Enter, and a long
 // one is asked about.
 func (s *Screen) Paste(text string) {
 	text = strings.TrimRight(strings.ReplaceAll(strings.ReplaceAll(text, "\r\n", "\n"), "\r", "\n"), "\n")
 	text = clean.Text(text, maxInput)
-	if s.prompt.kind == askHistory || s.prompt.kind == askFind {
+	if s.prompt.kind >= askHistory {
 		s.prompt.typed += clean.Line(text, 200)
 		return
 	}
@@ -209,6 +275,10 @@ func (s *Screen) submit(now time.Time) {
 		return
 	}
 	p.scroll = 0
+	if name, args := chat.CommandOf(text); name == "passwd" && s.cfg.Meter != nil && (len(args) == 0 || len(args) == 1 && args[0] == "--sign-out-others") {
+		s.prompt = prompt{kind: askPresent, passwd: &chat.Passwd{SignOut: len(args) == 1}}
+		return
+	}
 	a := &asked{pane: p}
 	if !command {
 		e := speech(now, strings.TrimPrefix(text, "/"))

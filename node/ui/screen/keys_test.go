@@ -483,6 +483,44 @@ func TestQuestions(t *testing.T) {
 	}
 }
 
+// /passwd asks without showing anything.
+func TestPasswd(t *testing.T) {
+	d := newDesk(t, 100, 24)
+	d.cfg.Meter = func(p string) (int, string) { return min(len(p)/3, 4), "" }
+	d.room("#lab", "bob")
+	d.types("/passwd --sign-out-others")
+	d.sees("present password")
+	d.types("zzold")
+	d.sees("new password")
+	d.press("z", "z", "z")
+	d.sees("[#---] weak")
+	d.press("enter")
+	d.sees("strength: weak; another one.")
+	d.types("zzzzzzzzzzzz")
+	d.sees("once more")
+	d.types("zzz")
+	d.sees("the two differ. new password")
+	for range 2 {
+		d.Paste("zzzzzzzzzzzz")
+		d.misses("z")
+		d.press("enter")
+	}
+	c := d.last()
+	if c.Passwd == nil || *c.Passwd != (chat.Passwd{Present: "zzold", New: "zzzzzzzzzzzz", SignOut: true}) || c.Line != "" {
+		t.Errorf("did %+v", c)
+	}
+	d.misses("z", "password")
+	n := len(d.did)
+	d.types("/passwd")
+	d.press("z", "esc")
+	d.sees("your password stays as it is")
+	d.press("up", "up")
+	d.misses("zz")
+	if len(d.did) != n {
+		t.Errorf("did %+v", d.last())
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	d := newDesk(t, 80, 24)
 	d.room("#lab", "bob", "bodo")

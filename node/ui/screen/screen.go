@@ -24,6 +24,9 @@ type Config struct {
 	Location *time.Location // of the times shown; nil: UTC
 	First    bool           // the first start of all: begin with five lines of help
 	Notifier Notifier       // how this terminal is asked to notify
+	// Meter judges the new password of /passwd: zxcvbn's score, 0 to 4, and what
+	// would make it better. nil: the core says where to change it.
+	Meter func(password string) (score int, advice string)
 }
 
 // An Item is an event and when it happened.
