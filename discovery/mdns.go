@@ -87,6 +87,7 @@ type instance struct {
 type mdnsLinks struct {
 	on         bool
 	visible    func(presence.Link) (*mdns.Server, error) // nil: invisible
+	announce   func(context.Context, presence.Link)      // until the context ends; nil: does not
 	types      []string                                  // asked for; none: does not ask
 	once       func(context.Context, presence.Link)      // askOnce
 	found      func(instance, presence.Link)
@@ -112,6 +113,12 @@ func (s *Service) newMDNS() *mdnsLinks {
 	self := wire.KeyOf(publicOf(s.c.Key)).Device()
 	m.visible = func(l presence.Link) (*mdns.Server, error) {
 		return newResponder(l, s.c.Role, s.c.Realm.Prefix(), self, s.c.Port, &s.mdns)
+	}
+	m.announce = func(ctx context.Context, l presence.Link) {
+		zone, service, err := zoneOf(l, s.c.Role, s.c.Realm.Prefix(), self, s.c.Port)
+		if err == nil {
+			m.announceZone(ctx, l, zone, service)
+		}
 	}
 	if s.c.Role == wire.RoleNode { // authd is asked and has nobody to ask for
 		m.types = []string{authdType, nodeType}
@@ -147,11 +154,13 @@ func (m *mdnsLinks) setLinks(links []presence.Link, all bool) {
 		if l.Loopback || slices.ContainsFunc(m.links, func(o *mdnsLink) bool { return o.Link.Equal(l) }) {
 			continue // mDNS does not work on the loopback interface; the group does
 		}
-		ml := &mdnsLink{Link: l, cancel: func() {}}
+		ctx, cancel := context.WithCancel(context.Background())
+		ml := &mdnsLink{Link: l, cancel: cancel}
 		if len(m.types) > 0 {
-			ctx, cancel := context.WithCancel(context.Background())
-			ml.cancel = cancel
 			m.askers.Go(func() { m.ask(ctx, l) })
+		}
+		if m.announce != nil {
+			m.askers.Go(func() { m.announce(ctx, l) })
 		}
 		m.links = append(m.links, ml)
 	}
@@ -181,6 +190,60 @@ func (m *mdnsLinks) end(l *mdnsLink) {
 		l.server.Shutdown()
 	}
 }
+
+// When a device announces itself: at once, soon again, and before what others
+// keep of it ends (RFC 6762, sections 8.3 and 10).
+const (
+	announceAgain = time.Second
+	announceEvery = 50 * time.Second
+)
+
+// announceZone multicasts what the responder of a link says, without being
+// asked, until ctx ends, and then takes it back. The responder answers to the
+// asker alone; on a machine where another mDNS program (avahi, say) listens too,
+// such an answer goes to whichever came last, and that program would never see
+// us, nor anybody else.
+func (m *mdnsLinks) announceZone(ctx context.Context, l presence.Link, zone mdns.Zone, service string) {
+	say := func(ttl uint32) {
+		msg := new(dns.Msg)
+		msg.Response, msg.Authoritative = true, true
+		msg.Answer = zone.Records(dns.Question{Name: service + "." + domain, Qtype: dns.TypePTR, Qclass: dns.ClassINET})
+		for _, rr := range msg.Answer {
+			rr.Header().Ttl = ttl
+		}
+		packed, err := msg.Pack()
+		if err != nil {
+			return
+		}
+		for _, to := range []netip.AddrPort{mdns4, mdns6} {
+			if to.Addr().Is4() && !l.HasIPv4() || to.Addr().Is6() && !l.HasIPv6() {
+				continue
+			}
+			// Bound to the group's address and port 5353, which answers have to come
+			// from, it takes no one's unicast away.
+			c, err := System{}.ListenGroup(l, to)
+			if err == nil {
+				err = c.Send(packed)
+				c.Close()
+			}
+			if err != nil {
+				m.log.Debug("announcing by mDNS", "interface", l.Name, "err", err)
+			}
+		}
+	}
+	for wait := announceAgain; ; wait = announceEvery {
+		say(announceTTL)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			say(0)
+			return
+		}
+	}
+}
+
+// announceTTL is how long others may keep what is announced, in seconds.
+const announceTTL = 120
 
 // close ends everything and waits for the askers.
 func (m *mdnsLinks) close() {

@@ -492,14 +492,15 @@ func (t *Tracker) Hint(now time.Time, h Hint) {
 	if d.role == 0 {
 		d.role = h.Role
 	}
+	heardOf := &d.authd
 	switch h.Via {
 	case MDNS:
-		d.mdns = now
+		heardOf = &d.mdns
 	case Memory:
-		d.memory = now
-	default:
-		d.authd = now
+		heardOf = &d.memory
 	}
+	newWay := heardOf.IsZero()
+	*heardOf = now
 	news := false
 	for _, a := range t.zoned(h.Addrs) {
 		if index, ok := t.diallable(a); ok && d.hint(now, a, h.Via, index) {
@@ -507,7 +508,7 @@ func (t *Tracker) Hint(now time.Time, h Hint) {
 		}
 	}
 	if d.state != StateAlive {
-		news = d.told.IsZero() || now.Sub(d.told) >= hintPause
+		news = newWay || d.told.IsZero() || now.Sub(d.told) >= hintPause
 	}
 	if news && len(d.candidates) > 0 {
 		t.tell(now, Seen, d)
