@@ -18,6 +18,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/quic-go/quic-go"
@@ -81,6 +82,10 @@ func (c *checkup) gather(ctx context.Context) error {
 	named := c.cfg.Authds
 	c.openProfile()
 	conn, err := net.ListenUDP("udp", &net.UDPAddr{Port: int(c.cfg.Port)})
+	if c.cfg.Port != 0 && errors.Is(err, syscall.EADDRINUSE) {
+		c.facts.PortTaken = c.cfg.Port
+		conn, err = net.ListenUDP("udp", nil)
+	}
 	if err != nil {
 		return fmt.Errorf("opening a socket: %w", err)
 	}
@@ -175,7 +180,9 @@ func routeElsewhere(l presence.Link, all []discovery.Interface) string {
 		source := conn.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 		conn.Close()
 		for _, i := range all {
-			if i.Index != l.Index && slices.ContainsFunc(i.Prefixes, func(q netip.Prefix) bool { return q.Addr() == source }) {
+			has := func(q netip.Prefix) bool { return q.Addr() == source }
+			same := func(q netip.Prefix) bool { return q.Masked() == p.Masked() } // two ways into one network
+			if i.Index != l.Index && slices.ContainsFunc(i.Prefixes, has) && !slices.ContainsFunc(i.Prefixes, same) {
 				return i.Name
 			}
 		}
@@ -294,9 +301,7 @@ func (c *checkup) group(ctx context.Context, id wire.RealmID, l presence.Link, g
 		case c.profile != nil && p.Key == c.profile.DeviceKey():
 		default:
 			c.hear(device, p, from, l)
-			if p.Role == wire.RoleNode {
-				seen[device] = true
-			}
+			seen[device] = true
 		}
 	}
 }

@@ -38,6 +38,7 @@ type Finding struct {
 type Facts struct {
 	Interfaces []Interface
 	Named      []string // what --iface named
+	PortTaken  uint16   // what --port named and somebody else has, 0: nothing
 	Shared     bool     // a node runs on this data directory; it told of Peers
 	AuthdNamed string   // what --authd named, "" if nothing
 
@@ -175,6 +176,9 @@ func judgeInterfaces(r *report, f *Facts, _ time.Time) {
 			r.bad("name one that is up and has an address: ip -brief address lists them", "--iface %s can't be used", name)
 		}
 	}
+	if f.PortTaken != 0 && !f.Shared {
+		r.bad("find who has it: ss -ulpn sport = "+fmt.Sprint(f.PortTaken)+"; or name another --port", "UDP port %d is in use by another program, so node can't start with it", f.PortTaken)
+	}
 	all := strings.Join(append(used, unused...), "; ")
 	switch {
 	case len(used) == 0:
@@ -266,12 +270,14 @@ func judgeMDNS(r *report, f *Facts, _ time.Time) {
 		switch {
 		case slices.Contains(a.Via, "mdns"):
 			by = append(by, a.Addr.String())
-		case slices.Contains(a.Via, "multicast"):
+		case slices.Contains(a.Via, "multicast") && !a.Addr.Addr().IsLoopback(): // there is no mDNS on that
 			otherwise = append(otherwise, a.Addr.String())
 		}
 	}
 	switch {
 	case len(r.findings) > 0:
+	case f.AuthdNamed != "":
+		r.ok("", "nothing was asked, as authd is named: %s", f.AuthdNamed)
 	case len(by) > 0:
 		r.ok("", "authd answers at %s", strings.Join(by, ", "))
 	case len(otherwise) > 0:
@@ -342,7 +348,7 @@ func judgePeers(r *report, f *Facts, _ time.Time) {
 	}
 	if len(gone) > 0 {
 		r.bad("run node doctor there; on another network, --peer HOST:PORT names them; on the same, see the network's isolation and both firewalls: "+f.System.openPorts(),
-			"authd says that %s are connected; they are not heard and can't be reached from here%s", people(gone), f.System.hint())
+			"authd, or a peer, says that %s are connected; they are not heard and can't be reached from here%s", people(gone), f.System.hint())
 	}
 	switch {
 	case len(r.findings) > 0:

@@ -75,7 +75,7 @@ func TestJudge(t *testing.T) {
 			Authd, []string{"was not found"}, nil},
 		{"another realm", func(f *Facts) { f.Authds[0].Err = errors.New("the key has changed") }, Authd, []string{"can't be used", "the key has changed"}, []string{"node trust"}},
 		{"isolation", func(f *Facts) { f.Others[0].Reached = false }, Peers, []string{"bob are heard by multicast and can't be reached"}, []string{"isolation", "--port 4749"}},
-		{"not there", func(f *Facts) { f.Others[0].Reached, f.Others[0].Heard = false, false }, Peers, []string{"authd says that bob are connected"}, []string{"--peer"}},
+		{"not there", func(f *Facts) { f.Others[0].Reached, f.Others[0].Heard = false, false }, Peers, []string{"authd, or a peer, says that bob are connected"}, []string{"--peer"}},
 		{"nobody else", func(f *Facts) { f.Others = nil; f.Interfaces[0].Groups[0].Heard = 0 }, "", nil, nil},
 		{"clock ahead", func(f *Facts) { f.Ahead = 72 * time.Hour }, Clock, []string{"72h0m0s ahead of authd's"}, []string{"timedatectl"}},
 		{"clock behind", func(f *Facts) { f.Ahead = -time.Hour }, Clock, []string{"1h0m0s behind authd's"}, nil},

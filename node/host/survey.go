@@ -30,8 +30,8 @@ func (h *Host) survey(q chat.Survey) {
 	peers := h.discovery.Peers(ctx)
 	h.post(func(time.Time) {
 		for _, p := range peers {
-			if p.State == presence.StateLeft || p.State == presence.StateLost {
-				continue
+			if p.State == presence.StateLeft || p.State == presence.StateLost || p.State == presence.StateHinted && p.Via == 0 {
+				continue // the last is only remembered
 			}
 			v := chat.NetPeer{Device: p.Device, Authd: p.Role == wire.RoleAuthd, Here: p.State == presence.StateAlive,
 				Via: p.Via.Strings(), Addrs: []string{}, Link: h.netLink(p.Device)}
