@@ -44,7 +44,8 @@
 // The realm in TXT and in presence packets is the first 8 bytes of its id. On
 // every link the group is sent to by IPv4 where there is an address, else by
 // IPv6, and by both while somebody on the link has no IPv4. What mDNS says is a
-// hint of an address to dial, never a fact. The loopback addresses with port
+// hint of an address to dial, never a fact; what the responder would answer is
+// announced to all too, at the start, after a second and every 50 s. The loopback addresses with port
 // 4747 are tried, too.
 //
 // # Presence (presence.go)
