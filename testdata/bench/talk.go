@@ -272,10 +272,15 @@ func (e *engine) say(to, mode, text string) {
 // nodes are measured with their own.
 type noStore struct{}
 
-func (noStore) Load() (chat.State, error)            { return chat.State{}, nil }
-func (noStore) Apply([]chat.Record) error            { return nil }
-func (noStore) NextBoot() (uint64, error)            { return 1, nil }
-func (noStore) Unread() (map[chat.ChatID]int, error) { return nil, nil }
+func (noStore) Load() (chat.State, error)                                            { return chat.State{}, nil }
+func (noStore) Apply([]chat.Record) error                                            { return nil }
+func (noStore) NextBoot() (uint64, error)                                            { return 1, nil }
+func (noStore) Unread() (map[chat.ChatID]int, error)                                 { return nil, nil }
+func (noStore) Each(chat.ChatID, func(*chat.SaveMessage) error) error                { return nil }
+func (noStore) Long(room wire.RoomID, id chat.MessageID) ([]chat.SaveMessage, error) { return nil, nil }
+func (noStore) Message(chat.ChatID, chat.MessageID) ([]chat.SaveMessage, error)      { return nil, nil }
+func (noStore) Nth(chat.ChatID, wire.AccountID, int) ([]chat.SaveMessage, error)     { return nil, nil }
+func (noStore) Sweep(chat.ChatID, time.Time, int64, int) (int, error)                { return 0, nil }
 func (noStore) History(chat.ChatID, chat.MessageID, int) ([]chat.SaveMessage, error) {
 	return nil, nil
 }
