@@ -182,9 +182,11 @@ func (s *Screen) room(now, at time.Time, e chat.Room, me string, k theme.Kind, w
 
 func (s *Screen) message(now, at time.Time, e chat.Message, me string) {
 	p := s.pane(e.Chat)
-	if old := p.find(e.ID); old != nil { // it was changed
-		old.change(e.Text, view.Marks(e))
-		return
+	if e.Edited {
+		if old := p.find(e.ID); old != nil {
+			old.change(e.Text, view.Marks(e))
+			return
+		}
 	}
 	m := speech(at, e.Text)
 	m.id, m.from, m.action, m.fast, m.marks = e.ID, e.From, e.Action, e.Mode == chat.Fast.String(), view.Marks(e)+s.answers(p, e.ReplyTo)
