@@ -218,9 +218,8 @@ func (m *AuthTaken) parse(r *Reader) {
 type Mail struct {
 	From DeviceKey // of the sender
 	Kind uint8     // MailMessage or MailAck
-	// After is, of a message, the number up to which the sender's messages for
-	// this device are settled: there, or never meant for it. A message counts
-	// only when all between are there.
+	// After is, of a message, the number of the one before it that this device
+	// is to have first; 0: none. A message counts only when that is there.
 	After uint64
 	Body  []byte // DirectMessage or DirectAck
 }

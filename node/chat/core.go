@@ -224,7 +224,7 @@ func (c *Core) Stats() Stats { return c.stats }
 // Pending returns how many reliable direct messages nobody has acknowledged.
 func (c *Core) Pending() (n int) {
 	for _, d := range c.direct {
-		n += int(d.queue.Last() - d.confirmed)
+		n += len(d.queue.After(d.confirmed))
 	}
 	return n
 }

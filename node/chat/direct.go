@@ -48,7 +48,7 @@ func (c *Core) restoreDirect(s State) {
 	}
 	for account, n := range last {
 		if p := c.people.accounts[account]; p != nil {
-			d := newDirect(p, delivery.NewQueue(n, wait[account]))
+			d := newDirect(p, delivery.NewQueue(max(n, c.directBase()), wait[account]))
 			d.confirmed = d.queue.First() - 1
 			c.direct[account] = d
 		}
@@ -62,6 +62,12 @@ func (c *Core) restoreDirect(s State) {
 	}
 }
 
+// directBase is what reliable direct messages are numbered behind: the number of
+// the start in the bits from 30 on. So they rise even if an older copy of the
+// store was put back, and who has a later one of a person than this node
+// remembers does not take a new one for old.
+func (c *Core) directBase() uint64 { return c.cfg.Boot << 30 }
+
 func newDirect(p *person, q *delivery.Queue) *direct {
 	return &direct{person: p, queue: q, acked: map[wire.DeviceID]uint64{}, sentTo: map[wire.DeviceID]uint64{}, heard: map[wire.DeviceID]uint64{},
 		mail: newOutgoing(q.Last())}
@@ -70,7 +76,7 @@ func newDirect(p *person, q *delivery.Queue) *direct {
 func (c *Core) directWith(p *person) *direct {
 	d := c.direct[p.account]
 	if d == nil {
-		d = newDirect(p, delivery.NewQueue(0, nil))
+		d = newDirect(p, delivery.NewQueue(c.directBase(), nil))
 		c.direct[p.account] = d
 	}
 	return d
@@ -250,8 +256,8 @@ func (c *Core) settleDirect(now time.Time, d *direct) {
 			settled = min(settled, d.acked[dev.id])
 		}
 	}
-	if d.confirmed > maxKept {
-		settled = max(settled, d.confirmed-maxKept)
+	if n := d.queue.Len() - len(d.queue.After(d.confirmed)); n > maxKept {
+		settled = max(settled, d.queue.Number(n-maxKept-1))
 	}
 	if len(d.queue.HandleAck(settled)) > 0 {
 		c.save(DropOutbox{Account: d.person.account, Number: settled})
@@ -271,7 +277,7 @@ func (c *Core) watchDirect(now time.Time, d *direct) {
 		switch {
 		case d.confirmed < n:
 			c.show(Notice{Code: "unconfirmed", Text: fmt.Sprintf("%s has not confirmed your message yet; it is not lost, it is kept and goes on being sent", d.person.name),
-				Data: map[string]any{"chat": "@" + d.person.name, "waiting": d.queue.Last() - d.confirmed}})
+				Data: map[string]any{"chat": "@" + d.person.name, "waiting": len(d.queue.After(d.confirmed))}})
 		case d.confirmed < d.queue.Last():
 			c.watchDirect(now, d)
 		}

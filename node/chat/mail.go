@@ -210,8 +210,8 @@ func (c *Core) takeMessage(now time.Time, dev *device, m *wire.Mail) bool {
 		return true
 	}
 	n := d.Message.Number
-	if done := max(c.received[dev.id], min(m.After, n-1)); n > done+1 {
-		return false // what is between comes over a link, or by mail that is on its way
+	if m.After < n && m.After > c.received[dev.id] {
+		return false // that one comes over a link, or by mail that is on its way
 	}
 	c.receiveDirect(now, dev, d)
 	c.oweDirectAck(now, dev)
@@ -276,8 +276,12 @@ func (c *Core) leaveMail(now time.Time, d *direct) {
 		if len(wait) == 0 || len(wait[0].Body) > wire.MaxMailedBody {
 			continue // a longer one waits here, and so do those behind it
 		}
-		m, settled := wait[0], d.queue.First()-1
-		c.deposit(d, dev, key, m.Number, &wire.Mail{Kind: wire.MailMessage, After: max(d.acked[dev.id], settled), Body: m.Body}, func(now time.Time) {
+		m := wait[0]
+		before := d.queue.Before(m.Number)
+		if before <= d.acked[dev.id] {
+			before = 0
+		}
+		c.deposit(d, dev, key, m.Number, &wire.Mail{Kind: wire.MailMessage, After: before, Body: m.Body}, func(now time.Time) {
 			o.left[dev.id] = max(o.left[dev.id], m.Number)
 			if m.Number > o.told {
 				o.told = m.Number

@@ -46,6 +46,21 @@ func (q *Queue) Len() int { return len(q.wait) }
 // Add queues a message; its number must come from Next.
 func (q *Queue) Add(m Queued) { q.wait = append(q.wait, m) }
 
+// Number returns the number of what waits at place i, from 0.
+func (q *Queue) Number(i int) uint64 { return q.wait[i].Number }
+
+// Before returns the number of the message that waits before number n, 0 if
+// none does.
+func (q *Queue) Before(n uint64) (before uint64) {
+	for _, m := range q.wait {
+		if m.Number >= n {
+			break
+		}
+		before = m.Number
+	}
+	return before
+}
+
 // After returns what waits behind number n, in order.
 func (q *Queue) After(n uint64) []Queued {
 	for i, m := range q.wait {
