@@ -161,20 +161,23 @@
 //	Part       ►  Done                 that the asker left, to any member
 //	AskCRL     ►  CRL                  the revocation list with its issuer
 //	AskPeers   ►  Peers…               whom the other has links with, and where
-//	Vector     ►  Signed…              what the asker missed of a room
+//	Vector     ►  Signed…              what the asker missed of a room, or has
+//	                                   forgotten of its own
 //	AskText    ►  Text                 of a long message, to its epoch's devices
 //	anything   ►  …, Refused           ends an answer that was not granted
 //
 // A frame of an unknown type on the control stream is ignored.
 //
 // Reliable direct messages are numbered by the author's device for each
-// account, from 1 without gaps, and go to every device of it: each has a
+// account: they rise, and at each start to boot (32) ‖ 0 (30) at least, so that
+// none is used twice even if an older copy of the store was put back. They go to
+// every device of the account: each has a
 // stream, in order, and acknowledges on its own. The first that does confirms
 // the message; it stays in the author's outbox until all that were seen in the
 // last 30 days have it, at most 1,000 beyond what is confirmed. A receiver
 // counts, for each author's device, up to where it has the messages; what is
 // not above that is a duplicate, whichever way it came. From a mailbox a message
-// counts only in its turn: its Mail says up to where all is settled.
+// counts only in its turn: its Mail says which one comes before it.
 //
 // AskPeers goes to the first three peers after a start and after a change of
 // the network, and to one at random every 30 s. The answer is hints, like those
@@ -275,6 +278,18 @@
 // Sequence numbers, and numbers of fast messages, are boot (32) ‖ count (32):
 // boot rises at each start of the device and is on disk before anything is
 // sent, so that no packet costs a write.
+//
+// Numbers of reliable messages, and an author's of log entries, must not be used
+// twice either, and the store may be an older copy that was put back. So after a
+// start, and where it was let in, a device numbers no reliable message of a room
+// and signs no entry until it has asked one member for the log (LogRange), and
+// then (Vector, with HaveAll for all other devices) for its own messages behind
+// its last, until none comes. It believes what it has signed itself, never a bare
+// number: its numbers go on behind the highest of those. It waits 3 s for somebody
+// to ask and 3 s for an answer, then goes on all the same; it asks again when a
+// link comes up or a member's Acks or Vector claim more than it has, of each device
+// three times at most. What it wrote under a number that turns out to be taken it
+// says again, as a new message.
 //
 // Who has a link with a member and hears no multicast of it for two periods
 // sends Mirror with each ping; the other then sends its packets of their rooms

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"math"
 )
 
 // What a member missed and gets from whoever has it, over QUIC: questions of
@@ -28,6 +29,10 @@ type Have struct {
 	Device DeviceID
 	Number uint64 // at least 1
 }
+
+// HaveAll, as a Have's number in a question, says that nothing is asked for of
+// the device.
+const HaveAll = math.MaxUint64
 
 // MaxHave is how many devices fit into one Vector.
 const MaxHave = (MaxFrame - vectorHeader) / haveSize

@@ -14,7 +14,8 @@ import (
 // name another of their author's. The store applies them to the history,
 // whichever comes first; what is shown of them is read back from there.
 
-// told is a message of somebody else whose turn it is.
+// told is a message whose turn it is: somebody else's, or one of this device
+// that it had forgotten.
 type told struct {
 	SaveMessage
 	verb   wire.Verb
@@ -34,7 +35,7 @@ func (c *Core) take(now time.Time, x told) {
 	}
 	c.save(x.SaveMessage)
 	switch {
-	case x.Verb == Hidden || c.ignored(now, x.Account):
+	case x.Own || x.Verb == Hidden || c.ignored(now, x.Account):
 		return
 	case x.Verb != 0:
 		c.showAgain(x.Chat, x.ReplyTo, x.replay, true)

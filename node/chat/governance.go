@@ -118,6 +118,7 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	}
 	c.shutOut(now, m)
 	c.checkKey(now, m)
+	c.recountNext(now, m)
 	if c.rooms[m.id] == m {
 		c.reissue(now, m, change.Dropped)
 	}
@@ -516,7 +517,7 @@ func (c *Core) HandleQuestion(now time.Time, from wire.DeviceID, question uint64
 		frames, err = c.answerPart(now, dev, body)
 	case typ == wire.FramePull:
 		var later bool
-		if later, err = c.answerPull(dev, question, body); later {
+		if later, err = c.answerPull(now, dev, question, body); later {
 			return
 		}
 	case typ == wire.FrameAskText:

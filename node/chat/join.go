@@ -479,8 +479,12 @@ func (c *Core) enter(now time.Time, entries []*wire.Entry, secret room.Secret) (
 		c.save(DropParting{Room: m.id})
 	}
 	c.nameRooms()
+	if len(entries) == 1 { // made just now
+		m.recount.done, m.recount.until = true, time.Time{}
+	}
 	c.shutOut(now, m)
 	c.letDevicesIn(now, m)
+	c.recountNext(now, m)
 	return m, nil
 }
 
@@ -851,6 +855,14 @@ func (c *Core) doPart(k *call) {
 }
 
 func (c *Core) leave(now time.Time, m *membership, ref string) {
+	c.afterRecount(now, m, func(now time.Time) {
+		if c.rooms[m.id] == m {
+			c.leaveNow(now, m, ref)
+		}
+	})
+}
+
+func (c *Core) leaveNow(now time.Time, m *membership, ref string) {
 	c.sendRest(now, m)
 	s := m.log.State()
 	c.dropInvite(m.id, c.self.account)

@@ -50,11 +50,31 @@ func (c *Core) handleNotice(now time.Time, m *membership, a *author, o *room.Ope
 	case a.inbox.Has(n.Number):
 		c.stats.Duplicates++
 		c.owe(now, m, a)
-	case m.fetching[id] == nil && len(m.fetching) < maxFetching:
-		f := &fetch{opened: o, notice: n, id: id, replay: replay}
-		m.fetching[id] = f
+	case m.fetching[id] == nil:
+		c.fetch(now, m, &fetch{opened: o, notice: n, id: id, replay: replay}, from)
+	}
+}
+
+func (c *Core) fetch(now time.Time, m *membership, f *fetch, from wire.DeviceID) {
+	if len(m.fetching) < maxFetching {
+		m.fetching[f.id] = f
 		c.fetchText(now, m, f, from)
 	}
+}
+
+// takeNotice takes a notice from history and reports whether it is new.
+func (c *Core) takeNotice(now time.Time, m *membership, o *room.Opened, n *wire.Notice, from wire.DeviceID) (fresh bool) {
+	id := messageID(m.id[:], o.From.Device, Reliable, n.Number)
+	if o.From.Device == c.self.device {
+		if fresh = c.takeOwnNumber(now, m, o, n.Number); fresh && m.fetching[id] == nil {
+			c.fetch(now, m, &fetch{opened: o, notice: n, id: id, replay: true}, from)
+		}
+		return fresh
+	}
+	a := c.author(m, o.From.Device)
+	fresh = !a.inbox.Has(n.Number) && m.fetching[id] == nil
+	c.handleNotice(now, m, a, o, n, true, from)
+	return fresh
 }
 
 // fetchText asks the next member: who handed the notice on, then the author,
@@ -109,8 +129,12 @@ func (c *Core) fetched(now time.Time, m *membership, f *fetch, text string) {
 		return
 	}
 	delete(m.fetching, f.id)
-	a := c.author(m, f.opened.From.Device)
-	c.handleMessage(now, m, a, f.opened, wire.Message{Number: f.notice.Number, Verb: f.notice.Verb, Ref: f.notice.Ref, Text: text}, f.replay)
+	msg := wire.Message{Number: f.notice.Number, Verb: f.notice.Verb, Ref: f.notice.Ref, Text: text}
+	if f.opened.From.Device == c.self.device {
+		c.deliverOwn(now, m, f.opened, msg, true)
+		return
+	}
+	c.handleMessage(now, m, c.author(m, f.opened.From.Device), f.opened, msg, f.replay)
 	c.schedule(m)
 }
 

@@ -81,6 +81,9 @@ func (c *Core) adopt(now time.Time, m *membership, entries []*wire.Entry) []*wir
 // claim was false, and loses what was built on it; others could not know better.
 func (c *Core) overrule(now time.Time, m *membership, claim *wire.Entry, claimant wire.AccountID) bool {
 	admin := m.log.State().Admin() == c.self.account
+	if m.recount.waits() {
+		return false
+	}
 	if c.hereFor(now, m, claimant) < room.RegencyAfter || claim.Verify(c.cfg.Realm) != nil {
 		return admin
 	}

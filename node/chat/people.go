@@ -146,6 +146,7 @@ func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 		c.showPeer(now, d, "online", "hello", via)
 	}
 	c.flushDirect(d)
+	c.recountWith(now, d)
 	c.pullFromLinked(now, d)
 	c.oweAgain(now, d)
 	c.askRooms(d.id, func(time.Time) {}) // and whether it has more of our rooms' logs

@@ -115,7 +115,7 @@ func (c *Core) pullNext(m *membership) *device {
 }
 
 // vector says how far this node has the room's messages, of the devices above
-// after: its own too, which nobody needs to hand it.
+// after, its own too.
 func (c *Core) vector(m *membership, after wire.DeviceID) *wire.Vector {
 	v := &wire.Vector{Room: m.id, After: after}
 	add := func(d wire.DeviceID, n uint64) {
@@ -227,7 +227,7 @@ func (Missed) send() {}
 
 // answerPull looks for what a member misses, and reports whether there is any:
 // then the store is asked, and the answer follows.
-func (c *Core) answerPull(dev *device, question uint64, body []byte) (later bool, err error) {
+func (c *Core) answerPull(now time.Time, dev *device, question uint64, body []byte) (later bool, err error) {
 	v, err := wire.ParseVector(body)
 	if err != nil {
 		return false, err
@@ -240,9 +240,12 @@ func (c *Core) answerPull(dev *device, question uint64, body []byte) (later bool
 	for _, h := range v.Has {
 		has[h.Device] = h.Number
 	}
+	if n := has[c.self.device]; n > m.out.Last() && n < wire.HaveAll {
+		c.doubt(now, m, dev.id)
+	}
 	var after []wire.Have
 	look := func(d wire.DeviceID, mine uint64) {
-		if n := has[d]; mine > n && d != dev.id && v.Covers(d) && len(after) < wire.MaxHave {
+		if n := has[d]; mine > n && v.Covers(d) && len(after) < wire.MaxHave {
 			after = append(after, wire.Have{Device: d, Number: n})
 		}
 	}
@@ -361,7 +364,7 @@ func (c *Core) takeSigned(now time.Time, m *membership, s *wire.Signed, from wir
 	if err != nil {
 		return false, err
 	}
-	if !o.Reliable || o.From.Device == c.self.device {
+	if !o.Reliable {
 		c.stats.Forbidden++
 		return false, nil
 	}
@@ -380,19 +383,22 @@ func (c *Core) takeSigned(now time.Time, m *membership, s *wire.Signed, from wir
 	case *wire.Pack:
 		messages = b.Messages
 	}
-	a := c.author(m, o.From.Device)
+	take := func(msg wire.Message) bool { return c.takeOwn(now, m, o, msg) }
+	if o.From.Device != c.self.device {
+		a := c.author(m, o.From.Device)
+		c.touch(m, a)
+		take = func(msg wire.Message) bool { return c.handleMessage(now, m, a, o, msg, true) }
+	}
 	if n, ok := body.(*wire.Notice); ok && mayCount(m.log.State(), o, n.Number) {
-		fresh = !a.inbox.Has(n.Number) && m.fetching[messageID(m.id[:], o.From.Device, Reliable, n.Number)] == nil
-		c.handleNotice(now, m, a, o, n, true, from)
+		fresh = c.takeNotice(now, m, o, n, from)
 	}
 	for _, msg := range messages {
 		if !mayCount(m.log.State(), o, msg.Number) {
 			c.stats.Forbidden++
 			continue
 		}
-		fresh = c.handleMessage(now, m, a, o, msg, true) || fresh
+		fresh = take(msg) || fresh
 	}
-	c.touch(m, a)
 	c.schedule(m)
 	return fresh, nil
 }

@@ -56,6 +56,10 @@ type SaveMessage struct {
 // handed on to who misses it, and nobody is shown it.
 const Hidden = wire.Verb(0xff)
 
+// DropMessage takes a message out of history, with what edits or deletes it: its
+// number, and so its ID, is another message's.
+type DropMessage struct{ ID MessageID }
+
 // SavePerson remembers a device of a person: who it belongs to and what that
 // account is called. It replaces what was known of the device.
 type SavePerson struct {
@@ -219,6 +223,7 @@ type SaveAuthor struct {
 }
 
 func (SaveMessage) record()  {}
+func (DropMessage) record()  {}
 func (SavePerson) record()   {}
 func (SaveAddress) record()  {}
 func (SaveFormer) record()   {}

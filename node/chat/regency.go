@@ -110,11 +110,11 @@ func (c *Core) takeOver(now time.Time, m *membership, op wire.Op, since time.Tim
 		return at, room.ErrHeld
 	case s.Member(self) == nil:
 		return at, room.ErrNotMember
-	case s.Admin() == self:
-		return now, nil
-	case !room.RegentMay(op) || c.here(m, s.Admin()):
+	case s.Admin() != self && (!room.RegentMay(op) || c.here(m, s.Admin())):
 		return at, c.notWriter(now, m)
-	case s.Regent == self:
+	case m.recount.waits():
+		return m.recount.until, errUncounted
+	case s.Admin() == self || s.Regent == self:
 		return now, nil
 	}
 	wait, _ := s.ClaimAfter(self, func(a wire.AccountID) bool { return c.present(now, m, a) })
@@ -213,6 +213,10 @@ func (c *Core) pursue(now time.Time, m *membership, r *request) {
 	if err == nil {
 		err = c.carryOut(now, m, c.self.account, r.args, r.ref)
 		c.finish(m, r, err)
+		return
+	}
+	if err == errUncounted {
+		r.next = later(at, now.Add(requestAgain))
 		return
 	}
 	s := m.log.State()

@@ -53,6 +53,7 @@ type membership struct {
 	patient  time.Time
 	tracked  []tracked // by number
 	pull     pull
+	recount  recount
 	fetching map[MessageID]*fetch // long messages whose text is being asked for
 	fastOut  delivery.Bucket
 	received uint64 // reliable messages of others since the start
@@ -220,6 +221,7 @@ func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
 		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, shut: map[wire.AccountID]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
+	c.newRecount(now, m)
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
 	c.rooms[m.id] = m
 	c.stale = true
@@ -547,14 +549,14 @@ func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
 	if x.long {
 		long = x.message.Text
 	}
-	why := "message"
+	own, why := x.from.Device == c.self.device, "message"
 	if Mentions(text, c.self.name) {
 		why = "mention"
 	}
 	c.take(now, told{
 		SaveMessage: SaveMessage{ID: messageID(m.id[:], x.from.Device, x.mode, x.message.Number), Chat: ChatID{Room: m.id},
 			Account: x.from.Account, Device: x.from.Device, From: c.people.nameOf(x.from.Account), Mode: x.mode, Number: x.message.Number,
-			Clock: x.clock, At: now, Text: text, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch, Long: long},
+			Clock: x.clock, At: now, Text: text, ReplyTo: x.message.Ref, Raw: x.raw, Epoch: x.epoch, Long: long, Own: own, Read: own},
 		verb: x.message.Verb, chat: m.chat(), late: late, replay: x.replay, why: why,
 	})
 }
@@ -660,11 +662,15 @@ func (c *Core) acknowledge(now time.Time, m *membership) {
 func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wire.Acks) {
 	from := o.From
 	slot, ok := o.Epoch.Slot(c.self.key)
-	if !ok {
-		return
+	if !ok || m.recount.waits() {
+		return // of what was sent before an older copy of the store came back, perhaps
 	}
 	for _, a := range acks.Acks {
 		if a.Slot != slot {
+			continue
+		}
+		if a.Number > m.out.Last() {
+			c.doubt(now, m, from.Device)
 			continue
 		}
 		news := m.out.HandleAck(now, from.Device, a.Number)
@@ -825,6 +831,7 @@ func (c *Core) settle() {
 			earlier(m.pull.at)
 			earlier(m.tendAt)
 			earlier(m.adoptAt)
+			earlier(m.recount.until)
 			for _, r := range m.requests {
 				earlier(r.next)
 			}
@@ -865,6 +872,9 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 	}
 	if due(m.pull.at) {
 		c.askPull(now, m)
+	}
+	if due(m.recount.until) {
+		c.goOn(now, m)
 	}
 	if due(m.adoptAt) {
 		c.addEntries(now, m, nil, wire.DeviceID{})

@@ -250,28 +250,32 @@ func (s *stage) quit(n *node) {
 	n.dead = true
 }
 
-// restore gives a node the disk of its backup. The number of its next start is
-// higher all the same: see Store.NextBoot.
-func (s *stage) restore(n *node) {
+// restore gives a node the disk of its backup.
+func (s *stage) restore(n *node) { n.restore(s.t, s.copies[n.name]) }
+
+// restore gives a node another disk, with what was loaded from its own before.
+// The number of its next start is higher all the same: see Store.NextBoot.
+func (n *node) restore(t *testing.T, had chat.State) {
 	st, err := store.OpenMemory()
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	s.t.Cleanup(func() { st.Close() })
-	had := s.copies[n.name]
+	t.Cleanup(func() { st.Close() })
 	var records []chat.Record
 	add := func(r chat.Record) { records = append(records, r) }
 	each(had.People, add)
 	each(had.Settings, add)
+	each(had.Outbox, add)
 	each(had.Direct, add)
 	each(had.Received, add)
+	each(had.Acked, add)
 	each(had.Rooms, add)
 	each(had.Numbers, add)
 	each(had.Entries, add)
 	each(had.Secrets, add)
 	each(had.Authors, add)
 	if err := st.Apply(records); err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
 	n.store = st
 }

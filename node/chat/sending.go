@@ -78,6 +78,9 @@ func (c *Core) pump(now time.Time, m *membership) {
 			m.waiting = nil
 		}
 		for len(m.waiting) > 0 && m.out.Waiting() < maxUnsent {
+			if m.waiting[0].mode == Reliable && m.recount.waits() {
+				break
+			}
 			n, full := packed(m.waiting)
 			if m.waiting[0].mode == Reliable && m.out.Waiting() > 0 && !full {
 				break
@@ -161,6 +164,7 @@ func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
 		c.show(Sent{ID: id.String(), Chat: chat, Mode: mode.String(), Ref: s.ref, Online: online, Text: s.text, Action: s.action, Edits: s.edits()})
 		if mode == Reliable {
 			m.track(n, id, s.text)
+			m.recount.remember(n, raw, s)
 		}
 	}
 	first, last := messages[0].Number, messages[len(messages)-1].Number

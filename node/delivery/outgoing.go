@@ -127,6 +127,19 @@ func (o *Outgoing) Next() uint64 {
 	return o.last
 }
 
+// Jump says that numbers up to n were used before: by this device, which does
+// not remember it. What was sent under lower ones is forgotten, since others
+// know other messages by those numbers.
+func (o *Outgoing) Jump(n uint64) {
+	if n <= o.last {
+		return
+	}
+	o.last, o.base = n, n
+	o.kept, o.sent, o.size = nil, 0, 0
+	o.wanted, o.copies = nil, nil
+	o.beat, o.stuck = time.Time{}, time.Time{}
+}
+
 // Add takes the sealed packet of the messages from first to last, numbers that
 // Next returned. Take returns it when its turn has come.
 func (o *Outgoing) Add(first, last uint64, packet []byte) {

@@ -46,6 +46,25 @@ func TestOutgoingNumbers(t *testing.T) {
 }
 
 // What is asked for is sent again, the same bytes, of what is kept.
+// What was sent under numbers that turn out to be taken is given to nobody any
+// more, and who had acknowledged the older ones holds nothing up.
+func TestOutgoingJumps(t *testing.T) {
+	o := NewOutgoing(7)
+	o.Expect(at(0), []wire.DeviceID{ann})
+	say(o, 0, 2)
+	o.Jump(9) // known already
+	check(t, "last", o.Last(), 9)
+	o.Jump(20)
+	check(t, "last", o.Last(), 20)
+	check(t, "told", o.Told(), 20)
+	o.HandleRequest(at(1), ann, []wire.Range{{First: 8, Last: 9}})
+	check(t, "sent again", string(contents(o.Take(at(1)))), "")
+	checkList(t, "not kept", o.Forgotten([]wire.Range{{First: 8, Last: 20}}, 0), []wire.Range{{First: 8, Last: 20}})
+	check(t, "next", string(contents(say(o, 2, 1))), "\x15")
+	check(t, "acknowledged", o.HandleAck(at(3), ann, 21), wire.Range{First: 1, Last: 21})
+	check(t, "waiting", o.Waiting(), 0)
+}
+
 func TestOutgoingRepair(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -390,6 +409,10 @@ func TestQueue(t *testing.T) {
 	}{{0, []uint64{2, 3, 4}}, {2, []uint64{3, 4}}, {3, []uint64{4}}, {4, nil}, {99, nil}} {
 		checkList(t, "after", numbers(q.After(tt.after)), tt.want)
 	}
+	for n, want := range []uint64{0, 0, 0, 2, 3, 4, 4} {
+		check(t, "before", q.Before(uint64(n)), want)
+	}
+	check(t, "first", q.Number(0), 2)
 	checkList(t, "acknowledged before", numbers(q.HandleAck(1)), nil)
 	checkList(t, "acknowledged", numbers(q.HandleAck(3)), []uint64{2, 3})
 	checkList(t, "again", numbers(q.HandleAck(3)), nil)

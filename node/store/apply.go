@@ -52,6 +52,8 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	switch r := r.(type) {
 	case chat.SaveMessage:
 		return s.saveMessage(tx, &r)
+	case chat.DropMessage:
+		return exec("DELETE FROM message WHERE id = ? OR reply_to = ? AND verb IN (2, 3)", r.ID[:], r.ID[:])
 	case chat.SavePerson:
 		return exec("INSERT OR REPLACE INTO person (device, key, account, name, name_seq, seen, serial) VALUES (?, ?, ?, ?, ?, ?, ?)",
 			r.Device[:], r.Key[:], r.Account[:], r.Name, number(r.NameSeq), moment(r.Seen), r.Serial[:])

@@ -403,6 +403,18 @@ func TestDuplicatesChangeNothing(t *testing.T) {
 	want(t, "with the next", mustHistory(t, s, lab, chat.MessageID{}, 10), []chat.SaveMessage{one, two, three})
 }
 
+// A message whose number is another's goes, and that one takes its place.
+func TestDropMessage(t *testing.T) {
+	s := newMemory(t)
+	one, two := message(lab, 1, 1), message(lab, 1, 2)
+	other := two
+	other.Text, other.Raw = "the one that was first", []byte("signed")
+	edit := message(lab, 1, 3)
+	edit.Verb, edit.ReplyTo, edit.Text, edit.Read = wire.Edit, two.ID, "of what was dropped", true
+	mustApply(t, s, one, two, edit, chat.DropMessage{ID: two.ID}, other, chat.DropMessage{ID: chat.MessageID{1}})
+	want(t, "history", mustHistory(t, s, lab, chat.MessageID{}, 10), []chat.SaveMessage{one, other})
+}
+
 // "By clock, then device, then number."
 func TestDisplayOrder(t *testing.T) {
 	s := newMemory(t)
