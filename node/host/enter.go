@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -22,6 +23,7 @@ import (
 const (
 	lookFor  = 2500 * time.Millisecond // before a missing authd is spoken of, or started here
 	tryEvery = 2 * time.Second         // what is known of addresses is looked at again
+	spread   = 5 * time.Millisecond    // for each known device: when authd is heard, all of them come
 
 	maxAuthds = 16 // addresses tried at a time, of those that presence tells: anybody can
 )
@@ -203,7 +205,15 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 		case <-ctx.Done():
 		}
 	}
-	tries.Go(func() { h.browse(ctx, offer) })
+	heard := make(chan struct{})
+	tries.Go(func() {
+		h.browse(ctx, offer, func() {
+			select {
+			case heard <- struct{}{}:
+			case <-ctx.Done():
+			}
+		})
+	})
 
 	type state struct {
 		trying   bool
@@ -255,6 +265,10 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 					}
 				}
 			})
+		case <-heard:
+			for _, st := range states { // what it did before it was heard tells nothing any more
+				st.failures, st.next = 0, time.Time{}
+			}
 		case r := <-results:
 			if r.err == nil {
 				return r.session, nil
@@ -366,8 +380,9 @@ func (h *Host) judge(r tried) error {
 }
 
 // browse offers addresses at which authd may be, again and again, until ctx
-// ends: the ones given, or else the last good one and what discovery finds.
-func (h *Host) browse(ctx context.Context, offer func(netip.AddrPort)) {
+// ends: the ones given, or else the last good one and what discovery finds. It
+// calls heard when the presence of an authd is there again.
+func (h *Host) browse(ctx context.Context, offer func(netip.AddrPort), heard func()) {
 	if len(h.cfg.Authds) == 0 {
 		var browsing sync.WaitGroup
 		defer browsing.Wait()
@@ -388,6 +403,12 @@ func (h *Host) browse(ctx context.Context, offer func(netip.AddrPort)) {
 		select {
 		case <-tick.C:
 		case <-h.authdSeen:
+			select {
+			case <-time.After(rand.N(1 + time.Duration(h.met.Load())*spread)):
+			case <-ctx.Done():
+				return
+			}
+			heard()
 		case <-ctx.Done():
 			return
 		}

@@ -146,6 +146,7 @@ type Host struct {
 	seen      chan presence.Event // what discovery tells
 	authdLost chan struct{}       // authd's presence went away: see whether it answers
 	authdSeen chan struct{}       // authd's presence is there, or elsewhere
+	met       atomic.Int64        // devices in contacts
 	quit      chan struct{}       // closed when the loop has ended
 	stop      <-chan struct{}     // closed when the loop is to end
 

@@ -659,6 +659,16 @@ func (n *node) wait(what string, within time.Duration, match func(chat.Event) bo
 	}
 }
 
+// waitTimes waits until so many events match.
+func (n *node) waitTimes(what string, times int, within time.Duration, match func(chat.Event) bool) {
+	n.l.t.Helper()
+	for end := time.Now().Add(within); n.count(match) < times; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			n.l.t.Fatalf("%s waits for %s; it saw\n%s", n.name, what, n.log())
+		}
+	}
+}
+
 // log is what was shown, for failures.
 func (n *node) log() string {
 	n.mu.Lock()

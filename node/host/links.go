@@ -249,6 +249,7 @@ func (h *Host) gone(now time.Time, device wire.DeviceID, state, cause string) {
 func (h *Host) forget(c *contact) {
 	if c.link == nil && !c.dialing && !c.alive {
 		delete(h.contacts, c.device)
+		h.met.Store(int64(len(h.contacts)))
 	}
 }
 
@@ -257,6 +258,7 @@ func (h *Host) contact(device wire.DeviceID) *contact {
 	if c == nil {
 		c = &contact{device: device}
 		h.contacts[device] = c
+		h.met.Store(int64(len(h.contacts)))
 	}
 	return c
 }
