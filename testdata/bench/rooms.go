@@ -51,6 +51,7 @@ func rooms(ctx context.Context) error {
 	for _, part := range []func() error{
 		func() error { return kickIn(roomMembers, roomLinks) },
 		joinAll,
+		joinAtOnce,
 		evaluateLogs,
 		idleMemory,
 		func() error { return kickIn(roomCrowd, crowdLinks) },
@@ -129,6 +130,35 @@ func joinAll() error {
 	what := fmt.Sprintf("%d joins one after the other: ", roomJoins)
 	say(what+"all in", "%v", joined.Sub(start).Round(time.Microsecond))
 	say(what+"all agree on members and epoch", "%v", h.now.Sub(start).Round(time.Microsecond))
+	say(what+"the work of all, one processor", "%.1f s", time.Since(began).Seconds())
+	return nil
+}
+
+// joinAtOnce has everybody type /join in the same moment.
+func joinAtOnce() error {
+	h := newHall(roomJoins + 1)
+	h.link(roomLinks)
+	h.people[0].do("/create #lab")
+	h.pass(time.Second)
+	start, began := h.now, time.Now()
+	for _, g := range h.people[1:] {
+		g.do("/join #lab")
+	}
+	in, err := h.until(60*time.Second, func() bool {
+		return h.all(func(g *guest) bool { return len(g.room.Members) > 0 })
+	})
+	if err != nil {
+		return fmt.Errorf("%d join at once: %w", roomJoins, err)
+	}
+	agreed, err := h.until(60*time.Second, func() bool {
+		return h.all(func(g *guest) bool { return g.room.Seq == roomJoins && g.room.Epoch == h.people[0].room.Epoch })
+	})
+	if err != nil {
+		return fmt.Errorf("after %d joins at once: %w", roomJoins, err)
+	}
+	what := fmt.Sprintf("%d joins at once: ", roomJoins)
+	say(what+"all in", "%v", in.Sub(start).Round(time.Microsecond))
+	say(what+"all agree on members and epoch", "%v", agreed.Sub(start).Round(time.Microsecond))
 	say(what+"the work of all, one processor", "%.1f s", time.Since(began).Seconds())
 	return nil
 }
