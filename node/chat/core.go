@@ -149,7 +149,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	c := &Core{
 		cfg:       cfg,
 		self:      self{account: cfg.Token.Account, device: cfg.Token.Device, key: cfg.Token.Key, name: cfg.Token.Name},
-		people:    people{devices: map[wire.DeviceID]*device{}, accounts: map[wire.AccountID]*person{}, names: map[string]*person{}, former: map[string]*person{}},
+		people:    people{devices: map[wire.DeviceID]*device{}, accounts: map[wire.AccountID]*person{}, names: map[string]*person{}, former: map[string]*person{}, hints: map[wire.AccountID]string{}},
 		rooms:     map[wire.RoomID]*membership{},
 		direct:    map[wire.AccountID]*direct{},
 		chats:     map[ChatID]*settings{},

@@ -171,6 +171,7 @@ func (c *Core) letIn(m *membership, args wire.Args) {
 	var keys []wire.DeviceKey
 	switch a := args.(type) {
 	case *wire.LogAdmit:
+		c.people.hear(a.Account, a.Name)
 		for _, d := range a.Devices {
 			keys = append(keys, d.Key)
 		}

@@ -397,12 +397,9 @@ func TestRevocationNotHeardOf(t *testing.T) {
 	})
 }
 
-// "200 people at once: all in within 30 s"; and one kick more, in use at once.
-func TestManyJoinAtOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes a while")
-	}
-	const n = 60 // the benchmark has 200
+// newCrowd returns many people who are linked with the first; the benchmark has
+// 200.
+func newCrowd(t *testing.T, n int) *lan {
 	l := newLAN(t)
 	for i := range n {
 		l.add(string([]rune{'p', rune('a' + i/26), rune('a' + i%26)}))
@@ -410,6 +407,33 @@ func TestManyJoinAtOnce(t *testing.T) {
 	for _, b := range l.nodes[1:] {
 		l.link(l.nodes[0], b)
 	}
+	return l
+}
+
+// "Joining 200 members one after the other ends with everybody agreeing", some
+// of them leaving in between.
+func TestManyJoinInTurn(t *testing.T) {
+	l := newCrowd(t, 20)
+	l.nodes[0].do("/create #lab")
+	names := []string{l.nodes[0].name}
+	for i, p := range l.nodes[1:] {
+		p.do("/join #lab")
+		if l.pass(100 * time.Millisecond); i%7 == 3 {
+			p.do("/part #lab")
+		} else {
+			names = append(names, p.name)
+		}
+	}
+	l.pass(3 * time.Second)
+	l.agree(t, "#lab", names...)
+}
+
+// "200 people at once: all in within 30 s"; and one kick more, in use at once.
+func TestManyJoinAtOnce(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes a while")
+	}
+	l := newCrowd(t, 60)
 	l.nodes[0].do("/create #lab")
 	begin := l.now
 	for _, p := range l.nodes[1:] {

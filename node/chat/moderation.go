@@ -30,11 +30,29 @@ func (c *Core) target(k *call) (*membership, *person) {
 	if m == nil {
 		return nil, nil
 	}
+	if p := c.neverMet(m, k.args[0]); p != nil {
+		return m, p
+	}
 	p := c.mustFindPerson(k.args[0], k.ref)
 	if p == nil {
 		return nil, nil
 	}
 	return m, p
+}
+
+// neverMet returns the one member of a room that is called so and was never
+// met; nil: none.
+func (c *Core) neverMet(m *membership, name string) (p *person) {
+	name = strings.ToLower(strings.TrimPrefix(name, "@"))
+	for _, o := range m.log.State().Members {
+		if c.people.accounts[o.Account] == nil && c.people.nameOf(o.Account) == name {
+			if p != nil {
+				return nil // several: by name nobody can tell which
+			}
+			p = &person{account: o.Account, name: name}
+		}
+	}
+	return p
 }
 
 // reason returns what stands behind the first n words of a command.

@@ -18,8 +18,9 @@ import (
 type people struct {
 	devices  map[wire.DeviceID]*device
 	accounts map[wire.AccountID]*person
-	names    map[string]*person // by user name now
-	former   map[string]*person // by user name they gave up; one that is in use again is in names, too
+	names    map[string]*person        // by user name now
+	former   map[string]*person        // by user name they gave up; one that is in use again is in names, too
+	hints    map[wire.AccountID]string // what rooms' logs call people who were never met
 }
 
 type person struct {
@@ -124,14 +125,27 @@ func (p *people) restore(s SavePerson) (d *device, renamedFrom string) {
 	return d, renamedFrom
 }
 
-// nameOf returns what an account is called: its user name, or a part of its
-// id if it was never met.
+// nameOf returns what an account is called: its user name or, if it was never
+// met, what a room's log calls it. That is only the word of who wrote it: it
+// gives nobody the name of somebody who was met, and nothing is sent by it.
 func (p *people) nameOf(a wire.AccountID) string {
 	if who := p.accounts[a]; who != nil && who.name != "" {
 		return who.name
 	}
+	if hint := p.hints[a]; hint != "" && p.names[hint] == nil {
+		return hint
+	}
 	return "unknown-" + a.String()[:6]
 }
+
+// hear notes what a room's log calls an account.
+func (p *people) hear(a wire.AccountID, name string) {
+	if realm.CheckName(name) == nil && len(p.hints) < maxHints {
+		p.hints[a] = name
+	}
+}
+
+const maxHints = 1 << 14
 
 // LinkUp says that a device is authenticated: its Hello was answered on a
 // QUIC link.

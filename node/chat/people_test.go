@@ -68,3 +68,41 @@ func TestRevoked(t *testing.T) {
 		t.Error("after a restart the list names cat's device only")
 	}
 }
+
+// Whoever joins a room sees its members by name, those that were never met
+// too, and can act on them; a name in a log is nobody's who was met, and no
+// direct message goes by it.
+func TestNeverMet(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan")
+	ann, bob, cat, dan := l.nodes[0], l.nodes[1], l.nodes[2], l.nodes[3]
+	for _, n := range []*node{bob, dan} {
+		for _, o := range []*node{bob, cat, dan} {
+			if n != o && n.links[o] {
+				l.unlink(n, o)
+			}
+		}
+		n.start() // knows nobody
+		l.link(n, ann)
+	}
+	for i, n := range l.nodes {
+		n.do([]string{"/create #lab", "/join #lab"}[min(i, 1)])
+		l.pass(100 * time.Millisecond)
+	}
+	for _, n := range l.nodes {
+		rooms := shown[chat.Room](n)
+		checkTexts(t, n.name+" sees", rooms[len(rooms)-1].Members, []string{"ann", "bob", "cat", "dan"})
+	}
+	bob.say("#lab", "reliable", "who is this")
+	l.pass(time.Second)
+	checkTexts(t, "dan", dan.texts("#lab", "bob"), []string{"who is this"})
+	l.clear()
+	bob.do("/msg dan psst")
+	checkTexts(t, "bob", bob.errors(), []string{"no_such_user"})
+	ann.do("/op bob")
+	l.pass(100 * time.Millisecond)
+	bob.do("/kick dan")
+	l.pass(time.Second)
+	if got := len(ann.core.Log("#lab").State().Members); got != 3 {
+		t.Errorf("ann sees %d members after bob kicked dan, want 3", got)
+	}
+}

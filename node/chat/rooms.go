@@ -220,6 +220,9 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
 		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, shut: map[wire.AccountID]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
+	for _, p := range log.State().Members {
+		c.people.hear(p.Account, p.Name)
+	}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	c.newRecount(now, m)
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
