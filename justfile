@@ -46,6 +46,10 @@ kill rounds="200":
 bench-auth *args:
     go run ./testdata/bench {{args}} auth
 
+# how soon people see each other come and go, in processes on the emulated LAN
+bench-discovery *args:
+    go run ./testdata/bench {{args}} discovery
+
 # messages in rooms and directly beside raw multicast and bare quic-go: just bench-delivery -full
 bench-delivery *args:
     go run ./testdata/bench {{args}} delivery

@@ -8,6 +8,7 @@
 // NAME is one of
 //
 //	auth      log-ins, renewals, memory and storms of one authd
+//	discovery how soon people see each other come and go
 //	delivery  messages in rooms and directly, with and without loss
 //	rooms     kicks, joins, logs and memory of rooms, in virtual time
 //
@@ -38,9 +39,10 @@ import (
 
 // benchmarks by name. Each prints its results through b.
 var benchmarks = map[string]func(ctx context.Context, b *bench) error{
-	"auth":     benchAuth,
-	"delivery": benchDelivery,
-	"rooms":    benchRooms,
+	"auth":      benchAuth,
+	"delivery":  benchDelivery,
+	"discovery": benchDiscovery,
+	"rooms":     benchRooms,
 }
 
 // helpers are what bench starts further processes of itself as, by name.

@@ -1,0 +1,263 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"lanchat/testdata/lan/emu"
+)
+
+// People that discovery is measured with, each on a host of their own, and how
+// long anything may take.
+const (
+	crowd     = 20
+	crowdWait = 30 * time.Second
+	cutFor    = 10 * time.Second
+)
+
+// A member is a node of the crowd: a process of the real program.
+type member struct {
+	name string
+	cmd  *emu.Cmd
+	in   io.WriteCloser
+
+	mu      sync.Mutex
+	changed chan struct{}
+	ready   time.Duration                   // since the program's start, as it says
+	since   time.Time                       // when it was ready
+	seen    map[string]map[string]time.Time // user -> state -> when it said so last
+}
+
+// benchDiscovery measures how soon people see each other come and go: one who
+// watches, twenty who move, in processes of the real program on an emulated LAN.
+func benchDiscovery(ctx context.Context, b *bench) (err error) {
+	for _, program := range []string{"authd", "node"} {
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.dir+"/", "lanchat/"+program).CombinedOutput(); err != nil {
+			return fmt.Errorf("building %s: %w\n%s", program, err, out)
+		}
+	}
+	lab, err := emu.Open(emu.Config{Hosts: emu.Hosts(crowd + 2)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lab.Close()) }()
+	c := &crowdLab{b: b, lab: lab}
+	if err := os.WriteFile(filepath.Join(b.dir, "password"), []byte("plum-Kettle-orbit-93\n"), 0o600); err != nil {
+		return err
+	}
+	authd := c.command("h1", "authd", "--data", filepath.Join(b.dir, "authd"))
+	if err := authd.Start(); err != nil {
+		return err
+	}
+	say(fmt.Sprintf("of %d samples each", crowd), "%10s %10s %10s", "median", "90 %", "most")
+
+	watcher, err := c.member(0)
+	if err != nil {
+		return err
+	}
+	var members []*member // who never was here: log-in takes its time by design
+	for i := range crowd {
+		m, err := c.member(i + 1)
+		if err != nil {
+			return err
+		}
+		members = append(members, m)
+	}
+	bye, err := c.leave(watcher, members, syscall.SIGTERM, "left")
+	if err != nil {
+		return err
+	}
+
+	// One after the other, with tokens.
+	var start, come, all []time.Duration
+	for i := range crowd {
+		m, err := c.member(i + 1)
+		if err != nil {
+			return err
+		}
+		at, err := watcher.wait(m.name, "online", m.since.Add(-m.ready))
+		if err != nil {
+			return err
+		}
+		sees := m.since
+		for k := range i {
+			when, err := m.wait(members[k].name, "online", time.Time{})
+			if err != nil {
+				return err
+			}
+			if when.After(sees) {
+				sees = when
+			}
+		}
+		members[i] = m
+		start, come, all = append(start, m.ready), append(come, max(0, at.Sub(m.since))), append(all, sees.Sub(m.since))
+	}
+	tell("start to ready, with a token (target 300 ms)", start)
+	tell("ready to seen by who watches (150 ms)", come)
+	tell("ready to having seen everybody, up to 20 (1 s)", all)
+	tell("goodbye to seen (50 ms)", bye)
+
+	// The watcher's cable is out for a while.
+	host := lab.Host("h2")
+	lab.Cut(host, nil)
+	time.Sleep(cutFor)
+	mended := time.Now()
+	lab.Heal(host, nil)
+	var back []time.Duration
+	for _, m := range members {
+		at, err := watcher.wait(m.name, "online", mended)
+		if err != nil {
+			return err
+		}
+		back = append(back, at.Sub(mended))
+	}
+	tell("back after a cut of 10 s (2 s)", back)
+
+	killed, err := c.leave(watcher, members, syscall.SIGKILL, "lost")
+	if err != nil {
+		return err
+	}
+	tell("kill to seen (7 s)", killed)
+	return nil
+}
+
+func tell(what string, times []time.Duration) {
+	ms := func(p float64) string { return fmt.Sprintf("%.0f ms", percentile(times, p).Seconds()*1000) }
+	say(what, "%10s %10s %10s", ms(0.5), ms(0.9), ms(1))
+}
+
+// crowdLab runs the programs.
+type crowdLab struct {
+	b   *bench
+	lab *emu.Lab
+}
+
+func (c *crowdLab) command(host, program string, args ...string) *emu.Cmd {
+	cmd := c.lab.Host(host).Command(filepath.Join(c.b.dir, program), args...)
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.b.dir, "XDG_RUNTIME_DIR=" + c.b.dir}
+	return cmd
+}
+
+// member starts a node, the number n from 0, and waits until it is ready.
+func (c *crowdLab) member(n int) (*member, error) {
+	m := &member{name: "p" + strconv.Itoa(n), changed: make(chan struct{}), seen: map[string]map[string]time.Time{}}
+	m.cmd = c.command("h"+strconv.Itoa(n+2), "node", "--json", "--data", filepath.Join(c.b.dir, m.name), "--register", "--user", m.name,
+		"--password-file", filepath.Join(c.b.dir, "password"), "--trust", "first")
+	out, err := m.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if m.in, err = m.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := m.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go m.read(out)
+	return m, m.until(func() bool { return m.ready > 0 }, "to be ready")
+}
+
+// read takes in the events.
+func (m *member) read(out io.Reader) {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var e struct {
+			Event, User, State string
+			TS                 time.Time
+			MS                 int64
+		}
+		if json.Unmarshal(lines.Bytes(), &e) != nil {
+			continue
+		}
+		m.mu.Lock()
+		switch e.Event {
+		case "ready":
+			m.ready, m.since = max(1, time.Duration(e.MS)*time.Millisecond), e.TS
+		case "peer":
+			if m.seen[e.User] == nil {
+				m.seen[e.User] = map[string]time.Time{}
+			}
+			m.seen[e.User][e.State] = e.TS
+		}
+		close(m.changed)
+		m.changed = make(chan struct{})
+		m.mu.Unlock()
+	}
+}
+
+func (m *member) until(ok func() bool, what string) error {
+	deadline := time.After(crowdWait)
+	for {
+		m.mu.Lock()
+		done, changed := ok(), m.changed
+		m.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			return fmt.Errorf("%s waits in vain %s", m.name, what)
+		}
+	}
+}
+
+// wait waits until m said, since then, that somebody is in the state, and returns
+// when it did.
+func (m *member) wait(user, state string, since time.Time) (at time.Time, err error) {
+	err = m.until(func() bool {
+		at = m.seen[user][state]
+		return !at.IsZero() && !at.Before(since.Truncate(time.Millisecond))
+	}, "to see "+user+" "+state)
+	return at, err
+}
+
+// leave ends the members by the signal and returns how long it took the watcher to
+// say so.
+func (c *crowdLab) leave(watcher *member, members []*member, s syscall.Signal, state string) (took []time.Duration, err error) {
+	begin := make([]time.Time, len(members))
+	seen := func(i int) error {
+		at, err := watcher.wait(members[i].name, state, begin[i])
+		took = append(took, at.Sub(begin[i]))
+		return err
+	}
+	for i, m := range members {
+		if _, err := watcher.wait(m.name, "online", time.Time{}); err != nil {
+			return nil, err
+		}
+		begin[i] = time.Now()
+		if err := m.cmd.Process.Signal(s); err != nil {
+			return nil, err
+		}
+		if s == syscall.SIGTERM {
+			if err := seen(i); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if s != syscall.SIGTERM { // all at once: it takes seconds
+		for i := range members {
+			if err := seen(i); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, m := range members {
+		m.cmd.Wait() // how it ended is what was asked for
+	}
+	return took, nil
+}
