@@ -68,7 +68,7 @@ func authdWords(e chat.Authd) (theme.Kind, string) {
 	case "up":
 		return theme.Notice, at("authd is up", e.Addr)
 	case "down":
-		return theme.Trouble, at("authd is away", e.Addr) + "; the chat goes on without it"
+		return theme.Trouble, at("authd is away", e.Addr) + ": no new accounts until it is back; everything else goes on"
 	case "changed":
 		return theme.Notice, "authd has moved to " + cmp.Or(One(e.Addr), "another address")
 	}
