@@ -176,7 +176,7 @@ func roomWords(e chat.Room, me string) string {
 	case "rekeyed":
 		return fmt.Sprintf("%s has a new key (epoch %d)", room, e.Epoch)
 	case "merged":
-		return "the history of " + room + " was merged: " + members(e)
+		return "after the merge " + room + " has " + members(e)
 	}
 	s := room + ": " + One(strings.ReplaceAll(e.Cause, "_", " "))
 	if e.By != "" {

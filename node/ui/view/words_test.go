@@ -53,7 +53,7 @@ func TestWords(t *testing.T) {
 		{room("silenced", "ann", "bob"), theme.Rooms, "ann silenced bob in #lab"},
 		{room("unsilenced", "ann", "bob"), theme.Rooms, "ann let bob speak again in #lab"},
 		{room("rekeyed", "ann", ""), theme.Rooms, "#lab has a new key (epoch 4)"},
-		{room("merged", "", ""), theme.Rooms, "the history of #lab was merged: 2 members"},
+		{room("merged", "", ""), theme.Rooms, "after the merge #lab has 2 members"},
 		{room("topic", "ann", ""), theme.Rooms, "ann removed the topic of #lab"},
 		{chat.Room{Chat: "#lab", Cause: "topic", By: "ann", Topic: "exam\nnow"}, theme.Rooms, "ann set the topic of #lab: exam now"},
 		{chat.Room{Chat: "#lab", Cause: "kicked", By: "ann", Whom: "me", Reason: "too\nloud"}, theme.Rooms, "ann kicked you from #lab: too loud"},
