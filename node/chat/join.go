@@ -110,6 +110,7 @@ func (c *Core) handleRoomInfo(now time.Time, dev *device, body []byte) error {
 		return err
 	}
 	if info.Member {
+		delete(c.gone, info.Room) // whatever this device knew of its removal
 		c.offered(now, *info, dev.id)
 	}
 	return nil
@@ -824,15 +825,24 @@ func (c *Core) doDevice(k *call) {
 	}
 }
 
-// tellDevice tells a device that it was let into a room.
+// tellDevice tells devices that an entry lets into a room, or takes back.
 func (c *Core) tellDevice(m *membership, e *wire.Entry) {
-	a, ok := e.Args.(*wire.LogDevice)
-	if !ok || a.Remove || e.Author != c.self.key && a.Account != c.self.account {
-		return
+	var in []*device
+	switch a := e.Args.(type) {
+	case *wire.LogDevice:
+		if !a.Remove && (e.Author == c.self.key || a.Account == c.self.account) {
+			in = append(in, c.people.devices[a.Key.Device()])
+		}
+	case *wire.LogResolve:
+		if !a.Uphold && e.Author == c.self.key {
+			in = c.devicesIn(m, a.Account)
+		}
 	}
-	if d := c.people.devices[a.Key.Device()]; d != nil && d.linked {
-		info := c.roomInfo(m, true)
-		c.send(Push{To: d.id, Type: wire.FrameRoomInfo, Body: info.Append(nil)})
+	for _, d := range in {
+		if d != nil && d.linked {
+			info := c.roomInfo(m, true)
+			c.send(Push{To: d.id, Type: wire.FrameRoomInfo, Body: info.Append(nil)})
+		}
 	}
 }
 

@@ -99,6 +99,29 @@ func TestResolve(t *testing.T) {
 	}
 }
 
+// Who was removed on the side that lost and is taken back returns by itself,
+// also when their program was started anew meanwhile.
+func TestDismissedReturnsAfterRestart(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan").stored(t).room("#lab")
+	l.pass(time.Minute)
+	l.split("bob", "dan")
+	l.pass(time.Minute)
+	l.node("ann").do("/topic meanwhile")
+	l.node("bob").do("/kick dan") // who applies it
+	l.pass(5 * time.Second)
+	if !l.node("dan").core.Head("#lab").IsZero() {
+		t.Fatal("dan is in the room still")
+	}
+	l.quit("dan")
+	l.heal()
+	l.pass(5 * time.Second)
+	l.back("dan")
+	l.pass(5 * time.Second)
+	l.node("ann").do("/resolve dan dismiss")
+	l.pass(15 * time.Second)
+	l.agree(t, "#lab", "ann", "bob", "cat", "dan")
+}
+
 // Two signed histories, of which this node had applied neither: it stands
 // still until the person decides, also after a restart.
 func TestDecide(t *testing.T) {
@@ -181,6 +204,21 @@ func TestInvite(t *testing.T) {
 	l.pass(time.Second)
 	checkTexts(t, "cat with the old invite", cat.errors(), []string{"no_such_room"})
 	l.agree(t, "#den", "ann", "bob")
+
+	// Who invited ends before it could be told, and tells it when both are there.
+	l.quit("cat")
+	ann.do("/invite cat")
+	l.quit("ann")
+	l.back("cat")
+	l.clear()
+	l.back("ann")
+	l.pass(5 * time.Second)
+	if got := cat.notices("invited"); len(got) != 1 {
+		t.Errorf("cat is told %q", got)
+	}
+	cat.do("/join #den")
+	l.pass(time.Second)
+	l.agree(t, "#den", "ann", "bob", "cat")
 }
 
 // A second device of a person comes into that person's rooms by itself.
