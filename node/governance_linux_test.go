@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"lanchat/node/login"
+	"lanchat/node/room"
 	"lanchat/testdata/lan/emu"
 	"lanchat/wire"
 )
@@ -72,6 +74,36 @@ func TestRoomGovernsItself(t *testing.T) {
 	talk("#lab", "again", ann, bob)
 	dan.object("cmd", "say", "chat", "#lab", "text", "me?", "ref", "out")
 	dan.want("error", "ref", "out", "code", "not_member")
+
+	// The history tells who did what, and its signatures need no authd.
+	bob.object("cmd", "do", "chat", "#lab", "line", "/audit", "ref", "audit")
+	bob.want("notice", "code", "audit", "ref", "audit", "text", containing("promoted   by ann: bob", "claimed    by bob", "kicked     by bob: carol (too loud)"))
+	bob.quit()
+	profile, err := login.Open(l.path("bob"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, _ := l.roomOf(l.path("bob"), profile)
+	entries := stored.Audit()
+	log, err := room.NewLog(profile.Pin().ID, entries[0])
+	if err == nil {
+		_, err = log.Add(entries[1:]...)
+	}
+	if err != nil || log.State().Head != stored.State().Head {
+		t.Errorf("the history does not verify: %v", err)
+	}
+	raw := entries[1].Append(nil)
+	raw[len(raw)-1] ^= 1
+	if entries[1], err = wire.ParseEntry(raw); err != nil {
+		t.Fatal(err)
+	}
+	log, err = room.NewLog(profile.Pin().ID, entries[0])
+	if err == nil {
+		_, err = log.Add(entries[1:]...)
+	}
+	if err == nil || log.State().Head == stored.State().Head {
+		t.Error("a history that was tampered with verifies")
+	}
 }
 
 // wantAfterSilence is want for what happens when the admin has been silent for
