@@ -242,8 +242,8 @@ func (s *Screen) status() string {
 		return s.bar(view.OnceMore)
 	}
 	parts := []string{}
-	if s.self.User != "" {
-		parts = append(parts, view.Name(s.self.User)+"@"+view.One(s.self.Realm))
+	if me := s.model.Self(); me != "" {
+		parts = append(parts, view.Name(me)+"@"+view.One(s.self.Realm))
 	}
 	if !s.away.IsZero() {
 		parts = append(parts, "! authd away since "+s.away.In(s.cfg.Location).Format("15:04")+": no new accounts, everything else works")

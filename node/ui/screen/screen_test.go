@@ -275,3 +275,15 @@ func FuzzHostile(f *testing.F) {
 		}
 	})
 }
+
+// Who changes their own name sees it in the status line and above the first
+// chat at once.
+func TestOwnNameChanges(t *testing.T) {
+	d := newDesk(t, 80, 24)
+	d.show(chat.Renamed{Old: "me", New: "myself"})
+	for _, want := range []string{"myself@workshop", "you are myself on workshop"} {
+		if text := ansi.Strip(d.View().Content); !strings.Contains(text, want) {
+			t.Errorf("the screen lacks %q:\n%s", want, text)
+		}
+	}
+}

@@ -446,10 +446,11 @@ func (s *Screen) called(user string) string {
 // standing says how a chat stands, for its topic line.
 func (s *Screen) standing(p *pane) string {
 	if p.name == "" {
-		if s.self.User == "" {
+		me := s.model.Self()
+		if me == "" {
 			return "lanchat"
 		}
-		return fmt.Sprintf("you are %s on %s (fingerprint %s)", view.Name(s.self.User), view.One(s.self.Realm), view.One(s.self.Fingerprint))
+		return fmt.Sprintf("you are %s on %s (fingerprint %s)", view.Name(me), view.One(s.self.Realm), view.One(s.self.Fingerprint))
 	}
 	parts := []string{p.mode}
 	if p.private {
