@@ -57,10 +57,10 @@ func init() {
 		{name: "chats", help: "your chats, with what is unread in them", do: (*Core).doChats},
 		{name: "clear", help: "empty the screen; the history stays", do: (*Core).doClear},
 		{name: "create", args: "#room [--private]", help: "make a room; you are its admin", min: 1, max: 2, do: (*Core).doCreate},
-		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
 		{name: "decide", args: "1|2", help: "which of two signed histories of the room counts", min: 1, max: 1, do: (*Core).doDecide},
-		{name: "device", args: "user", help: "let a member's new device into the room", min: 1, max: 1, do: (*Core).doDevice},
 		{name: "delete", args: "[id|n]", help: "take back your last (n-th last) message", max: 1, do: (*Core).doDelete},
+		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
+		{name: "device", args: "user", help: "let a member's new device into the room", min: 1, max: 1, do: (*Core).doDevice},
 		{name: "dm", args: "user", help: "make the chat with a person the current one", min: 1, max: 1, do: (*Core).doDM},
 		{name: "dnd", args: "[22:00-07:00|duration|off]", help: "keep alerts quiet at these hours, or for a time", max: 1, do: (*Core).doDND},
 		{name: "edit", args: "[id|n] text", help: "give your last (n-th last) message another text", min: 1, max: -1, do: (*Core).doEdit},
@@ -203,6 +203,13 @@ func cutWord(s string) (word, rest string) {
 }
 
 func (v *verb) usage() string { return strings.TrimSpace("/" + v.name + " " + v.args) }
+
+func (v *verb) says() string {
+	if v.alias != "" {
+		return v.help + "; also /" + v.alias
+	}
+	return v.help
+}
 
 // findVerb returns the command of that name, or the only one it begins.
 func findVerb(name string) (*verb, error) {
@@ -541,12 +548,12 @@ func (c *Core) doHelp(k *call) {
 			c.refuse(k.ref, "unknown_command", "%v", err)
 			return
 		}
-		c.show(Notice{Code: "help", Text: v.usage() + "\n" + v.help, Ref: k.ref})
+		c.show(Notice{Code: "help", Text: v.usage() + "\n" + v.says(), Ref: k.ref})
 		return
 	}
 	lines := make([]string, 0, len(verbs)+1)
 	for _, v := range verbs {
-		lines = append(lines, fmt.Sprintf("%-28s %s", v.usage(), v.help))
+		lines = append(lines, fmt.Sprintf("%-31s %s", v.usage(), v.says()))
 	}
 	lines = append(lines, "anything else is sent to the current chat; //x sends /x")
 	c.show(Notice{Code: "help", Text: strings.Join(lines, "\n"), Ref: k.ref})

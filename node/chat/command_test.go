@@ -1,6 +1,8 @@
 package chat_test
 
 import (
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -223,4 +225,54 @@ func TestReply(t *testing.T) {
 	l.node("bob").do("/r yes")
 	checkTexts(t, "cat sees", l.node("cat").texts("@bob", "bob"), []string{"yes"})
 	checkTexts(t, "ann sees", l.node("ann").texts("@bob", "bob"), nil)
+}
+
+// The table of commands in the README lists what /help lists, spelled the same.
+func TestReadmeListsCommands(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(readme), "\n## Commands in the chat\n")
+	table, _, _ = strings.Cut(table, "\n## ")
+	var listed []string
+	for _, row := range regexp.MustCompile("(?m)^\\| (`/.*?`\\)?) \\| ").FindAllStringSubmatch(table, -1) {
+		for _, span := range regexp.MustCompile("`(/.*?)`").FindAllStringSubmatch(row[1], -1) {
+			listed = append(listed, strings.ReplaceAll(span[1], `\|`, "|"))
+		}
+	}
+
+	l := newLAN(t, "ann")
+	ann := l.node("ann")
+	ann.do("/help")
+	var help string
+	for _, e := range ann.events {
+		if n, ok := e.(chat.Notice); ok && n.Code == "help" {
+			help = n.Text
+		}
+	}
+	var helped []string
+	for line := range strings.Lines(help) {
+		if !strings.HasPrefix(line, "/") {
+			continue
+		}
+		usage, says := line[:32], line[32:] // columns
+		helped = append(helped, strings.TrimSpace(usage))
+		if _, also, ok := strings.Cut(says, "; also "); ok {
+			helped = append(helped, strings.TrimSpace(also))
+		}
+	}
+	if len(helped) < len(chat.Commands()) {
+		t.Errorf("/help lists %d commands of %d", len(helped), len(chat.Commands()))
+	}
+	for _, usage := range helped {
+		if !slices.Contains(listed, usage) {
+			t.Errorf("the README does not list %s", usage)
+		}
+	}
+	for _, usage := range listed {
+		if !slices.Contains(helped, usage) {
+			t.Errorf("/help does not list %s, which the README does", usage)
+		}
+	}
 }
