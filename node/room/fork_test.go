@@ -470,6 +470,53 @@ func TestBranchesDoNotKeepTheAdminOut(t *testing.T) {
 	}
 }
 
+// Who once sat in front pushes nobody's branch out by beginning many from there,
+// or a long one: a suspension stays, whichever comes first.
+func TestDemotedKeepsNoSuspensionOut(t *testing.T) {
+	many := func(d *desk, from *desk) {
+		for i := range 2 * MaxBranches {
+			dan := from.peer("dan")
+			dan.now = at(float64(100 + i))
+			d.log.Add(dan.claim())
+		}
+	}
+	long := func(d *desk, from *desk) {
+		dan := from.peer("dan")
+		dan.claim()
+		for range 40 {
+			d.log.Add(dan.rekey())
+		}
+		d.log.Add(dan.log.Since(1)...)
+	}
+	for name, fill := range map[string]func(d, from *desk){"many": many, "long": long} {
+		for _, filledFirst := range []bool{false, true} {
+			ann := found(t, "ann", "bob", "cat", "dan", "eve")
+			ann.promote("dan")
+			before := ann.peer("dan")
+			ann.do(ann.log.Demote(ann.self, ann.now, who("dan").Account))
+			bob := ann.desks("bob")[0]
+			bob.claimAndKick("eve")
+			ann.topic("ann is there")
+			ann.log.max = ann.log.Len() + 20
+			if filledFirst {
+				fill(ann, before)
+			}
+			ann.log.Add(bob.log.Since(1)...)
+			fill(ann, before)
+			ann.log.Add(bob.log.Since(1)...)
+			if !ann.log.IsSuspended(who("eve").Account) {
+				t.Errorf("%s, first %v: eve is suspended no longer", name, filledFirst)
+			}
+			if len(ann.log.tips) > MaxBranches || ann.log.Len() > ann.log.max {
+				t.Errorf("%s: %d branches, %d entries, want at most %d, %d", name, len(ann.log.tips), ann.log.Len(), MaxBranches, ann.log.max)
+			}
+			if ann.log.State().Topic != "ann is there" {
+				t.Errorf("%s: the topic is %q", name, ann.log.State().Topic)
+			}
+		}
+	}
+}
+
 func TestFullLog(t *testing.T) {
 	ann := found(t, "ann", "bob")
 	if ann.log.max != MaxEntries {

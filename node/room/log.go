@@ -1,6 +1,7 @@
 package room
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -453,7 +454,7 @@ func (l *Log) wait(e *wire.Entry) {
 func (l *Log) trim(branches int, c *Change) (refused []*wire.Entry) {
 	var evicted []*wire.Entry
 	for len(l.tips) > branches || l.Len() > l.max {
-		n := l.weakest()
+		n := l.weakest(len(l.tips) <= branches)
 		for last := false; !last; n = n.parent {
 			l.detach(n)
 			evicted = append(evicted, n.entry)
@@ -475,27 +476,47 @@ func (l *Log) trim(branches int, c *Change) (refused []*wire.Entry) {
 	return refused
 }
 
-// weakest returns the tip of the losing branch that is furthest from winning:
-// of those whose front-most author sits furthest back at the fork from the
-// chosen branch, the one with the highest hash. It depends on the entries
-// only, not on their order.
-func (l *Log) weakest() (weakest *node) {
-	worst := -1
+// weakest returns the tip of the losing branch that is to go first. It depends
+// on the entries only, not on their order.
+//
+// Of branches that different people began, one of whoever began the most or,
+// where the entries are too many, has the most there: so nobody can push out
+// another's branch, and with it a suspension, by beginning many, or a long one,
+// from wherever that person once sat in front. Of those it is the one
+// furthest from winning: whose front-most author sits furthest back at the fork
+// from the chosen branch, and of these the one with the highest hash. Where the
+// room is held, what it is held between has several of one person too, so only
+// the latter counts.
+func (l *Log) weakest(long bool) *node {
+	type branch struct {
+		tip  *node
+		by   wire.AccountID // who began it
+		seat int            // of its front-most author
+	}
+	var losing []branch
+	began := map[wire.AccountID]uint64{}
 	for tip := range l.tips {
 		if l.now.onPath(tip) {
 			continue
 		}
 		fork := ancestor(tip, l.now.head)
 		s := l.stateAt(fork)
-		seat := len(s.Members)
+		b := branch{tip: tip, seat: len(s.Members)}
 		for n := tip; n != fork; n = n.parent {
-			seat = min(seat, s.Seat(n.author))
+			b.by, b.seat = n.author, min(b.seat, s.Seat(n.author))
 		}
-		if seat > worst || seat == worst && slices.Compare(tip.hash[:], weakest.hash[:]) > 0 {
-			weakest, worst = tip, seat
+		losing = append(losing, b)
+		switch {
+		case l.now.held:
+		case long:
+			began[b.by] += tip.seq() - fork.seq()
+		default:
+			began[b.by]++
 		}
 	}
-	return weakest
+	return slices.MaxFunc(losing, func(a, b branch) int {
+		return cmp.Or(cmp.Compare(began[a.by], began[b.by]), cmp.Compare(a.seat, b.seat), slices.Compare(a.tip.hash[:], b.tip.hash[:]))
+	}).tip
 }
 
 // detach takes a tip out of the tree.
