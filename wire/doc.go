@@ -144,18 +144,19 @@
 //	control stream  Ping and Pong, Direct and DirectAck (reliable messages to
 //	                a person, in order, cumulative acknowledgement once they
 //	                are on disk), Key, Entry, Base, Signed, Packet, Mirror,
-//	                Token (the sender has a new one), NewCRL
+//	                Token (the sender has a new one), NewCRL, RoomInfo (the
+//	                receiver was let into that room, or taken back: it joins)
 //	DATAGRAM        DirectMessage, fast: one each, never repeated
 //	question        a stream of its own, one frame, the answer's frames, end:
 //
 //	Rooms      ►  RoomInfo…            of private rooms to members only
-//	Join       ►  Entry… Key Base      to the room's writer, who admits; with an
+//	Join       ►  Entry… Key Base      to the room's writer, who admits (and adds
+//	              Bases                where the others' messages begin); with an
 //	                                   invite (invite.go) to a private room.
 //	                                   Others answer RoomInfo, which names the
 //	                                   writer, and Refused
 //	Act        ►  Done                 to the writer: an entry for the asker
 //	Invite     ►  Done                 to who is invited
-//	              Bases
 //	LogRange   ►  Entry…               all branches
 //	KeyRequest ►  Key                  to devices in that epoch only
 //	Part       ►  Done                 that the asker left, to any member
