@@ -473,6 +473,7 @@ func TestBranchesDoNotKeepTheAdminOut(t *testing.T) {
 // Who once sat in front pushes nobody's branch out by beginning many from there,
 // or a long one: a suspension stays, whichever comes first.
 func TestDemotedKeepsNoSuspensionOut(t *testing.T) {
+	const spare = 20 // entries that there is room for
 	many := func(d *desk, from *desk) {
 		for i := range 2 * MaxBranches {
 			dan := from.peer("dan")
@@ -483,8 +484,8 @@ func TestDemotedKeepsNoSuspensionOut(t *testing.T) {
 	long := func(d *desk, from *desk) {
 		dan := from.peer("dan")
 		dan.claim()
-		for range 40 {
-			d.log.Add(dan.rekey())
+		for range spare - 1 {
+			dan.rekey()
 		}
 		d.log.Add(dan.log.Since(1)...)
 	}
@@ -497,7 +498,7 @@ func TestDemotedKeepsNoSuspensionOut(t *testing.T) {
 			bob := ann.desks("bob")[0]
 			bob.claimAndKick("eve")
 			ann.topic("ann is there")
-			ann.log.max = ann.log.Len() + 20
+			ann.log.max = ann.log.Len() + spare
 			if filledFirst {
 				fill(ann, before)
 			}
