@@ -214,7 +214,7 @@ func (s *stage) adapter(who, name, prefix string) {
 
 // avahi runs avahi on ann's host.
 func (s *stage) avahi() {
-	for _, program := range []string{"dbus-daemon", "avahi-daemon", "avahi-browse"} {
+	for _, program := range []string{"dbus-daemon", "avahi-daemon", "avahi-browse", "unshare"} {
 		if _, err := exec.LookPath(program); err != nil {
 			s.t.Skipf("%s is not installed: apt-get install avahi-daemon avahi-utils dbus", program)
 		}
@@ -226,7 +226,9 @@ func (s *stage) avahi() {
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`)
 	s.write("avahi.conf", "[server]\nhost-name=annsbox\nuse-ipv4=yes\nuse-ipv6=yes\nenable-dbus=yes\n[publish]\npublish-workstation=no\n[rlimits]\n")
 	s.beside("h2", "dbus-daemon", "--nofork", "--config-file="+s.path("bus.conf"))
-	s.beside("h2", "avahi-daemon", "--no-drop-root", "--no-chroot", "--no-rlimits", "-f", s.path("avahi.conf"))
+	// With a /run of its own: it refuses to start where another one runs, or seems to.
+	s.beside("h2", "unshare", "--mount", "sh", "-c",
+		"mount -t tmpfs none /run && mkdir /run/avahi-daemon && exec avahi-daemon --no-drop-root --no-chroot --no-rlimits -f "+s.path("avahi.conf"))
 }
 
 // beside starts a program of the system in a host; it ends with the lab.
