@@ -74,7 +74,8 @@ func (c *Core) doRead(k *call) {
 	if len(k.args) > 0 {
 		chat = k.args[0]
 	}
-	if id, _, ok := c.chatOf(chat, k.ref); ok {
+	if id, name, ok := c.chatOf(chat, k.ref); ok {
 		c.save(SaveRead{Chat: id})
+		c.show(Notice{Code: "read", Text: "everything in " + name + " is read", Ref: k.ref, Data: map[string]any{"chat": name, "read": true}})
 	}
 }

@@ -465,7 +465,7 @@ func (c *Core) doNotify(k *call) {
 	s := c.settingsOf(id)
 	s.notify = level
 	c.setSettings(id, s)
-	c.show(Notice{Code: "notify", Text: "of " + chat + " rings: " + level.String(), Ref: k.ref})
+	c.show(Notice{Code: "notify", Text: "what rings of " + chat + ": " + level.String(), Ref: k.ref})
 }
 
 // parseDuration reads "45s", "30m", "2h" or "7d".

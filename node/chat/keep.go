@@ -2,7 +2,9 @@ package chat
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -73,6 +75,10 @@ func (c *Core) doExport(k *call) {
 // file.
 func (c *Core) HandleExported(e Export, file string, n int, err error) {
 	if err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			c.refuse(e.ref, "failed", "there is a file %s already: choose another name", e.File)
+			return
+		}
 		c.refuse(e.ref, "failed", "exporting %s: %v", e.name, err)
 		return
 	}

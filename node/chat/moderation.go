@@ -290,6 +290,10 @@ func (c *Core) doWhoGot(k *call) {
 			return
 		}
 	}
+	if len(m.tracked) == 0 {
+		c.refuse(k.ref, "bad_argument", "you have sent nothing reliable to %s since the start", m.chat())
+		return
+	}
 	if n > len(m.tracked) {
 		c.refuse(k.ref, "bad_argument", "of your reliable messages in %s since the start only the last %d are known", m.chat(), len(m.tracked))
 		return

@@ -241,8 +241,12 @@ func (c *Core) listAliases(name, ref string) {
 			lines = append(lines, "/"+n+" stands for "+c.personal[key])
 		}
 	}
-	if len(lines) == 0 {
-		lines = []string{"no such alias; /alias hi /me waves makes one"}
+	switch {
+	case len(lines) > 0:
+	case name == "":
+		lines = []string{"you have no commands of your own; /alias hi /me waves makes one"}
+	default:
+		lines = []string{"/" + name + " is no command of your own; /alias " + name + " text makes it one"}
 	}
 	c.show(Notice{Code: "alias", Text: strings.Join(lines, "\n"), Ref: ref})
 }

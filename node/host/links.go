@@ -267,7 +267,7 @@ func (h *Host) contact(device wire.DeviceID) *contact {
 // link if there is one.
 func (h *Host) via(c *contact) []string {
 	via := append([]string{}, c.via...)
-	if c.link != nil {
+	if c.link != nil && !slices.Contains(via, "quic") {
 		via = append(via, "quic")
 	}
 	return via

@@ -33,7 +33,7 @@ var (
 	ErrMember       = &Refusal{Code: "already_member", Rule: "the person is a member already"}
 	ErrNotAdmin     = &Refusal{Code: "not_admin", Rule: "not allowed from this seat"}
 	ErrBehind       = &Refusal{Code: "not_admin", Rule: "the person does not sit behind"}
-	ErrRole         = &Refusal{Code: "bad_argument", Rule: "the person's seat does not fit"}
+	ErrRole         = &Refusal{Code: "bad_argument", Rule: "the person has that seat already"}
 	ErrBanned       = &Refusal{Code: "banned", Rule: "banned from the room"}
 	ErrNotBanned    = &Refusal{Code: "bad_argument", Rule: "the person is not banned"}
 	ErrSilenced     = &Refusal{Code: "silenced", Rule: "silenced in the room"}

@@ -156,6 +156,13 @@ func TestUnread(t *testing.T) {
 	if title := d.View().Title; title != "lanchat #lab" {
 		t.Errorf("the title is %q", title)
 	}
+	d.hears("@bob", "bob", "three")
+	d.types("/read @bob")
+	d.answer("read", "everything in @bob is read", map[string]any{"chat": "@bob", "read": true})
+	d.sees("everything in @bob is read")
+	if title := d.View().Title; title != "lanchat #lab" {
+		t.Errorf("the title is %q after all was read", title)
+	}
 	before := len(d.did)
 	d.pass(readEvery)
 	if d.last().Line != "/read #lab" || len(d.did) != before+1 {

@@ -327,6 +327,9 @@ func (s *Screen) notice(now, at time.Time, e chat.Notice, k theme.Kind, words st
 			if muted, ok := data["muted"].(bool); ok {
 				p.muted = muted
 			}
+			if data["read"] == true && p != s.current {
+				p.unread, p.mentions = 0, 0
+			}
 		}
 	}
 	if e.Code == "clear" {
