@@ -151,10 +151,14 @@ func command() *cobra.Command {
 	return root
 }
 
-// usage makes wrong arguments a usage error.
+// usage makes wrong arguments a usage error, which says what is wanted where
+// arguments are.
 func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, got []string) error {
 		if err := args(cmd, got); err != nil {
+			if strings.Contains(cmd.Use, " ") {
+				err = errors.New("usage: " + strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+			}
 			return usageError{err}
 		}
 		return nil

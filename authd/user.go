@@ -46,7 +46,7 @@ func (o *options) userCommand() *cobra.Command {
 
 	var all, force bool
 	remove := &cobra.Command{
-		Use: "remove NAME", Short: "Removes an account, or with --all --force every one",
+		Use: "remove NAME | --all --force", Short: "Removes an account, or with --all --force every one",
 		Args: usage(func(cmd *cobra.Command, args []string) error {
 			if all != (len(args) == 0) || len(args) > 1 {
 				return errors.New("user remove: want a NAME, or --all --force")

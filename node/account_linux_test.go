@@ -248,7 +248,7 @@ func TestAccountCommands(t *testing.T) {
 	ann.quit()
 	call("bob", "login", "--user", "ann", "--password-file", wrong, "--trust", "first").exits(3).explains("password")
 
-	call("ann", "rename").exits(2).explains("arg")
+	call("ann", "rename").exits(2).explains("usage: node rename NEW")
 	call("ann", "rename", "root").exits(3).explains("reserved")
 	call("ann", "rename", "anna").exits(0).says("anna")
 	passwd("ann", password, "password").exits(3).explains("easy to guess")
@@ -260,7 +260,7 @@ func TestAccountCommands(t *testing.T) {
 	call("bob", "logout").exits(0)
 	call("bob", "rename", "bert").exits(3).explains("log")
 
-	call("ann", "trust", "replace").exits(2).explains("arg")
+	call("ann", "trust", "replace").exits(2).explains("usage: node trust replace CODE")
 	call("ann", "trust", "replace", "nonsense").exits(2).explains("join code")
 	call("ann", "trust", "nonsense").exits(2).explains("nonsense")
 

@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -104,10 +105,14 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// usage makes wrong arguments a usage error.
+// usage makes wrong arguments a usage error, which says what is wanted where
+// arguments are.
 func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, got []string) error {
 		if err := args(cmd, got); err != nil {
+			if strings.Contains(cmd.Use, " ") {
+				err = errors.New("usage: " + strings.TrimSuffix(cmd.UseLine(), " [flags]"))
+			}
 			return usageError{err}
 		}
 		return nil
