@@ -102,8 +102,11 @@ func (c *Core) doVerify(k *call) {
 	count := func(p *person) int {
 		return len(slices.DeleteFunc(slices.Clone(p.devices), func(d *device) bool { return d.revoked }))
 	}
-	text := fmt.Sprintf("compare with %s, by voice or side by side:\n%s\n%s\nyou have %d device(s) here, %s has %d; both sides must know the same ones\nall equal: /verify %s yes; %s",
-		p.name, digits[:half], strings.TrimSpace(digits[half:]), count(me), p.name, count(p), p.name, c.verifiedWords(p))
+	text := fmt.Sprintf("compare with %s, by voice or side by side:\n%s\n%s\nyou have %d device(s) here, %s has %d; both sides must know the same ones\nall equal: /verify %s yes",
+		p.name, digits[:half], strings.TrimSpace(digits[half:]), count(me), p.name, count(p), p.name)
+	if name, _ := c.verified(p); name != "" {
+		text += "; until now: " + c.verifiedWords(p)
+	}
 	c.show(Notice{Code: "verify", Text: text, Ref: k.ref, Data: map[string]string{"user": p.name, "digits": digits}})
 }
 
