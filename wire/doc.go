@@ -41,6 +41,9 @@
 //	                instance <device id>-<interface index> with
 //	                TXT txtvers=1 realm=<16 hex> id=<16 hex> port=<decimal>
 //
+// The join code that people type is in wire/realm (JoinCode): "LC1-", the realm
+// in base32, an invite if the realm asks for one, and a check of 20 bits.
+//
 // The realm in TXT and in presence packets is the first 8 bytes of its id. On
 // every link the group is sent to by IPv4 where there is an address, else by
 // IPv6, and by both while somebody on the link has no IPv4. What mDNS says is a
@@ -125,7 +128,7 @@
 // KEYS), seals a Mail to each and leaves it (DEPOSIT ► DONE); a device asks for
 // what waits (MAILBOX ► MAIL), when it connects and when authd pushes MAILBOX,
 // and says what it has on its disk (TAKEN ► DONE). A Mail is sealed with HPKE,
-// and inside are sender, message and the sender's signature ("lanchat mail
+// and inside (Mail in mailbox.go, its info string too) are sender, message and the sender's signature ("lanchat mail
 // v1", over realm id ‖ device key of the receiver ‖ the Mail): authd can
 // neither read nor make one.
 //
@@ -190,6 +193,11 @@
 // newer one since. Who holds an older one asks for it, verifies it like one
 // of authd's and tells others in turn, so that a revocation reaches nodes that
 // cannot reach authd. On a new list every link is judged anew.
+//
+// People who compare keys see sixty digits, thirty for each of the two accounts:
+// six groups of five, each from five bytes of SHA-512("lc1 verify" ‖ realm id ‖
+// account id ‖ keys of its devices that are not revoked, in order), as a number
+// modulo 100,000. The half of the smaller account id stands first.
 //
 // # Rooms: the log (entry.go; the rules are in node/room)
 //
