@@ -65,7 +65,7 @@ func walk(t *testing.T, running bool) {
 		{"user add eve", "12345678\n", 1, none, "password"},
 		{"user add admin", testPassword, 1, none, "reserved"},
 		{"user add Eve", testPassword, 1, none, "a-z"},
-		{"user add", testPassword, 2, none, "arg"},
+		{"user add", testPassword, 2, none, "usage: authd"},
 		{"user list", "", 0, "^ann .*\nbob .*\ndora .*\n$", none},
 		{"user passwd ann", "eighteen dry newts\n", 0, "", none},
 		{"user passwd nobody", "eighteen dry newts\n", 1, none, "nobody"},
@@ -94,7 +94,7 @@ func walk(t *testing.T, running bool) {
 		{"device list dora", "", 0, "revoked", none},
 		{"device", "", 2, none, "list or revoke"},
 
-		{"backup", "", 2, none, "arg"},
+		{"backup", "", 2, none, "usage: authd"},
 		{"backup FILE", "", 0, "", ""},
 		{"user remove bob", "", 0, "", none},
 		{"user remove bob", "", 1, none, "bob"},
