@@ -128,9 +128,9 @@
 // KEYS), seals a Mail to each and leaves it (DEPOSIT ► DONE); a device asks for
 // what waits (MAILBOX ► MAIL), when it connects and when authd pushes MAILBOX,
 // and says what it has on its disk (TAKEN ► DONE). A Mail is sealed with HPKE,
-// and inside (Mail in mailbox.go, its info string too) are sender, message and the sender's signature ("lanchat mail
+// and inside are sender, message and the sender's signature ("lanchat mail
 // v1", over realm id ‖ device key of the receiver ‖ the Mail): authd can
-// neither read nor make one.
+// neither read nor make one. The suite is at Mail.
 //
 // Names are counted: of two tokens of one account that with the higher name
 // number tells its name. A name that was given up is nobody's until every token
