@@ -368,7 +368,11 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 	news := l.model.Apply(it.e)
 	switch e := it.e.(type) {
 	case chat.Message:
-		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, from: e.From, marks: view.Marks(e)})
+		marks := view.Marks(e)
+		if e.ReplyTo != "" {
+			marks += view.OnEarlier
+		}
+		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, from: e.From, marks: marks})
 	case chat.Sent:
 		// Who types into a pipe knows; on a terminal it says that the
 		// message is on its way.

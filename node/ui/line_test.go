@@ -54,6 +54,7 @@ func TestLineOnAPipe(t *testing.T) {
 		chat.Message{Chat: "#lab", From: "bob", Text: "quick", Mode: "fast"},
 		chat.Message{Chat: "#lab", From: "bob", Text: "waves", Mode: "reliable", Action: true},
 		chat.Message{Chat: "#lab", From: "bob", Text: "old", Mode: "reliable", Replay: true, Edited: true},
+		chat.Message{Chat: "#lab", From: "bob", Text: "yes", Mode: "reliable", ReplyTo: "0010917aa468e3b6"},
 		chat.Message{Chat: "@bob", From: "bob", Text: "psst", Mode: "reliable", Late: true},
 		chat.Message{Chat: "@bob", From: "bob", Text: "waves", Mode: "fast", Action: true},
 		chat.Sent{Chat: "#lab", Text: "mine"},
@@ -74,6 +75,7 @@ func TestLineOnAPipe(t *testing.T) {
 00:00 #lab ~bob: quick
 00:00 #lab * bob waves
 00:00 #lab bob (earlier, edited): old
+00:00 #lab bob (on an earlier message): yes
 00:00 @bob → you (late): psst
 00:00 * ~@bob → you waves
 00:00 - bob

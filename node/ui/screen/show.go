@@ -246,7 +246,7 @@ func (s *Screen) answers(p *pane, id string) string {
 	}
 	m := p.find(id)
 	if m == nil {
-		return " (on an earlier message)"
+		return view.OnEarlier
 	}
 	who := view.Name(m.from)
 	if m.own {
