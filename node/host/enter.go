@@ -247,7 +247,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 			if ask := t.Ask; ask != nil {
 				t.Ask = func(r realm.Realm) bool {
 					answered.Store(true)
-					return ask(r)
+					return h.hosted.is(r) || ask(r)
 				}
 			}
 			tries.Go(func() {
@@ -345,13 +345,36 @@ func (h *Host) hostAuthd(ctx context.Context) (netip.AddrPort, error) {
 		h.cfg.Host = nil
 		return netip.AddrPort{}, nil
 	}
-	addr, f, err := h.cfg.Host()
+	addr, f, err := h.hosted.start(h.cfg.Host)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	h.cfg.Host = nil
 	h.cfg.Enter.Trust = login.Trust{Fingerprint: &f}
 	return addr, nil
+}
+
+// A hosted is the realm of the authd inside this process. What was dialled
+// before it started may reach it, and asks then for a realm that needs no
+// asking.
+type hosted struct {
+	mu          sync.Mutex // held while it starts: until then nobody can tell
+	fingerprint realm.Fingerprint
+	started     bool
+}
+
+func (o *hosted) start(host func() (netip.AddrPort, realm.Fingerprint, error)) (netip.AddrPort, realm.Fingerprint, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	addr, f, err := host()
+	o.fingerprint, o.started = f, err == nil
+	return addr, f, err
+}
+
+func (o *hosted) is(r realm.Realm) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.started && r.Fingerprint() == o.fingerprint
 }
 
 type tried struct {

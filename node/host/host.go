@@ -135,6 +135,7 @@ type Host struct {
 	log       *slog.Logger
 	transport *quic.Transport
 	discovery Discovery
+	hosted    hosted
 	core      *chat.Core
 	self      wire.DeviceID
 	boot      uint64
