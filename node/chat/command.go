@@ -173,7 +173,7 @@ const maxQueued = 10_000
 // Busy reports whether commands wait, or what was said is not stored yet.
 func (c *Core) Busy() bool {
 	for _, m := range c.rooms {
-		if len(m.waiting) > 0 && m.keys.Current() != nil {
+		if len(m.waiting) > 0 && m.keys.Current() != nil || len(m.recount.then) > 0 {
 			return true
 		}
 	}
@@ -367,7 +367,20 @@ func (c *Core) open(chat, ref string) {
 	c.show(Notice{Code: "current", Text: "you are talking in " + chat, Ref: ref, Data: chat})
 }
 
-func (c *Core) doQuit(*call) { c.work.Quit = true }
+// quitWait is how long what was typed before /quit may take.
+const quitWait = 5 * time.Second
+
+func (c *Core) doQuit(k *call) { c.quit(k.now, k.now.Add(quitWait)) }
+
+// quit ends the program once what was typed before is done, at the latest at
+// until.
+func (c *Core) quit(now, until time.Time) {
+	if !c.Busy() || !now.Before(until) {
+		c.work.Quit = true
+		return
+	}
+	c.after(now, 5*time.Millisecond, func(now time.Time) { c.quit(now, until) })
+}
 
 func (c *Core) doMe(k *call) { c.sayTo(k.now, k.chat, k.rest, "", true, k.ref) }
 

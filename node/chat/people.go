@@ -227,17 +227,18 @@ func (c *Core) HandlePresence(now time.Time, id wire.DeviceID, state, cause stri
 	c.showPeer(now, d, state, cause, via)
 }
 
-// A device that comes and goes all the time is spoken of calmTurns times within
-// calmSpan; after that only of how it is, once that has held for calmSettle.
+// A device that falls silent again and again is spoken of calmTurns times within
+// calmSpan; after that only of how it is, once that has held for calmSettle. A
+// goodbye is no silence: it is told at once, however often.
 const (
-	calmTurns  = 6
+	calmTurns  = 3
 	calmSpan   = time.Minute
 	calmSettle = 10 * time.Second
 )
 
 // telling is what was said of a device's coming and going.
 type telling struct {
-	turns []time.Time // when something changed, the last calmTurns
+	turns []time.Time // when it fell silent, the last calmTurns
 	last  Peer        // what is true
 	shown Peer        // what was said
 	wait  uint64      // counts the changes: only the last is waited for
@@ -247,9 +248,14 @@ type telling struct {
 func (c *Core) showPeer(now time.Time, d *device, state, cause string, via []string) {
 	t := &d.told
 	t.last = c.peer(now, d, state, cause, via)
+	if state == "left" {
+		t.turns = nil
+	}
 	restless := len(t.turns) == calmTurns && now.Sub(t.turns[0]) < calmSpan
-	if t.turns = append(t.turns, now); len(t.turns) > calmTurns {
-		t.turns = t.turns[1:]
+	if state == "lost" || state == "away" {
+		if t.turns = append(t.turns, now); len(t.turns) > calmTurns {
+			t.turns = t.turns[1:]
+		}
 	}
 	t.wait++
 	if !restless {

@@ -1,6 +1,7 @@
 package chat_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -105,4 +106,38 @@ func TestNeverMet(t *testing.T) {
 	if got := len(ann.core.Log("#lab").State().Members); got != 3 {
 		t.Errorf("ann sees %d members after bob kicked dan, want 3", got)
 	}
+}
+
+// Whoever goes and comes back on purpose is told of each time and at once; a
+// device that only falls silent, three times, and then once it has settled.
+func TestCalm(t *testing.T) {
+	l := newLAN(t, "ann", "bob")
+	ann, bob := l.node("ann"), l.node("bob")
+	states := func() (states []string) {
+		for _, p := range shown[chat.Peer](ann) {
+			states = append(states, p.State)
+		}
+		l.clear()
+		return states
+	}
+	turn := func(state string) {
+		ann.core.LinkDown(l.now, bob.token.Device)
+		ann.core.HandlePresence(l.now, bob.token.Device, state, "", nil)
+		l.pass(time.Second)
+		ann.core.LinkUp(l.now, bob.token, nil)
+		l.pass(time.Second)
+	}
+	l.clear()
+	for range 5 {
+		turn("left")
+	}
+	checkTexts(t, "goodbyes", states(), slices.Repeat([]string{"left", "online"}, 5))
+	for range 5 {
+		turn("lost")
+	}
+	checkTexts(t, "silences", states(), []string{"lost", "online", "lost", "online", "lost"})
+	l.pass(20 * time.Second)
+	checkTexts(t, "settled", states(), []string{"online"})
+	turn("left")
+	checkTexts(t, "a goodbye after that", states(), []string{"left", "online"})
 }
