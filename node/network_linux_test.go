@@ -8,8 +8,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -168,16 +170,26 @@ func (s *stage) must(err error) {
 	}
 }
 
-// back waits until who else is there has a link to somebody at the address.
+// back waits until who else is there has a link to somebody at the address, or
+// at the link-local one, which is the same before and after.
 func (s *stage) back(name, addr string) {
 	s.t.Helper()
 	for _, n := range s.people {
 		if n.name == name {
 			continue
 		}
+		look := time.NewTicker(100 * time.Millisecond)
+		defer look.Stop()
+		late := time.After(patience)
 		for there := false; !there; {
 			n.line("/net")
-			there = containing("connected with " + addr)(n.want("notice", "code", "net").text("text"))
+			text := n.want("notice", "code", "net").text("text")
+			there = strings.Contains(text, "connected with "+addr) || strings.Contains(text, "connected with [fe80")
+			select {
+			case <-look.C:
+			case <-late:
+				s.t.Fatalf("%s has no link to %s at %s: %s", n.name, name, addr, text)
+			}
 		}
 	}
 }
