@@ -35,7 +35,7 @@ func TestExport(t *testing.T) {
 		bob.type_("/export #lab text " + file)
 		bob.wait("that it is there", 10*time.Second, func(e chat.Event) bool {
 			x, ok := e.(chat.Error)
-			return ok && x.Code == "failed" && strings.Contains(x.Text, "exists")
+			return ok && x.Code == "failed" && strings.Contains(x.Text, "already: choose another name")
 		})
 		if again, err := os.ReadFile(file); err != nil || string(again) != string(b) {
 			t.Errorf("now it is %q, %v", again, err)
