@@ -387,7 +387,7 @@ func (c *Core) takeSigned(now time.Time, m *membership, s *wire.Signed, from wir
 	if o.From.Device != c.self.device {
 		a := c.author(m, o.From.Device)
 		c.touch(m, a)
-		take = func(msg wire.Message) bool { return c.handleMessage(now, m, a, o, msg, true) }
+		take = func(msg wire.Message) bool { return c.handleMessage(now, m, a, o, msg, !c.saidHere(o)) }
 	}
 	if n, ok := body.(*wire.Notice); ok && mayCount(m.log.State(), o, n.Number) {
 		fresh = c.takeNotice(now, m, o, n, from)
@@ -412,4 +412,12 @@ func mayCount(s *room.State, o *room.Opened, n uint64) bool {
 		return n <= cut.Number
 	}
 	return s.Member(o.From.Account) != nil
+}
+
+// saidHere reports whether a message was said while its author was online here.
+// It is news then, though a look for what was missed brought it sooner than its
+// packet: who has just come asks while others go on talking.
+func (c *Core) saidHere(o *room.Opened) bool {
+	d := c.people.devices[o.From.Device]
+	return d != nil && d.online && o.Clock.Time().After(d.since)
 }

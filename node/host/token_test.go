@@ -508,7 +508,7 @@ func TestWrongClocks(t *testing.T) {
 				ann.mark()
 				bob.mark()
 				bob.start()
-				bob.wait(tt.says, 10*time.Second, notice("clock", tt.says))
+				bob.wait(tt.says, 30*time.Second, notice("clock", tt.says))
 				bob.wait("ann", 10*time.Second, peer("ann", "online"))
 				ann.wait("bob", 10*time.Second, peer("bob", "online"))
 				time.Sleep(2 * time.Minute)
