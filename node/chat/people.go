@@ -272,22 +272,6 @@ func (c *Core) showPeer(now time.Time, d *device, state, cause string, via []str
 	})
 }
 
-// state is what people are told of a device: online, away, left, lost, or ""
-// where nothing was heard of it since the start.
-func (d *device) state() string {
-	switch {
-	case d.online:
-		return "online"
-	case d.away:
-		return "away"
-	case !d.gone.IsZero():
-		return "left"
-	case !d.heard.IsZero():
-		return "lost"
-	}
-	return ""
-}
-
 func (c *Core) peer(now time.Time, d *device, state, cause string, via []string) Peer {
 	return Peer{User: d.person.name, Was: d.person.before(now), Device: d.id.String(), State: state, Cause: cause, Via: via}
 }

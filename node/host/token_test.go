@@ -559,7 +559,7 @@ func TestWrongClocks(t *testing.T) {
 			}
 			time.Sleep(11 * time.Minute) // longer than renewals are spread
 			for _, n := range nodes {
-				if ahead := n.profile.Token().NotBefore.Sub(time.Now()); ahead < 2*day {
+				if ahead := time.Until(n.profile.Token().NotBefore); ahead < 2*day {
 					t.Fatalf("the token of %s begins in %v, want one from the future", n.name, ahead)
 				}
 				n.mark()
@@ -567,7 +567,7 @@ func TestWrongClocks(t *testing.T) {
 			l.authd.clock.set(0)
 			time.Sleep(time.Minute)
 			for _, n := range nodes {
-				if ahead := n.profile.Token().NotBefore.Sub(time.Now()); ahead > 0 {
+				if ahead := time.Until(n.profile.Token().NotBefore); ahead > 0 {
 					t.Errorf("the token of %s still begins in %v", n.name, ahead)
 				}
 			}
