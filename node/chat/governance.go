@@ -22,37 +22,6 @@ var causes = map[wire.Op]string{
 	wire.OpSettings: "topic", wire.OpDevice: "device", wire.OpResolve: "resolved",
 }
 
-// whom returns the account an entry is about; zero: nobody else.
-func whom(args wire.Args) wire.AccountID {
-	switch a := args.(type) {
-	case *wire.LogAdmit:
-		return a.Account
-	case *wire.LogKick:
-		return a.Account
-	case *wire.LogBan:
-		return a.Account
-	case *wire.LogUnban:
-		return a.Account
-	case *wire.LogLeft:
-		return a.Account
-	case *wire.LogTransfer:
-		return a.Account
-	case *wire.LogPromote:
-		return a.Account
-	case *wire.LogDemote:
-		return a.Account
-	case *wire.LogSilence:
-		return a.Account
-	case *wire.LogUnsilence:
-		return a.Account
-	case *wire.LogDevice:
-		return a.Account
-	case *wire.LogResolve:
-		return a.Account
-	}
-	return wire.AccountID{}
-}
-
 // ---- the log
 
 // addEntries takes entries of a room's log that came from a device and shows
@@ -127,7 +96,7 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 
 // tell shows what an entry does.
 func (c *Core) tell(m *membership, e *wire.Entry, ref string) {
-	by, about, cause := c.byOf(m, e), whom(e.Args), causes[e.Op()]
+	by, about, cause := c.byOf(m, e), room.Whom(e.Args), causes[e.Op()]
 	switch {
 	case e.Op() == wire.OpLeave, e.Op() == wire.OpLeft, e.Op() == wire.OpKick && e.For == about:
 		about = cmp.Or(about, by)
@@ -152,7 +121,7 @@ func (c *Core) tell(m *membership, e *wire.Entry, ref string) {
 // side that lost asks again.
 func (c *Core) removed(now time.Time, m *membership, change room.Change) {
 	lapsed := slices.ContainsFunc(change.Dropped, func(e *wire.Entry) bool {
-		return e.Op() == wire.OpAdmit && whom(e.Args) == c.self.account
+		return e.Op() == wire.OpAdmit && room.Whom(e.Args) == c.self.account
 	})
 	name := m.chat()
 	if !lapsed {
@@ -623,7 +592,7 @@ func mayRead(log *room.Log, who wire.AccountID) (last uint64, ok bool) {
 				last = e.Seq
 			}
 		case *wire.LogKick, *wire.LogBan, *wire.LogLeft:
-			if whom(e.Args) == who {
+			if room.Whom(e.Args) == who {
 				last = e.Seq
 			}
 		}

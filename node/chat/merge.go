@@ -154,7 +154,7 @@ func (c *Core) frontmost(m *membership, entries []*wire.Entry) (who wire.Account
 
 // describe says in words what an entry does; "" for what is nobody's concern.
 func (c *Core) describe(m *membership, e *wire.Entry) string {
-	by, on := c.people.nameOf(c.byOf(m, e)), c.people.nameOf(whom(e.Args))
+	by, on := c.people.nameOf(c.byOf(m, e)), c.people.nameOf(room.Whom(e.Args))
 	switch e.Op() {
 	case wire.OpClaim, wire.OpRekey, wire.OpCreate:
 		return ""

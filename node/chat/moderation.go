@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"lanchat/node/room"
 	"lanchat/wire"
 	"lanchat/wire/clean"
 )
@@ -246,7 +247,7 @@ func (c *Core) doAudit(k *call) {
 			v.For = c.people.nameOf(e.For)
 			line += " for " + v.For
 		}
-		if w := whom(e.Args); !w.IsZero() {
+		if w := room.Whom(e.Args); !w.IsZero() {
 			v.Whom = c.people.nameOf(w)
 			line += ": " + v.Whom
 		}

@@ -188,7 +188,7 @@ func (c *Core) mayAsk(m *membership, args wire.Args) error {
 	switch {
 	case err == nil, !room.RegentMay(args.Op()), c.inCharge(m) != c.self.account:
 		return err
-	case s.Seat(whom(args)) <= s.Seat(c.self.account):
+	case s.Seat(room.Whom(args)) <= s.Seat(c.self.account):
 		return room.ErrBehind
 	}
 	return nil
@@ -295,7 +295,7 @@ func (c *Core) granted(m *membership, e *wire.Entry) (ref string) {
 		return ""
 	}
 	for _, r := range m.requests {
-		if r.args.Op() == e.Op() && whom(r.args) == whom(e.Args) {
+		if r.args.Op() == e.Op() && room.Whom(r.args) == room.Whom(e.Args) {
 			c.finish(m, r, nil)
 			return r.ref
 		}
@@ -309,8 +309,8 @@ func (c *Core) carryOut(now time.Time, m *membership, who wire.AccountID, args w
 	if who != c.self.account {
 		id.For = who
 	}
-	if b, banned := m.log.State().Ban(whom(args)); args.Op() == wire.OpAdmit && banned && !b.Until.IsZero() && !now.Before(b.Until) && m.log.State().Admin() == c.self.account {
-		if err := c.append(now, m)(m.log.Unban(c.identity(), now, whom(args))); err != nil {
+	if b, banned := m.log.State().Ban(room.Whom(args)); args.Op() == wire.OpAdmit && banned && !b.Until.IsZero() && !now.Before(b.Until) && m.log.State().Admin() == c.self.account {
+		if err := c.append(now, m)(m.log.Unban(c.identity(), now, room.Whom(args))); err != nil {
 			return err
 		}
 	}

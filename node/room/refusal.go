@@ -28,16 +28,16 @@ func (r *Refusal) Is(target error) bool {
 
 // The rules that refuse.
 var (
-	ErrNotMember    = &Refusal{Code: "not_member", Rule: "not a member of the room"}
-	ErrNoSuchMember = &Refusal{Code: "not_member", Rule: "the person is not a member of the room"}
-	ErrMember       = &Refusal{Code: "already_member", Rule: "the person is a member already"}
-	ErrNotAdmin     = &Refusal{Code: "not_admin", Rule: "not allowed from this seat"}
-	ErrBehind       = &Refusal{Code: "not_admin", Rule: "the person does not sit behind"}
-	ErrRole         = &Refusal{Code: "bad_argument", Rule: "the person has that seat already"}
+	ErrNotMember    = &Refusal{Code: "not_member", Rule: "you are not a member"}
+	ErrNoSuchMember = &Refusal{Code: "not_member", Rule: "that person is not a member"}
+	ErrMember       = &Refusal{Code: "already_member", Rule: "that person is a member already"}
+	ErrNotAdmin     = &Refusal{Code: "not_admin", Rule: "you may not do that here"}
+	ErrBehind       = &Refusal{Code: "not_admin", Rule: "you may act only on people behind you in the order of /names"}
+	ErrRole         = &Refusal{Code: "bad_argument", Rule: "that person has that role already"}
 	ErrBanned       = &Refusal{Code: "banned", Rule: "banned from the room"}
-	ErrNotBanned    = &Refusal{Code: "bad_argument", Rule: "the person is not banned"}
+	ErrNotBanned    = &Refusal{Code: "bad_argument", Rule: "that person is not banned"}
 	ErrSilenced     = &Refusal{Code: "silenced", Rule: "silenced in the room"}
-	ErrNotSilenced  = &Refusal{Code: "bad_argument", Rule: "the person is not silenced"}
+	ErrNotSilenced  = &Refusal{Code: "bad_argument", Rule: "that person is not silenced"}
 	ErrDevice       = &Refusal{Code: "bad_argument", Rule: "the device does not fit"}
 	ErrRekeyFirst   = &Refusal{Code: "room_rekey", Rule: "the room needs a new key first"}
 	ErrResolved     = &Refusal{Code: "bad_argument", Rule: "the removal does not stand open"}

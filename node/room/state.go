@@ -321,7 +321,7 @@ func (s *State) checkTarget(author wire.AccountID, device wire.DeviceKey, args w
 		case t == len(s.Members):
 			return ErrNoSuchMember
 		case t <= s.Seat(author):
-			return refuse(ErrBehind, s.inFrontOf(a)...)
+			return refuse(ErrBehind, s.over(a)...)
 		}
 		return nil
 	}
@@ -392,13 +392,11 @@ func (s *State) checkTarget(author wire.AccountID, device wire.DeviceKey, args w
 	return nil
 }
 
-// inFrontOf returns who sits in front of a member, in seat order: who could
-// do it.
-func (s *State) inFrontOf(a wire.AccountID) (who []wire.AccountID) {
-	for _, m := range s.Members[:s.Seat(a)] {
-		who = append(who, m.Account)
-	}
-	return who
+// over returns who may act on a person, in seat order: the admin and the
+// co-admins in front.
+func (s *State) over(a wire.AccountID) []wire.AccountID {
+	admins := s.admins()
+	return admins[:min(s.Seat(a), len(admins))]
 }
 
 // checkMarks: "KICK, BAN and LEFT carry, for each device of the person, the
@@ -441,7 +439,7 @@ func (s *State) checkDevice(author wire.AccountID, device wire.DeviceKey, a *wir
 		return ErrNoSuchMember
 	}
 	if a.Account != author && s.Seat(a.Account) < s.Seat(author) {
-		return refuse(ErrBehind, s.inFrontOf(a.Account)...)
+		return refuse(ErrBehind, s.over(a.Account)...)
 	}
 	owner, taken := s.owners[a.Key]
 	if a.Remove {
@@ -688,7 +686,7 @@ func (s *State) May(who wire.AccountID, args wire.Args) error {
 		if seat <= s.Mods {
 			return s.mayActOn(who, args)
 		}
-		return refuse(ErrNotAdmin, s.admins()...)
+		return refuse(ErrNotAdmin, s.over(Whom(args))...)
 	}
 	if seat > 0 {
 		return refuse(ErrNotAdmin, s.Admin())
@@ -708,7 +706,7 @@ func (s *State) mayActOn(who wire.AccountID, args wire.Args) error {
 		return s.checkTarget(who, wire.DeviceKey{}, &wire.LogSilence{Account: a.Account})
 	case *wire.LogUnsilence:
 		if s.Seat(a.Account) <= s.Seat(who) {
-			return refuse(ErrBehind, s.inFrontOf(a.Account)...)
+			return refuse(ErrBehind, s.over(a.Account)...)
 		}
 	}
 	return s.checkTarget(who, wire.DeviceKey{}, args)
