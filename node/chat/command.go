@@ -61,7 +61,7 @@ func init() {
 		{name: "delete", args: "[id|n]", help: "take back your last (n-th last) message", max: 1, do: (*Core).doDelete},
 		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
 		{name: "device", args: "user", help: "let a member's new device into the room", min: 1, max: 1, do: (*Core).doDevice},
-		{name: "dm", args: "user", help: "make the chat with a person the current one", min: 1, max: 1, do: (*Core).doDM},
+		{name: "dm", args: "user [text]", help: "make the chat with a person the current one, and write there", min: 1, max: -1, do: (*Core).doDM},
 		{name: "dnd", args: "[22:00-07:00|duration|off]", help: "keep alerts quiet at these hours, or for a time", max: 1, do: (*Core).doDND},
 		{name: "edit", args: "[id|n] text", help: "give your last (n-th last) message another text", min: 1, max: -1, do: (*Core).doEdit},
 		{name: "export", args: "[chat] [json|text] file", help: "write the history of a chat to a new file", min: 1, max: 3, do: (*Core).doExport},
@@ -407,6 +407,9 @@ func (c *Core) doDM(k *call) {
 		c.refuse(k.ref, "bad_argument", "that is you: choose somebody else to write to")
 	default:
 		c.open("@"+p.name, k.ref)
+		if _, text := cutWord(k.rest); text != "" {
+			c.sayTo(k.now, "@"+p.name, text, "", false, k.ref)
+		}
 	}
 }
 

@@ -71,6 +71,7 @@ func TestCommands(t *testing.T) {
 		{name: "me", cmd: chat.Command{Line: "/me  waves", Chat: "#lab"}, sent: "#lab reliable* waves"},
 		{name: "dm to oneself", cmd: chat.Command{Line: "/dm bob"}, code: "bad_argument", text: "that is you"},
 		{name: "dm", cmd: chat.Command{Line: "/dm ann"}, code: "current", text: "@ann"},
+		{name: "dm with text", cmd: chat.Command{Line: "/dm ann how are you"}, code: "current", text: "@ann", sent: "@ann reliable: how are you"},
 		{name: "mode", cmd: chat.Command{Line: "/mode", Chat: "#lab"}, code: "mode", text: "reliable"},
 		{name: "mode, chosen", cmd: chat.Command{Line: "/mode FAST", Chat: "#lab"}, code: "mode", text: "fast"},
 		{name: "mode, wrong", cmd: chat.Command{Line: "/mode slow", Chat: "#lab"}, code: "bad_argument", text: `"slow"`},

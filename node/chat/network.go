@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -102,7 +103,14 @@ func (c *Core) HandlePong(q PingDevice, n NetPeer, rtt time.Duration) {
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func rounded(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
+// rounded words a round trip: "2.81 ms", "45 ms".
+func rounded(d time.Duration) string {
+	digits := 2
+	if d >= 10*time.Millisecond {
+		digits = 0
+	}
+	return strconv.FormatFloat(milliseconds(d), 'f', digits, 64) + " ms"
+}
 
 func (c *Core) doNet(k *call) { c.send(Survey{func(n Network) { c.showNetwork(k, n) }}) }
 

@@ -72,8 +72,8 @@ func TestNet(t *testing.T) {
 		"eth0       used: 10.77.0.1/24",
 		"docker0    not used: virtual (containers' bridge)",
 		"authd      up, 10.77.0.100:4747",
-		"bob        by multicast, quic; connected with 10.77.0.2:4000, round trip 300µs, lost 1.5 %\n",
-		"cat        by authd, quic; connected with 10.77.0.3:4000, round trip 0s, lost 0.0 %; not heard by multicast",
+		"bob        by multicast, quic; connected with 10.77.0.2:4000, round trip 0.30 ms, lost 1.5 %\n",
+		"cat        by authd, quic; connected with 10.77.0.3:4000, round trip 0.00 ms, lost 0.0 %; not heard by multicast",
 		"device ee00000000000000 by authd; not heard itself, tried at 10.77.0.9:4000",
 		"dropped    0 malformed",
 	} {
@@ -91,7 +91,7 @@ func TestPing(t *testing.T) {
 	ann, bob := l.node("ann"), l.node("bob")
 	ann.do("/ping bob")
 	l.pass(5 * time.Second)
-	if got := answer(t, ann, "ping"); !strings.HasPrefix(got, "bob answers after 1.5ms") {
+	if got := answer(t, ann, "ping"); !strings.HasPrefix(got, "bob answers after 1.50 ms") {
 		t.Errorf("got %q", got)
 	}
 	l.clear()
