@@ -126,6 +126,7 @@ func Commands() []string {
 // nothing. Commands take effect one after another: those typed while one
 // waits for an answer from others wait too.
 func (c *Core) Do(now time.Time, cmd Command) {
+	c.now = now
 	if c.busy {
 		if len(c.queued) >= maxQueued {
 			c.refuse(cmd.Ref, "busy", "%d commands wait already: try again in a moment", len(c.queued))
@@ -319,16 +320,37 @@ func (c *Core) findChat(chat, ref string) (*membership, *person, bool) {
 			c.refuse(ref, "bad_argument", "several rooms are called %s: say which, %s", chat, strings.Join(same, " or "))
 			return nil, nil, false
 		}
-		if c.offerOf(chat) != nil {
-			c.refuse(ref, "not_member", "you are not in %s: /join %s first", chat, chat)
-		} else {
-			c.refuse(ref, "no_such_room", "no room %s is known here: /rooms lists them, /create %s makes it", chat, chat)
-		}
+		c.refuseRoom(chat, ref)
 	default:
 		c.refuse(ref, "bad_argument", "a chat is #room or @user, not %q", chat)
 	}
 	return nil, nil, false
 }
+
+// refuseRoom says that one is not in a room, or that there is none of that name
+// as far as others know, who are asked about it now and then.
+func (c *Core) refuseRoom(chat, ref string) {
+	refuse := func() {
+		if c.offerOf(chat) != nil {
+			c.refuse(ref, "not_member", "you are not in %s: /join %s first", chat, chat)
+		} else {
+			c.refuse(ref, "no_such_room", "no room %s is known here: /rooms lists them, /create %s makes it", chat, chat)
+		}
+	}
+	if c.busy || c.offerOf(chat) != nil || c.now.Sub(c.lookedAt) < lookPause {
+		refuse()
+		return
+	}
+	c.lookedAt = c.now
+	end := c.begin()
+	c.look(c.now, func() bool { return true }, func(now time.Time) {
+		defer end(now)
+		refuse()
+	})
+}
+
+// lookPause is between questions to all about rooms that were misspelled, say.
+const lookPause = time.Second
 
 // mustFindPerson returns the person of that name, or says that there is none.
 func (c *Core) mustFindPerson(name, ref string) *person {
@@ -438,7 +460,7 @@ func (c *Core) doMute(k *call) {
 	if len(args) > 0 {
 		d, err := parseDuration(args[0])
 		if err != nil || len(args) > 1 {
-			c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d", strings.Join(args, " "))
+			c.refuseDuration(k, strings.Join(args, " "), "")
 			return
 		}
 		until, text = k.now.Add(d), chat+" is muted for "+args[0]

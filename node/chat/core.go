@@ -83,6 +83,7 @@ type Core struct {
 	partings map[wire.RoomID]*parting
 	renamed  []*membership          // told of by the next Take
 	gone     map[wire.RoomID]uint64 // rooms one was removed from since the start: the log's number then
+	lookedAt time.Time              // when others were asked about a room that is not known
 	current  string                 // the chat that text without a chat goes to
 	lastFrom *person                // who wrote to me directly last, for /r
 	clock    wire.Clock

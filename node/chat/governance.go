@@ -129,6 +129,9 @@ func (c *Core) removed(now time.Time, m *membership, change room.Change) {
 		c.dropInvite(m.id, c.self.account)
 	}
 	c.drop(m)
+	if m.log.State().Ended() {
+		c.show(Notice{Code: "ended", Text: name + " has ended: you were its last member", Data: map[string]string{"chat": name}})
+	}
 	if lapsed {
 		c.show(Notice{Code: "lapsed", Text: "who let you into " + name + " could not do so: that was undone, and you are asking again"})
 		c.startJoin(now, &joining{room: m.id, name: name, quiet: true})

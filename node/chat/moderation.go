@@ -56,22 +56,20 @@ func (c *Core) neverMet(m *membership, name string) (p *person) {
 	return p
 }
 
-// reason returns what stands behind the first n words of a command.
-func (k *call) reason(n int) string {
-	return clean.Line(strings.Join(k.args[min(n, len(k.args)):], " "), wire.MaxReason)
+// reason returns what stands behind the first n words of a command, or
+// refuses it.
+func (c *Core) reason(k *call, n int) (reason string, ok bool) {
+	reason = clean.Line(strings.Join(k.args[min(n, len(k.args)):], " "), 0)
+	if len(reason) > wire.MaxReason {
+		c.refuse(k.ref, "too_long", "a reason has at most %d bytes and this one %d: shorten it", wire.MaxReason, len(reason))
+		return "", false
+	}
+	return reason, true
 }
 
-// until reads the duration that may stand in a command's second place, and
-// returns the time it ends; ok is false if there is none.
-func (k *call) until() (t time.Time, ok bool) {
-	if len(k.args) < 2 {
-		return time.Time{}, false
-	}
-	d, err := parseDuration(k.args[1])
-	if err != nil {
-		return time.Time{}, false
-	}
-	return k.now.Add(d), true
+// refuseDuration says what a duration looks like.
+func (c *Core) refuseDuration(k *call, word, or string) {
+	c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d%s", word, or)
 }
 
 // millis returns a time as it stands in an entry: 0 is none.
@@ -83,18 +81,33 @@ func millis(t time.Time) uint64 {
 }
 
 func (c *Core) doKick(k *call) {
-	if m, p := c.target(k); m != nil {
-		c.govern(k, m, &wire.LogKick{Account: p.account, Reason: k.reason(1)})
+	m, p := c.target(k)
+	if m == nil {
+		return
+	}
+	if reason, ok := c.reason(k, 1); ok {
+		c.govern(k, m, &wire.LogKick{Account: p.account, Reason: reason})
 	}
 }
 
 func (c *Core) doBan(k *call) {
-	if m, p := c.target(k); m != nil {
-		until, timed := k.until()
-		reason := k.reason(1)
-		if timed {
-			reason = k.reason(2)
+	m, p := c.target(k)
+	if m == nil {
+		return
+	}
+	var until time.Time
+	behind := 1
+	if len(k.args) > 1 {
+		number := strings.TrimLeft(k.args[1], "+-.")
+		switch d, err := parseDuration(k.args[1]); {
+		case err == nil:
+			until, behind = k.now.Add(d), 2
+		case number != "" && number[0] >= '0' && number[0] <= '9': // a slip would ban for good
+			c.refuseDuration(k, k.args[1], ", or begin the reason with another word")
+			return
 		}
+	}
+	if reason, ok := c.reason(k, behind); ok {
 		c.govern(k, m, &wire.LogBan{Account: p.account, Reason: reason, Until: millis(until)})
 	}
 }
@@ -161,10 +174,14 @@ func (c *Core) doSilence(k *call) {
 	if m == nil {
 		return
 	}
-	until, timed := k.until()
-	if len(k.args) > 1 && !timed {
-		c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d", k.args[1])
-		return
+	var until time.Time
+	if len(k.args) > 1 {
+		d, err := parseDuration(k.args[1])
+		if err != nil {
+			c.refuseDuration(k, k.args[1], "")
+			return
+		}
+		until = k.now.Add(d)
 	}
 	c.govern(k, m, &wire.LogSilence{Account: p.account, Until: millis(until)})
 }

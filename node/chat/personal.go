@@ -190,7 +190,7 @@ func (c *Core) doIgnore(k *call) {
 	if len(k.args) > 1 {
 		d, err := parseDuration(k.args[1])
 		if err != nil {
-			c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d", k.args[1])
+			c.refuseDuration(k, k.args[1], "")
 			return
 		}
 		value, text = k.now.Add(d).UTC().Format(time.RFC3339), text+" for "+k.args[1]

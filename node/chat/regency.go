@@ -188,8 +188,8 @@ func (c *Core) mayAsk(m *membership, args wire.Args) error {
 	switch {
 	case err == nil, !room.RegentMay(args.Op()), c.inCharge(m) != c.self.account:
 		return err
-	case s.Seat(room.Whom(args)) <= s.Seat(c.self.account):
-		return room.ErrBehind
+	case s.Seat(room.Whom(args)) < len(s.Members):
+		return s.Behind(c.self.account, room.Whom(args))
 	}
 	return nil
 }

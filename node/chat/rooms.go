@@ -957,7 +957,10 @@ func (c *Core) refuseRule(ref, chat string, err error) {
 // ruleText says a rule's refusal in words, with who may do it instead.
 func (c *Core) ruleText(r *room.Refusal) string {
 	text := r.Rule
-	if len(r.Who) > 0 {
+	switch {
+	case errors.Is(r, room.ErrBehind) && len(r.Who) == 0:
+		text += "; nobody may do that to the admin"
+	case len(r.Who) > 0:
 		names := make([]string, len(r.Who))
 		for i, a := range r.Who {
 			names[i] = c.people.nameOf(a)

@@ -32,7 +32,8 @@ var (
 	ErrNoSuchMember = &Refusal{Code: "not_member", Rule: "that person is not a member"}
 	ErrMember       = &Refusal{Code: "already_member", Rule: "that person is a member already"}
 	ErrNotAdmin     = &Refusal{Code: "not_admin", Rule: "you may not do that here"}
-	ErrBehind       = &Refusal{Code: "not_admin", Rule: "you may act only on people behind you in the order of /names"}
+	ErrBehind       = &Refusal{Code: "not_admin", Rule: "that person sits in front of you in the order of /names"}
+	ErrSelf         = &Refusal{Code: "bad_argument", Rule: "that is you: choose somebody else"}
 	ErrRole         = &Refusal{Code: "bad_argument", Rule: "that person has that role already"}
 	ErrBanned       = &Refusal{Code: "banned", Rule: "banned from the room"}
 	ErrNotBanned    = &Refusal{Code: "bad_argument", Rule: "that person is not banned"}

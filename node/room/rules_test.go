@@ -88,7 +88,7 @@ func TestWhoMayAppend(t *testing.T) {
 	ann2 := d.peer("ann2")
 	refused(t, "a device of ann that is not in the log", ErrNotMember)(ann2.log.Rekey(ann2.self, ann2.now, nil))
 
-	refused(t, "ann kicks herself", ErrBehind)(d.log.Kick(d.self, d.now, acct("ann"), "", nil))
+	refused(t, "ann kicks herself", ErrSelf)(d.log.Kick(d.self, d.now, acct("ann"), "", nil))
 	refused(t, "kick of a stranger", ErrNoSuchMember)(d.log.Kick(d.self, d.now, acct("eve"), "", nil))
 	refused(t, "promotes a co-admin", ErrRole)(d.log.Promote(d.self, d.now, acct("bob")))
 	refused(t, "demotes a member", ErrRole)(d.log.Demote(d.self, d.now, acct("cat")))
@@ -266,7 +266,7 @@ func TestMay(t *testing.T) {
 	}
 	check("bob", &wire.LogKick{Account: acct("cat")}, nil)
 	check("bob", &wire.LogKick{Account: acct("ann")}, ErrBehind)
-	check("bob", &wire.LogKick{Account: acct("bob")}, ErrBehind)
+	check("bob", &wire.LogKick{Account: acct("bob")}, ErrSelf)
 	check("bob", &wire.LogKick{Account: acct("eve")}, ErrNoSuchMember)
 	check("bob", &wire.LogBan{Account: acct("eve")}, nil)
 	check("bob", &wire.LogBan{Account: acct("ann")}, ErrBehind)
@@ -358,7 +358,7 @@ func TestEntriesRefused(t *testing.T) {
 		{"KICK without marks", sign(ann, s, &wire.LogKick{Account: cat.Account}), ErrChain},
 		{"KICK with another's marks", sign(ann, s, &wire.LogKick{Account: cat.Account, Marks: []wire.Mark{{Key: bob.Device()}}}), ErrChain},
 		{"BAN of a stranger with marks", sign(ann, s, &wire.LogBan{Account: who("eve").Account, Marks: marks}), ErrChain},
-		{"RESOLVE of the admin", sign(ann, s, &wire.LogResolve{Removal: wire.Hash{1}, Account: ann.Account}), ErrBehind},
+		{"RESOLVE of the admin", sign(ann, s, &wire.LogResolve{Removal: wire.Hash{1}, Account: ann.Account}), ErrSelf},
 		{"a second CREATE", d.log.Genesis(), nil},
 	} {
 		c, err := d.log.Add(tt.entry)

@@ -316,15 +316,7 @@ func (s *State) checkAct(author wire.AccountID, device wire.DeviceKey, args wire
 // checkTarget: "targets strictly behind the author; not banned on ADMIT", and
 // that the deed makes sense.
 func (s *State) checkTarget(author wire.AccountID, device wire.DeviceKey, args wire.Args) error {
-	behind := func(a wire.AccountID) error {
-		switch t := s.Seat(a); {
-		case t == len(s.Members):
-			return ErrNoSuchMember
-		case t <= s.Seat(author):
-			return refuse(ErrBehind, s.over(a)...)
-		}
-		return nil
-	}
+	behind := func(a wire.AccountID) error { return s.Behind(author, a) }
 	removal := func(a wire.AccountID, marks []wire.Mark) error {
 		if err := behind(a); err != nil {
 			return err
@@ -397,6 +389,20 @@ func (s *State) checkTarget(author wire.AccountID, device wire.DeviceKey, args w
 func (s *State) over(a wire.AccountID) []wire.AccountID {
 	admins := s.admins()
 	return admins[:min(s.Seat(a), len(admins))]
+}
+
+// Behind returns nil if a member sits behind a person: "a person may act only
+// on people behind them".
+func (s *State) Behind(who, a wire.AccountID) error {
+	switch seat := s.Seat(a); {
+	case seat == len(s.Members):
+		return ErrNoSuchMember
+	case a == who:
+		return ErrSelf
+	case seat < s.Seat(who):
+		return refuse(ErrBehind, s.over(a)...)
+	}
+	return nil
 }
 
 // checkMarks: "KICK, BAN and LEFT carry, for each device of the person, the
@@ -705,8 +711,8 @@ func (s *State) mayActOn(who wire.AccountID, args wire.Args) error {
 		}
 		return s.checkTarget(who, wire.DeviceKey{}, &wire.LogSilence{Account: a.Account})
 	case *wire.LogUnsilence:
-		if s.Seat(a.Account) <= s.Seat(who) {
-			return refuse(ErrBehind, s.over(a.Account)...)
+		if err := s.Behind(who, a.Account); err != nil && err != ErrNoSuchMember {
+			return err // who is gone may be silenced still
 		}
 	}
 	return s.checkTarget(who, wire.DeviceKey{}, args)
