@@ -16,7 +16,7 @@ func TestRetention(t *testing.T) {
 	ann, bob := l.node("ann"), l.node("bob")
 	ann.say("#lab", "reliable", "old")
 	ann.say("@bob", "reliable", "old, too")
-	l.pass(48 * time.Hour)
+	l.pass(3 * time.Hour)
 	ann.say("#lab", "reliable", "new")
 	l.pass(time.Second)
 	for _, bad := range []string{"0d", "soon", "-1GB", "GB"} {
@@ -27,17 +27,17 @@ func TestRetention(t *testing.T) {
 		}
 	}
 	checkTexts(t, "before", bob.past("#lab"), []string{"ann: old", "ann: new"})
-	bob.do("/set retention 1d")
+	bob.do("/set retention 2h")
 	checkTexts(t, "in the room", bob.past("#lab"), []string{"ann: new"})
 	checkTexts(t, "directly", bob.past("@ann"), nil)
 	bob.start()
 	l.link(ann, bob)
 	l.clear()
-	l.pass(48 * time.Hour)
+	l.pass(3 * time.Hour)
 	if m := shown[chat.Message](bob); len(m) != 0 {
 		t.Errorf("what was forgotten comes again: %+v", m)
 	}
-	checkTexts(t, "two days later", bob.past("#lab"), nil)
+	checkTexts(t, "three hours later", bob.past("#lab"), nil)
 	checkTexts(t, "with ann, who keeps it", ann.past("#lab"), []string{"ann: old", "ann: new"})
 }
 
