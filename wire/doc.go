@@ -258,7 +258,8 @@
 // A receiver that misses some asks with a repair request, by unicast to the
 // address that its link with the author has: at once; or after a moment, where
 // packets were seen to overtake each other or more than eight devices are there;
-// again after max(1.5 ms, smoothed round trip + 4 × its variance), from the
+// again after max(1.5 ms, smoothed round trip + 4 × its variance), or after
+// 1.5 ms once a later request was answered, from the
 // sixth time on growing by half to 200 ms, and then every other time of any
 // member that is there. Requests and repairs to one device share the socket of
 // QUIC: their first byte, 0x11, is none of QUIC's. A second socket was not

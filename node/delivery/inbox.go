@@ -17,8 +17,9 @@ const (
 	// askFirst is the pause while no round trip was measured.
 	askFirst = 3 * time.Millisecond
 	// reorderMax bounds how long a gap waits to be closed by a packet that was
-	// merely overtaken.
-	reorderMax = 5 * time.Millisecond
+	// merely overtaken. It is less than copyAfter: who waits for second copies
+	// would never ask.
+	reorderMax = time.Millisecond
 	// askOthers is how often the author is asked before another member is.
 	askOthers = 6
 	// When a gap is worth telling the person about.
@@ -59,6 +60,8 @@ type Inbox[M any] struct {
 	held  map[uint64]M    // arrived, waiting for a predecessor; > next
 	given map[uint64]bool // given up: < next, still wanted
 	gaps  []gap           // what is missing from next to known, lowest first, none empty
+
+	answered time.Time // when the latest request was sent that is known to be answered
 
 	due  time.Time // not after any time at which Advance has work; zero: never
 	told uint64    // how many missing the person was last told of
@@ -215,6 +218,9 @@ func (in *Inbox[M]) fill(now time.Time, n uint64) {
 	})
 	g := &in.gaps[i]
 	in.path.closed(now, g)
+	if g.tries > 0 && g.begun.After(in.answered) {
+		in.answered = g.begun
+	}
 	switch {
 	case g.first == g.last:
 		in.gaps = slices.Delete(in.gaps, i, i+1)
@@ -228,6 +234,19 @@ func (in *Inbox[M]) fill(now time.Time, n uint64) {
 		g.first = n + 1
 		in.gaps = slices.Insert(in.gaps, i, before)
 	}
+	if len(in.gaps) > 0 && in.gaps[0].tries > 0 {
+		in.sooner(in.again(&in.gaps[0])) // what was just learned may make that now
+	}
+}
+
+// again returns when to ask once more for what was asked for and has not come.
+// The author answers in the order it was asked in: where a later request is
+// answered, the answer to this one was lost.
+func (in *Inbox[M]) again(g *gap) time.Time {
+	if g.tries < askSteady && g.asked.Before(in.answered) {
+		return g.asked.Add(askMin)
+	}
+	return g.asked.Add(in.path.pause(g.tries))
 }
 
 // Exists says that the device has sent messages up to n.
@@ -327,9 +346,12 @@ func (in *Inbox[M]) Advance(now time.Time) (ask Request, ready []M) {
 		ask.Other = ask.Author
 	}
 	in.due = in.want
-	slack := in.path.pause(0) / 8 // what is nearly due goes along
+	slack := min(in.path.pause(0)/8, time.Millisecond) // what is nearly due goes along
 	for i := range in.gaps {
 		g := &in.gaps[i]
+		if g.tries > 0 {
+			g.ask = in.again(g)
+		}
 		if !now.Before(g.ask.Add(-slack)) {
 			to := &ask.Author
 			if g.tries >= askOthers && g.tries%2 == 0 {

@@ -195,6 +195,42 @@ func TestPathRoundTrip(t *testing.T) {
 	}
 }
 
+// What was learned of a way while queues stood on it is soon forgotten when they
+// are gone.
+func TestPathClears(t *testing.T) {
+	p := &Path{srtt: 600 * time.Millisecond, rttvar: 500 * time.Millisecond}
+	in := NewInbox[uint64](p, 0)
+	for i := range uint64(10) {
+		now := at(20 * float64(i))
+		in.Handle(now, 2*i+2, 2*i+2)
+		in.Advance(now)
+		in.Handle(now.Add(time.Millisecond), 2*i+1, 2*i+1)
+	}
+	if d := p.pause(1); d > 10*time.Millisecond {
+		t.Errorf("asks again after %v on a way of 1 ms", d)
+	}
+}
+
+// A request is taken for lost, or its answer, when a later one is answered:
+// however long the way was before.
+func TestInboxAsksAgainWhenLaterOnesAreAnswered(t *testing.T) {
+	in := NewInbox[uint64](&Path{srtt: 100 * time.Millisecond, rttvar: 20 * time.Millisecond}, 0)
+	in.Handle(at(0), 2, 2)
+	ask, _ := in.Advance(at(0))
+	checkList(t, "asked", ask.Author, ranges(1, 1))
+	in.Handle(at(5), 4, 4)
+	ask, _ = in.Advance(at(5))
+	checkList(t, "asked", ask.Author, ranges(3, 3))
+	if d := in.Deadline(); d.Before(at(100)) {
+		t.Errorf("asks again at %v, a round trip takes 100 ms", d.Sub(start))
+	}
+	in.Handle(at(6), 3, 3)
+	ask, _ = in.Advance(at(6))
+	checkList(t, "asked once a later one was answered", ask.Author, ranges(1, 1))
+	ask, _ = in.Advance(at(8))
+	checkList(t, "asked again at once", ask.Author, nil)
+}
+
 // Where packets overtake each other, a gap waits a moment before it is asked
 // for; where they do no longer, that is forgotten.
 func TestPathReorder(t *testing.T) {
@@ -218,6 +254,22 @@ func TestPathReorder(t *testing.T) {
 	}
 	if p.reorder > 10*time.Nanosecond {
 		t.Errorf("still waits %v after 200 losses", p.reorder)
+	}
+}
+
+// The second copy of a lost packet is none that was overtaken: who waits for
+// those asks too late, and never learns better.
+func TestPathSecondCopies(t *testing.T) {
+	p := &Path{reorder: reorderMax}
+	in := NewInbox[uint64](p, 0)
+	for i := range uint64(50) {
+		now := at(20 * float64(i))
+		in.Handle(now, 2*i+2, 2*i+2)
+		in.Advance(in.Deadline())
+		in.Handle(now.Add(copyAfter), 2*i+1, 2*i+1)
+	}
+	if p.reorder > reorderMax/10 {
+		t.Errorf("a gap waits %v before it is asked for", p.reorder)
 	}
 }
 

@@ -57,7 +57,9 @@ func (p *Path) pause(tries int) time.Duration {
 func (p *Path) closed(now time.Time, g *gap) {
 	age := now.Sub(g.since)
 	if g.tries == 0 || p.shortest > 0 && now.Sub(g.asked) < p.shortest/2 && g.tries == 1 {
-		p.reorder = min(max(p.reorder, age+age/2), reorderMax)
+		if age <= reorderMax { // else it was the second copy, or this node was busy
+			p.reorder = min(max(p.reorder, age+age/2), reorderMax)
+		}
 		p.missed -= min(p.missed, 1)
 		p.shortest -= p.shortest / 4 // the way may have become shorter
 		return
@@ -78,10 +80,15 @@ func (p *Path) closed(now time.Time, g *gap) {
 	if p.shortest == 0 || rtt < p.shortest {
 		p.shortest = rtt
 	}
-	if p.srtt == 0 {
+	switch {
+	case p.srtt == 0:
 		p.srtt, p.rttvar = rtt, rtt/2
-		return
+	case rtt < p.srtt-p.rttvar:
+		// The queues on the way have emptied. Who goes on waiting as long as
+		// they made everybody wait holds up what comes behind.
+		p.srtt, p.rttvar = (p.srtt+rtt)/2, p.rttvar/2
+	default:
+		p.rttvar += ((p.srtt - rtt).Abs() - p.rttvar) / 4
+		p.srtt += (rtt - p.srtt) / 8
 	}
-	p.rttvar += ((p.srtt - rtt).Abs() - p.rttvar) / 4
-	p.srtt += (rtt - p.srtt) / 8
 }
