@@ -177,6 +177,12 @@ func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 			err = amend(tx, m.Chat, m.Account, m.ReplyTo)
 		}
 	}
+	if err == nil && added > 0 {
+		key, kerr := res.LastInsertId()
+		if err = kerr; err == nil && key%gistBlock == gistBlock-1 {
+			err = digest(tx, key/gistBlock)
+		}
+	}
 	if err == nil && added > 0 && n >= last.number {
 		if len(s.tails) >= maxTails {
 			clear(s.tails)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -189,7 +190,8 @@ func (s *Store) Missed(room wire.RoomID, after []wire.Have, limit int) ([]chat.S
 const maxSearch = 1000
 
 // Search returns at most limit messages, of all chats, that have text in
-// theirs, upper or lower case: the newest first. Empty text finds nothing.
+// theirs, upper or lower case: the last ones that came, the newest first. Empty
+// text finds nothing.
 func (s *Store) Search(text string, limit int) ([]chat.SaveMessage, error) {
 	switch {
 	case text == "" || limit <= 0:
@@ -197,20 +199,44 @@ func (s *Store) Search(text string, limit int) ([]chat.SaveMessage, error) {
 	case len(text) > maxSearch:
 		return nil, fmt.Errorf("the text has %d bytes, at most %d can be searched for", len(text), maxSearch)
 	}
+	found, err := s.search(text, limit)
+	if err != nil {
+		return nil, fmt.Errorf("searching: %w", s.db.Mapped(err))
+	}
+	return found, nil
+}
+
+func (s *Store) search(text string, limit int) ([]chat.SaveMessage, error) {
+	spans, bare, err := s.suspects(text)
+	if err != nil {
+		return nil, err
+	}
 	var where []string
 	var args []any
 	for _, p := range patterns(text) {
 		where = append(where, "text GLOB ?")
 		args = append(args, p)
 	}
-	// In two steps, so that only the keys of what is found are sorted.
-	found, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+` FROM message
-		WHERE key IN (SELECT key FROM message WHERE verb = 0 AND (`+strings.Join(where, " OR ")+") ORDER BY "+newestFirst+" LIMIT ?) ORDER BY "+newestFirst,
-		append(args, limit)...)
-	if err != nil {
-		return nil, fmt.Errorf("searching: %w", s.db.Mapped(err))
+	var keys []int64
+	query := "SELECT key FROM message WHERE verb = 0 AND (" + strings.Join(where, " OR ") + ") AND key BETWEEN ? AND ? ORDER BY key DESC LIMIT ?"
+	for _, sp := range spans {
+		some, err := collect(s.db.Read, func(scan func(...any) error, key *int64) error { return scan(key) },
+			query, append(args[:len(args):len(args)], sp.first, sp.last, limit-len(keys))...)
+		if err != nil {
+			return nil, err
+		}
+		if keys = append(keys, some...); len(keys) >= limit {
+			break
+		}
 	}
-	return found, nil
+	list, err := json.Marshal(keys)
+	if err != nil {
+		return nil, err
+	}
+	found, err := collect(s.db.Read, scanMessage,
+		"SELECT "+messageColumns+" FROM message WHERE key IN (SELECT value FROM json_each(?)) ORDER BY "+newestFirst, string(list))
+	s.heal(bare)
+	return found, err
 }
 
 // patterns returns GLOB patterns one of which matches messages that have text,

@@ -54,7 +54,7 @@ CREATE TABLE address (
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses, gists},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -645,14 +646,6 @@ func FuzzSearch(f *testing.F) {
 	for _, seed := range [][2]string{{"Hello", "hello"}, {"a*b?[c]", "*B?["}, {"[]^-", "]"}, {"ẞß", "ß"}, {"Kelvin", "kel"}, {"x", "\xff"}, {"ſ", "S"}} {
 		f.Add(seed[0], seed[1])
 	}
-	fold := func(s string) string {
-		return strings.Map(func(r rune) rune {
-			for _, c := range cases(r) {
-				r = min(r, c)
-			}
-			return r
-		}, s)
-	}
 	s, err := OpenMemory()
 	if err != nil {
 		f.Fatal(err)
@@ -674,10 +667,126 @@ func FuzzSearch(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := len(found) == 1, strings.Contains(fold(text), fold(find)); got != want {
+		if got, want := len(found) == 1, strings.Contains(upper(text), upper(find)); got != want {
 			t.Errorf("%q in %q: got %v, want %v", find, text, got, want)
 		}
+		var g gist
+		g.add(text)
+		if len(found) == 1 && !g.mayHave(find) {
+			t.Errorf("the gist of %q does not know of %q", text, find)
+		}
 	})
+}
+
+// upper writes a text so that its letters' cases do not count.
+func upper(s string) string {
+	return strings.Map(func(r rune) rune {
+		for _, c := range cases(r) {
+			r = min(r, c)
+		}
+		return r
+	}, s)
+}
+
+func (g *gist) mayHave(text string) bool {
+	may := true
+	grams(text, true, func(bit uint32) { may = may && g[bit/8]&(1<<(bit%8)) != 0 })
+	return may
+}
+
+// What Search finds is what stands in the history, whatever became of it: texts
+// that changed, messages deleted, chats forgotten and their keys used again; and
+// of a text that is gone no gist knows.
+func TestSearchFollowsHistory(t *testing.T) {
+	s := newMemory(t)
+	words := strings.Fields("the printer on second floor is out of paper again ÜBER жук 世界 kelvin so what")
+	random := rand.New(rand.NewPCG(1, 2))
+	text := func() string {
+		var b strings.Builder
+		for range 1 + random.IntN(6) {
+			b.WriteString(words[random.IntN(len(words))] + " ")
+		}
+		return b.String()
+	}
+	now := map[chat.MessageID]string{} // what is shown
+	var n uint64
+	check := func() {
+		t.Helper()
+		for _, find := range append(words, "over", "er o", "qqq", "q", "T", "ß", "PRINTER ON") {
+			wanted := map[chat.MessageID]bool{}
+			for id, text := range now {
+				if strings.Contains(upper(text), upper(find)) {
+					wanted[id] = true
+				}
+			}
+			found, err := s.Search(find, 10_000)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := map[chat.MessageID]bool{}
+			for _, m := range found {
+				got[m.ID] = true
+			}
+			want(t, fmt.Sprintf("%q among %d", find, len(now)), len(got), len(found))
+			want(t, fmt.Sprintf("%q among %d", find, len(now)), got, wanted)
+		}
+	}
+	add := func(count int) {
+		for range count {
+			n++
+			m := message(lab, 1, n)
+			m.Text = text()
+			mustApply(t, s, m)
+			now[m.ID] = m.Text
+		}
+	}
+	change := func(verb wire.Verb) {
+		ids := slices.SortedFunc(maps.Keys(now), func(a, b chat.MessageID) int { return bytes.Compare(a[:], b[:]) })
+		n++
+		m := message(lab, 1, n)
+		m.Verb, m.ReplyTo = verb, ids[random.IntN(len(ids))]
+		if verb == wire.Edit {
+			m.Text = text() + "qqq"
+		}
+		mustApply(t, s, m)
+		now[m.ReplyTo] = m.Text
+	}
+	for range 4 {
+		add(5 * gistBlock / 2)
+		check()
+		for range 5 {
+			change(wire.Edit)
+		}
+		change(wire.Delete)
+		check()
+	}
+	if _, err := s.Sweep(lab, time.Time{}, 0, 10_000); err != nil {
+		t.Fatal(err)
+	}
+	clear(now)
+	check()
+	add(3 * gistBlock) // under the keys of those that are gone
+	check()
+
+	// Nothing is left of what was said: neither in a gist, nor as a gap that a
+	// gist should fill.
+	for _, find := range words {
+		if _, err := s.Search(find, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var gists int
+	if err := s.db.QueryRow("SELECT count(*) FROM gist").Scan(&gists); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "gists", gists, 3)
+	if _, err := s.Sweep(lab, time.Time{}, 0, 10_000); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.QueryRow("SELECT count(*) FROM gist").Scan(&gists); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "gists of what was forgotten", gists, 0)
 }
 
 func TestUnread(t *testing.T) {
@@ -1313,8 +1422,9 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-// A history of a million messages: its last page, a page far back, a search for
-// what is rare and for what is nowhere, and the counts of what is unread.
+// "History of a million messages opens in under 100 ms and searches in under
+// 300 ms": its last page, a page far back, searches for what is everywhere, rare
+// and nowhere, and the counts of what is unread.
 func BenchmarkMillion(b *testing.B) {
 	s := openAt(b, newDir(b))
 	const total, turn = 1_000_000, 5000
@@ -1324,7 +1434,7 @@ func BenchmarkMillion(b *testing.B) {
 		records := make([]chat.Record, turn)
 		for i := range records {
 			m := message(lab, byte((n+i)%8), uint64((n+i)/8+1))
-			m.Raw, m.Text = raw, fmt.Sprint("message ", n+i, " about the printer on the second floor")
+			m.Raw, m.Text = raw, fmt.Sprintf("message %d: %s", n+i, prose(uint64(n+i)))
 			m.Read = n+i < total-1000
 			if n+i == total/2 {
 				far = m.ID
@@ -1336,8 +1446,11 @@ func BenchmarkMillion(b *testing.B) {
 	for name, do := range map[string]func() (int, error){
 		"last page": func() (int, error) { found, err := s.History(lab, chat.MessageID{}, 100); return len(found), err },
 		"far back":  func() (int, error) { found, err := s.History(lab, far, 100); return len(found), err },
-		"rare":      func() (int, error) { found, err := s.Search("Message 777777 ", 100); return len(found), err },
+		"word":      func() (int, error) { found, err := s.Search("Printer", 100); return len(found), err },
+		"rare":      func() (int, error) { found, err := s.Search("Message 777777:", 100); return len(found), err },
 		"nowhere":   func() (int, error) { found, err := s.Search("xyzzy", 100); return len(found) + 1, err },
+		"no phrase": func() (int, error) { found, err := s.Search("meeting printer monday", 100); return len(found) + 1, err },
+		"no sign":   func() (int, error) { found, err := s.Search("ж", 100); return len(found) + 1, err },
 		"unread":    func() (int, error) { found, err := s.Unread(); return len(found), err },
 	} {
 		b.Run(name, func(b *testing.B) {
@@ -1349,3 +1462,27 @@ func BenchmarkMillion(b *testing.B) {
 		})
 	}
 }
+
+// prose returns a sentence of seven words out of many.
+func prose(seed uint64) string {
+	random := rand.New(rand.NewPCG(seed, 1))
+	words := make([]string, 7)
+	for i := range words {
+		words[i] = vocabulary[int(float64(len(vocabulary))*math.Pow(random.Float64(), 2))] // some are common
+	}
+	return strings.Join(words, " ")
+}
+
+// vocabulary is 2000 words that are told apart: known ones, and those made of
+// pieces.
+var vocabulary = func() []string {
+	list := strings.Fields("the a to of and is it you that in was on for are with as I his they be at one have this printer meeting monday lunch")
+	begins := strings.Fields("ba be con de dis ex for gra hi in jo ka lo mo ne over pre qua re su tra un vi wo")
+	ends := strings.Fields("ber cal der fer ger ing ion ket lan ment ness ous per quet ring sion tion ty ver wer")
+	for _, b := range begins {
+		for _, e := range ends {
+			list = append(list, b+e, b+"s"+e, b+"n"+e+"s", b+e+"al")
+		}
+	}
+	return list[:min(2000, len(list))]
+}()
