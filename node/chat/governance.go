@@ -200,6 +200,9 @@ func (c *Core) drop(m *membership) {
 		}
 	}
 	m.requests = nil
+	for _, key := range c.shutTold(m) {
+		c.setPersonal(key, "")
+	}
 	defer c.nameRooms()
 	if c.current == m.chat() {
 		c.current = ""

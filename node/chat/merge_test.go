@@ -391,6 +391,14 @@ func TestRevokedDeviceLosesKeys(t *testing.T) {
 				}
 			}
 			if gone == "bob" {
+				// Nor again at the next start.
+				l.clear()
+				ann := l.back("ann")
+				ann.revoke(bad.token.Serial)
+				l.pass(5 * time.Second)
+				if got := ann.notices("shut_out"); len(got) > 0 {
+					t.Errorf("ann is told once more: %q", got)
+				}
 				l.node("ann").do("/kick bob")
 				l.pass(time.Second)
 				for _, n := range []string{"ann", "cat", "dan"} {

@@ -329,9 +329,12 @@ func (c *Core) HandleRevoked(now time.Time, revoked func(realm.Serial) bool) {
 	}
 }
 
-// shutOut has a room's keys do without devices whose tokens are revoked.
+// shutOut has a room's keys do without devices whose tokens are revoked. Who
+// may remove a person that has no other device is told of that once.
 func (c *Core) shutOut(now time.Time, m *membership) {
-	for _, p := range m.log.State().Members {
+	s := m.log.State()
+	told := c.shutTold(m)
+	for _, p := range s.Members {
 		out := 0
 		for _, d := range p.Devices {
 			known := c.people.devices[d.ID]
@@ -345,14 +348,35 @@ func (c *Core) shutOut(now time.Time, m *membership) {
 			}
 		}
 		if out < len(p.Devices) {
-			delete(m.shut, p.Account)
-		} else if !m.shut[p.Account] && c.mayRemove(now, m, p.Account) {
-			m.shut[p.Account] = true
+			continue
+		}
+		key := shutKey(m, p.Account)
+		if told = slices.DeleteFunc(told, func(k string) bool { return k == key }); c.personal[key] == "" && c.mayRemove(now, m, p.Account) {
+			c.setPersonal(key, "told")
 			name := c.people.nameOf(p.Account)
 			c.show(Notice{Code: "shut_out", Text: fmt.Sprintf("authd has shut out %s, who gets no keys of %s any more and stays a member: /kick %[1]s removes %[1]s", name, m.chat()),
 				Data: map[string]string{"chat": m.chat(), "user": name}})
 		}
 	}
+	for _, key := range told { // of who is gone, or has a device again
+		c.setPersonal(key, "")
+	}
+}
+
+// shutKey is under what it is kept that the person here was told of a member
+// who is shut out.
+func shutKey(m *membership, a wire.AccountID) string { return shutPrefix(m) + a.String() }
+
+func shutPrefix(m *membership) string { return "shut/" + m.id.String() + "/" }
+
+func (c *Core) shutTold(m *membership) (told []string) {
+	for key := range c.personal {
+		if strings.HasPrefix(key, shutPrefix(m)) {
+			told = append(told, key)
+		}
+	}
+	slices.Sort(told)
+	return told
 }
 
 // mayRemove reports whether this device is the one to remove somebody now.

@@ -63,12 +63,11 @@ type membership struct {
 	turnedAt time.Time // and when
 
 	requests []*request
-	tendAt   time.Time               // when to look again at what a writer would do; zero: nothing is
-	due      time.Time               // since when something is
-	wantedAt time.Time               // since when others want something done here
-	knocked  map[wire.DeviceID]bool  // new devices of members that want in
-	told     map[wire.Hash]bool      // removals that the person was asked about
-	shut     map[wire.AccountID]bool // members without a device left, of whom the person was told
+	tendAt   time.Time              // when to look again at what a writer would do; zero: nothing is
+	due      time.Time              // since when something is
+	wantedAt time.Time              // since when others want something done here
+	knocked  map[wire.DeviceID]bool // new devices of members that want in
+	told     map[wire.Hash]bool     // removals that the person was asked about
 
 	// CLAIMs that are not believed yet, with what is built on them.
 	delayed   []*wire.Entry
@@ -219,7 +218,7 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
-		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, shut: map[wire.AccountID]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
+		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
 	}
