@@ -68,6 +68,7 @@ func TestRoomGovernsItself(t *testing.T) {
 	bob.wantAfterSilence("room", "cause", "kicked", "whom", "dan")
 	l.Heal(nil, nil)
 	bob.want("notice", "code", "merged", "text", containing("ann", "bob kicked dan"))
+	ann.want("notice", "code", "merged", "text", containing("ann", "undone there: bob kicked dan"))
 	for _, n := range []*node{ann, bob} {
 		n.want("room", "chat", "#lab", "cause", "resolved", "whom", "dan", "members", []string{"ann", "bob"}, "topic", "alone")
 	}

@@ -63,6 +63,7 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	if len(change.Added) == 0 && len(change.Applied) == 0 && len(change.Dropped) == 0 {
 		return
 	}
+	c.lost(now, m, change)
 	c.keep(m, m.keys.Update(now, change)) // of a losing branch's entries, too: they may suspend somebody
 	if len(change.Applied) == 0 && len(change.Dropped) == 0 {
 		c.tend(now, m)

@@ -120,24 +120,102 @@ func (c *Core) hereFor(now time.Time, m *membership, a wire.AccountID) (longest 
 	return longest
 }
 
-// merged tells what the merge of two branches undid and why, and has what this
-// device wrote done again where that is still allowed.
+// merged tells what the merge of two branches undid here and why.
 func (c *Core) merged(m *membership, change room.Change) {
-	var undone []string
-	for _, e := range change.Dropped {
-		if text := c.describe(m, e); text != "" {
-			undone = append(undone, text)
-		}
-	}
 	text := fmt.Sprintf("the history of %s was merged", m.chat())
 	if who := c.frontmost(m, change.Applied); !who.IsZero() {
 		text += fmt.Sprintf(": both sides had gone on, and what %s did counts, who sits in front", c.people.nameOf(who))
 	}
-	if len(undone) > 0 {
-		text += "; undone: " + strings.Join(undone, "; ")
+	if undone := c.describeAll(m, change.Dropped); undone != "" {
+		text += "; undone: " + undone
 	}
 	c.show(Notice{Code: "merged", Text: text, Data: map[string]any{"chat": m.chat(), "undone": len(change.Dropped)}})
 	c.show(c.roomEvent(m, "merged", wire.AccountID{}, wire.AccountID{}, ""))
+}
+
+const (
+	sideAfter    = time.Second // for the rest of a branch to come, before it is told of
+	sideRate     = 1.0 / 60    // notices a second of what others did in vain …
+	sideBurst    = 3           // … after so many: somebody may make branches all day
+	maxLost      = 256         // entries to be told of
+	maxSpread    = 64          // of them, multicast
+	maxDescribed = 10          // deeds in one notice
+)
+
+// lost notes entries that do not count and never did here: what the other side
+// of a split had done. Who signed two histories is told of by the alarm.
+func (c *Core) lost(now time.Time, m *membership, change room.Change) {
+	for _, e := range change.Added {
+		if len(m.lost) < maxLost && !m.log.Counts(e.Hash()) {
+			m.lost = append(m.lost, e)
+		}
+	}
+	if len(m.lost) > 0 && m.lostAt.IsZero() {
+		m.lostAt = now.Add(sideAfter)
+	}
+}
+
+// tellLost tells what the other side had done in vain, and why it was. Who is in
+// charge of the room sees to it that everybody in it knows.
+func (c *Core) tellLost(now time.Time, m *membership) {
+	type side struct {
+		why    string
+		undone []*wire.Entry
+	}
+	var sides []*side
+	for _, e := range m.lost {
+		why, ok := c.overruled(m, e)
+		if !ok || c.describe(m, e) == "" {
+			continue
+		}
+		i := slices.IndexFunc(sides, func(s *side) bool { return s.why == why })
+		if i < 0 {
+			i, sides = len(sides), append(sides, &side{why: why})
+		}
+		sides[i].undone = append(sides[i].undone, e)
+	}
+	lost := m.lost
+	m.lost, m.lostAt = nil, time.Time{}
+	if len(sides) == 0 || !m.lostTold.Allow(now) {
+		return
+	}
+	if c.inCharge(m) == c.self.account && m.keys.Current() != nil {
+		for _, e := range lost[:min(len(lost), maxSpread)] { // who wants more of them asks
+			packet, _ := c.seal(m, wire.KindLogEntry, false, wire.AppendBody(nil, &wire.LogEntry{Entry: e.Append(nil)}))
+			c.multicast(now, m, packet)
+		}
+	}
+	for _, s := range sides {
+		c.show(Notice{Code: "merged", Text: fmt.Sprintf("the history of %s was merged: others had gone on apart, and %s; undone there: %s", m.chat(), s.why, c.describeAll(m, s.undone)),
+			Data: map[string]any{"chat": m.chat(), "undone": len(s.undone)}})
+	}
+}
+
+// overruled says why an entry does not count; ok is false if it does after all,
+// is gone, or stands on one of two histories that one device signed.
+func (c *Core) overruled(m *membership, e *wire.Entry) (why string, ok bool) {
+	loss, ok := m.log.Loss(e.Hash())
+	switch {
+	case !ok || loss.Front.IsZero(), slices.ContainsFunc(m.log.Equivocations(), func(q room.Equivocation) bool { return q.Fork == loss.Fork }):
+		return "", false
+	case loss.Resigned != nil:
+		return c.describe(m, loss.Resigned) + " before", true
+	}
+	return fmt.Sprintf("what %s did counts, who sits in front", c.people.nameOf(loss.Front)), true
+}
+
+// describeAll says in words what entries do, of many the first.
+func (c *Core) describeAll(m *membership, entries []*wire.Entry) string {
+	var deeds []string
+	for _, e := range entries {
+		if text := c.describe(m, e); text != "" {
+			deeds = append(deeds, text)
+		}
+	}
+	if more := len(deeds) - maxDescribed; more > 0 {
+		deeds = append(deeds[:maxDescribed], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(deeds, "; ")
 }
 
 // frontmost returns which author of the entries sits in front.

@@ -52,6 +52,18 @@ func TestMerge(t *testing.T) {
 			}
 		}
 	}
+	// The side that won is told what the other had done, once.
+	for _, n := range []*node{l.node("ann"), l.node("eve")} {
+		told := n.notices("merged")
+		if len(told) != 1 || !strings.Contains(told[0], "what ann did counts, who sits in front; undone there: bob kicked dan; bob let fay in") {
+			t.Errorf("%s is told %q", n.name, told)
+		}
+	}
+	for _, n := range l.nodes { // who was removed on one side is out on both
+		if log := n.core.Log("#lab"); log != nil && log.State().Member(l.node("dan").token.Account) != nil {
+			t.Errorf("%s has dan in the room", n.name)
+		}
+	}
 	l.agree(t, "#lab", "ann", "bob", "cat", "eve", "fay")
 	if s := l.node("fay").core.Log("#lab").State(); s.Topic != "ann's side" {
 		t.Errorf("topic %q", s.Topic)

@@ -74,6 +74,11 @@ type membership struct {
 	delayedAt time.Time // when the first one came
 	adoptAt   time.Time // when they are looked at again
 
+	// What others did in vain on the other side of a split, to be told of.
+	lost     []*wire.Entry
+	lostAt   time.Time
+	lostTold delivery.Bucket
+
 	name     string // what it is called here; see nameRooms
 	was      string // and before, until that was told
 	decided  bool   // between two signed histories
@@ -218,7 +223,8 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
-		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst}}
+		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
+		lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
 	}
@@ -833,6 +839,7 @@ func (c *Core) settle() {
 			earlier(m.pull.at)
 			earlier(m.tendAt)
 			earlier(m.adoptAt)
+			earlier(m.lostAt)
 			earlier(m.recount.until)
 			for _, r := range m.requests {
 				earlier(r.next)
@@ -880,6 +887,9 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 	}
 	if due(m.adoptAt) {
 		c.addEntries(now, m, nil, wire.DeviceID{})
+	}
+	if due(m.lostAt) {
+		c.tellLost(now, m)
 	}
 	for _, r := range slices.Clone(m.requests) {
 		if due(r.next) {

@@ -307,6 +307,37 @@ func TestSuspension(t *testing.T) {
 	}
 }
 
+// Of what does not count the log says who sat in front, where the branches part,
+// of those who wrote on the other one, or by what its author had resigned.
+func TestLoss(t *testing.T) {
+	ann := found(t, "ann", "bob", "cat", "dan")
+	bob, fork := ann.desks("bob")[0], ann.log.Head()
+	removal := bob.claimAndKick("cat")
+	mine := ann.topic("ann is there")
+	ann.transfer("dan")
+	exchange(ann, bob)
+	for _, d := range []*desk{ann, bob} {
+		if loss, ok := d.log.Loss(removal.Hash()); !ok || loss != (Loss{Fork: fork.Hash(), Front: ann.self.Account}) {
+			t.Errorf("the removal: %+v, %v", loss, ok)
+		}
+		for _, h := range []wire.Hash{mine.Hash(), {1}} {
+			if loss, ok := d.log.Loss(h); ok {
+				t.Errorf("%v: %+v", h, loss)
+			}
+		}
+	}
+
+	d := found(t, "ann", "bob")
+	d.do(d.log.AddDevice(d.self, d.now, d.keys, d.self.Account, personOf("ann2").Devices[0]))
+	ann2 := d.peer("ann2")
+	d.transfer("bob")
+	x := ann2.topic("too late")
+	d.add(x)
+	if loss, ok := d.log.Loss(x.Hash()); !ok || loss.Resigned != d.log.Head() {
+		t.Errorf("what ann signs with another device: %+v, %v", loss, ok)
+	}
+}
+
 // One new epoch is what a merge asks for, whether its secret is taken before
 // or after the log's change.
 func TestOneRekeyAfterMerge(t *testing.T) {

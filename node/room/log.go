@@ -575,6 +575,42 @@ func (l *Log) Counts(h wire.Hash) bool {
 	return n != nil && l.now.onPath(n)
 }
 
+// A Loss is why an entry does not count.
+type Loss struct {
+	Fork wire.Hash // the last entry before it that does
+	// Front is who sat in front there of all who wrote behind it on the branch
+	// that counts; zero if nobody did.
+	Front wire.AccountID
+	// Resigned is by whom the entry is: the LEAVE or TRANSFER behind the fork
+	// that binds them; nil: none.
+	Resigned *wire.Entry
+}
+
+// Loss returns why an entry does not count; ok is false if it does, or is not
+// known.
+func (l *Log) Loss(h wire.Hash) (loss Loss, ok bool) {
+	n := l.nodes[h]
+	if n == nil || l.now.onPath(n) {
+		return loss, false
+	}
+	fork := n.parent
+	for !l.now.onPath(fork) {
+		fork = fork.parent
+	}
+	loss.Fork = fork.hash
+	s := l.stateAt(fork)
+	seat := len(s.Members)
+	for _, w := range path(fork, l.now.head) {
+		if i := s.Seat(w.author); i < seat {
+			seat, loss.Front = i, w.author
+		}
+		if loss.Resigned == nil && w.author == n.author && resigns(w) {
+			loss.Resigned = w.entry
+		}
+	}
+	return loss, true
+}
+
 // Since returns the entries of all branches from number seq on, parents
 // first: what a member who lacks them is given.
 func (l *Log) Since(seq uint64) (entries []*wire.Entry) {
