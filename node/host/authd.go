@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,11 +32,13 @@ const (
 //
 // The news is calm: "down" once after a while without any authd, "up" once one
 // answers. "changed" says that the one that answers is not where authd was
-// before: it has moved, or another of the realm has taken over. It comes after
-// "up" if there was a "down", and alone if the other took over at once.
+// before: it has moved, or another of the realm has taken over; that it answers
+// at another of its addresses is no news. It comes after "up" if there was a
+// "down", and alone if the other took over at once.
 func (h *Host) keepAuthd(ctx context.Context) {
-	told, where := "", "" // the state last told, up or down; where authd answered last
-	met := false          // the realm's own authd has answered since the start
+	told := ""               // the state last told, up or down
+	var where netip.AddrPort // where authd answered last
+	met := false             // the realm's own authd has answered since the start
 	tell := func(state, addr string) {
 		h.post(func(time.Time) {
 			e := chat.Authd{State: state, Addr: addr, Fingerprint: h.cfg.Profile.Pin().Fingerprint().String()}
@@ -81,15 +84,14 @@ func (h *Host) keepAuthd(ctx context.Context) {
 			continue
 		}
 		met = true
-		addr := s.Addr().String()
 		if told != "up" {
 			told = "up"
-			tell("up", addr)
+			tell("up", s.Addr().String())
 		}
-		if where != "" && where != addr {
-			tell("changed", addr)
+		if where.IsValid() && !h.samePlace(where, s.Addr()) {
+			tell("changed", s.Addr().String())
 		}
-		where = addr
+		where = s.Addr()
 		h.session.Store(s)
 		h.post(func(now time.Time) { h.core.MailUp(now) })
 		h.compareClocks()
@@ -101,6 +103,30 @@ func (h *Host) keepAuthd(ctx context.Context) {
 		}
 		s.Close()
 	}
+}
+
+// samePlace reports whether two addresses lead to one authd, as far as this
+// machine and the presence of authds can tell.
+func (h *Host) samePlace(a, b netip.AddrPort) bool {
+	own := h.discovery.Addrs()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return samePlace(a, b, own, h.authdAddrs)
+}
+
+func samePlace(a, b netip.AddrPort, own []netip.Addr, heard map[wire.DeviceID][]netip.AddrPort) bool {
+	here := func(a netip.AddrPort) bool {
+		return a.Addr().IsLoopback() || slices.Contains(own, a.Addr().WithZone(""))
+	}
+	if a == b || a.Port() == b.Port() && here(a) && here(b) {
+		return true
+	}
+	for _, addrs := range heard {
+		if slices.Contains(addrs, a) && slices.Contains(addrs, b) {
+			return true
+		}
+	}
+	return false
 }
 
 // stay uses a session with authd until it ends.

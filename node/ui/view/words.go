@@ -70,7 +70,7 @@ func authdWords(e chat.Authd) (theme.Kind, string) {
 	case "down":
 		return theme.Trouble, at("authd is away", e.Addr) + ": no new accounts until it is back; everything else goes on"
 	case "changed":
-		return theme.Notice, "authd has moved to " + cmp.Or(One(e.Addr), "another address")
+		return theme.Notice, "authd is now at " + cmp.Or(One(e.Addr), "another address")
 	}
 	return theme.Notice, at("authd: "+One(e.State), e.Addr)
 }
