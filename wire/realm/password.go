@@ -120,6 +120,7 @@ func Score(password string, inputs ...string) int {
 	for i := range known {
 		known[i] = strings.ToLower(known[i])
 	}
+	loadWords()
 	return zxcvbn.PasswordStrength(s, known).Score
 }
 
