@@ -195,7 +195,7 @@ func (d *device) worth() int {
 }
 
 func (d *device) peer(now time.Time) Peer {
-	p := Peer{Device: d.id, Key: d.key, Role: d.role, State: d.state, Boot: d.boot, Token: d.token}
+	p := Peer{Device: d.id, Key: d.key, Role: d.role, State: d.state, Vouched: d.vouched, Boot: d.boot, Token: d.token}
 	for _, source := range []bool{true, false} {
 		for _, c := range d.candidates {
 			if c.source == source && (c.via == Multicast || now.Sub(c.at) < hintLife) {

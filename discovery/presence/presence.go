@@ -162,14 +162,15 @@ func (s State) String() string {
 
 // A Peer is what is known of one device other than this one.
 type Peer struct {
-	Device wire.DeviceID
-	Key    wire.DeviceKey // zero until a signed packet was heard
-	Role   wire.Role      // zero while unknown
-	State  State
-	Boot   uint64           // of the last signed packet, zero if there was none
-	Token  wire.TokenHash   // as the device claims; zero: unknown or none
-	Addrs  []netip.AddrPort // candidates to be dialled, the best first, at most MaxCandidates
-	Via    Via              // ways it is heard of at present
+	Device  wire.DeviceID
+	Key     wire.DeviceKey // zero until a signed packet was heard
+	Role    wire.Role      // zero while unknown
+	State   State
+	Vouched bool             // a token of it was checked; see Tracker
+	Boot    uint64           // of the last signed packet, zero if there was none
+	Token   wire.TokenHash   // as the device claims; zero: unknown or none
+	Addrs   []netip.AddrPort // candidates to be dialled, the best first, at most MaxCandidates
+	Via     Via              // ways it is heard of at present
 }
 
 // A Kind says what an Event is about.

@@ -144,12 +144,12 @@ type Host struct {
 	inbox     chan func(now time.Time) // what the loop does next
 	commands  chan chat.Command        // of faces; not taken while too much waits to be sent
 	packets   *packets
-	seen      chan presence.Event // what discovery tells
-	authdLost chan struct{}       // authd's presence went away: see whether it answers
-	authdSeen chan struct{}       // authd's presence is there, or elsewhere
-	met       atomic.Int64        // devices in contacts
-	quit      chan struct{}       // closed when the loop has ended
-	stop      <-chan struct{}     // closed when the loop is to end
+	seen      chan *presence.Event // what discovery tells
+	authdLost chan struct{}        // authd's presence went away: see whether it answers
+	authdSeen chan struct{}        // authd's presence is there, or elsewhere
+	met       atomic.Int64         // devices in contacts
+	quit      chan struct{}        // closed when the loop has ended
+	stop      <-chan struct{}      // closed when the loop is to end
 
 	session atomic.Pointer[login.Session] // with authd, nil: it is away
 
@@ -158,6 +158,7 @@ type Host struct {
 
 	// Owned by the loop.
 	contacts map[wire.DeviceID]*contact
+	targets  targets
 	links    int
 	answers  map[uint64]*quic.Stream // open questions of peers
 	saves    []chat.Record           // to be stored with the core's next
@@ -210,11 +211,12 @@ func open(cfg Config) (*Host, error) {
 		inbox:      make(chan func(time.Time), 1024),
 		commands:   make(chan chat.Command, maxTurn),
 		packets:    newPackets(),
-		seen:       make(chan presence.Event, 4096),
+		seen:       make(chan *presence.Event, 4096),
 		authdLost:  make(chan struct{}, 1),
 		authdSeen:  make(chan struct{}, 1),
 		quit:       make(chan struct{}),
 		contacts:   map[wire.DeviceID]*contact{},
+		targets:    targets{},
 		authdAddrs: map[wire.DeviceID][]netip.AddrPort{},
 		answers:    map[uint64]*quic.Stream{},
 		remembered: map[wire.DeviceID]netip.AddrPort{},
@@ -388,7 +390,7 @@ func (h *Host) loop(ctx context.Context) error {
 		case <-timer.C:
 			h.core.Advance(time.Now())
 		case e := <-h.seen:
-			h.handlePresence(time.Now(), e)
+			h.handlePresence(time.Now(), *e)
 		case <-check.C:
 			h.checkTokens(time.Now())
 		case err := <-failed:

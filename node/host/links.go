@@ -28,7 +28,6 @@ const (
 	redialMost  = 15 * time.Second
 	sameMoment  = 5 * time.Second      // two links younger than that were dialled together
 	peerEvery   = 5 * time.Second      // between dials to an address that the person gave
-	maxHopeful  = 32                   // dials at a time to devices that were not heard, only hinted at
 	handshake   = dialWait + helloWait // at most, from a certificate shown to the link in use
 	awayAfter   = 2                    // dials in vain, and a device that is there is away
 	maxLinks    = 512
@@ -42,6 +41,7 @@ type contact struct {
 	via     []string
 	alive   bool      // heard, or hinted at, and not gone since
 	heard   bool      // itself
+	vouched bool      // a token of it was checked
 	boot    uint64    // of its last start known; 0: none is
 	link    *peerLink // nil: none
 	dialing bool
@@ -274,12 +274,13 @@ func (h *Host) via(c *contact) []string {
 }
 
 // dialDue dials every device that is there, has no link and whose time has
-// come, and returns when to look again; zero: no need.
+// come, and returns when to look again; zero: no need. Those that anybody may
+// have made up wait for each other, and for their addresses; see targets.
 func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
-	hopeful := 0
+	strangers := 0
 	for _, c := range h.contacts {
-		if c.dialing && !c.heard {
-			hopeful++
+		if c.dialing && !h.isKnown(c) {
+			strangers++
 		}
 	}
 	for _, c := range h.contacts {
@@ -292,17 +293,30 @@ func (h *Host) dialDue(ctx context.Context, now time.Time) (again time.Time) {
 			}
 			continue
 		}
-		if !c.heard {
-			if hopeful >= maxHopeful {
+		addrs := append([]netip.AddrPort{}, c.addrs...)
+		known := h.isKnown(c)
+		if !known {
+			if strangers >= maxStrangers {
 				continue // one of those that are dialled ends, and then it is looked at again
 			}
-			hopeful++
+			if addrs = h.targets.choose(now, addrs); len(addrs) == 0 {
+				c.next = now.Add(redialFirst)
+				again = earlier(again, c.next)
+				continue
+			}
+			strangers++
 		}
 		c.dialing = true
-		addrs := append([]netip.AddrPort{}, c.addrs...)
 		go func() {
 			conn, token, err := h.dial(ctx, addrs, c.device)
+			var answered netip.Addr
+			if err == nil {
+				answered = conn.RemoteAddr().(*net.UDPAddr).AddrPort().Addr()
+			}
 			h.post(func(now time.Time) {
+				if !known {
+					h.targets.done(now, addrs, answered)
+				}
 				c.dialing = false
 				c.tries++
 				c.next = now.Add(min(redialFirst<<min(c.tries, 10), redialMost))

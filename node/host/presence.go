@@ -17,7 +17,7 @@ const mirrorFor = 15
 // and returns at once.
 func (h *Host) presence(e presence.Event) {
 	select {
-	case h.seen <- e:
+	case h.seen <- &e:
 	default:
 		h.log.Warn("too much news of presence at once, some dropped")
 	}
@@ -44,7 +44,7 @@ func (h *Host) handlePresence(now time.Time, e presence.Event) {
 				c.next = now.Add(politeness)
 			}
 		}
-		c.alive, c.heard = true, e.State == presence.StateAlive
+		c.alive, c.heard, c.vouched = true, e.State == presence.StateAlive, e.Vouched
 		c.addrs, c.via = e.Addrs, e.Via.Strings()
 	case presence.Left:
 		h.gone(now, e.Device, "left", "goodbye")
