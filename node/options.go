@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -105,6 +106,7 @@ func (o *options) chat() error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
+	go spare(ctx)
 	err = n.run(ctx, face)
 	if cerr := face.Close(); err == nil {
 		err = cerr
@@ -116,6 +118,20 @@ func (o *options) chat() error {
 		return &exitError{status: exitNotLoggedIn} // the event said it
 	}
 	return err
+}
+
+// spare gives unused memory back to the system, soon after the start, which
+// needs the most, and then every minute, until ctx ends: most of its life a node
+// waits beside other programs.
+func spare(ctx context.Context) {
+	for wait := 5 * time.Second; ; wait = time.Minute {
+		select {
+		case <-time.After(wait):
+			debug.FreeOSMemory()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // openLink starts the platform's opener with a link, which has passed

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -26,6 +28,7 @@ const (
 	crowd     = 20
 	crowdWait = 30 * time.Second
 	cutFor    = 10 * time.Second
+	idleFor   = 20 * time.Second
 )
 
 // A member is a node of the crowd: a process of the real program.
@@ -111,6 +114,10 @@ func benchDiscovery(ctx context.Context, b *bench) (err error) {
 	tell("ready to having seen everybody, up to 20 (1 s)", all)
 	tell("goodbye to seen (50 ms)", bye)
 
+	if err := members[0].idle(crowd); err != nil {
+		return err
+	}
+
 	// The watcher's cable is out for a while.
 	host := lab.Host("h2")
 	lab.Cut(host, nil)
@@ -133,6 +140,39 @@ func benchDiscovery(ctx context.Context, b *bench) (err error) {
 	}
 	tell("kill to seen (7 s)", killed)
 	return nil
+}
+
+// idle says what a node takes while nobody does anything.
+func (m *member) idle(peers int) error {
+	before, _, err := m.usage()
+	if err != nil {
+		return err
+	}
+	time.Sleep(idleFor)
+	after, rss, err := m.usage()
+	if err != nil {
+		return err
+	}
+	say(fmt.Sprintf("idle, with links to %d", peers), "%.2f %% of a core (target 1 %%), %.1f MB (30 MB)", 100*(after-before).Seconds()/idleFor.Seconds(), rss)
+	return nil
+}
+
+// usage returns the processor time that a node has used and the memory, in MB,
+// that it has.
+func (m *member) usage() (used time.Duration, rss float64, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
+	if err != nil {
+		return 0, 0, err
+	}
+	// Fields are counted from behind the name, which may have anything in it; see proc(5).
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	number := func(i int) float64 {
+		n, nerr := strconv.ParseFloat(fields[i-3], 64)
+		err = errors.Join(err, nerr)
+		return n
+	}
+	used = time.Duration((number(14) + number(15)) / 100 * float64(time.Second)) // in ticks
+	return used, number(24) * float64(os.Getpagesize()) / 1e6, err
 }
 
 func tell(what string, times []time.Duration) {
