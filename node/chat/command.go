@@ -174,7 +174,7 @@ const maxQueued = 10_000
 // Busy reports whether commands wait, or what was said is not stored yet.
 func (c *Core) Busy() bool {
 	for _, m := range c.rooms {
-		if len(m.waiting) > 0 && m.keys.Current() != nil || len(m.recount.then) > 0 {
+		if len(m.waiting) > 0 && m.keys.Current() != nil || len(m.recount.then) > 0 || m.leaving {
 			return true
 		}
 	}

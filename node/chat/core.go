@@ -71,10 +71,11 @@ type Core struct {
 	personal map[string]string // what the person chose; see personal.go
 	links    []string          // as "/links" numbered them last
 
-	received map[wire.DeviceID]uint64 // highest reliable direct message stored, by device
-	numbers  map[wire.RoomID]uint64   // last of my reliable messages in every room I was ever in
-	packets  map[wire.RoomID]uint64   // packets sealed since the start, in every room I was in
-	fast     map[wire.RoomID]uint64   // fast messages sent since the start, likewise
+	received map[wire.DeviceID]uint64     // highest reliable direct message stored, by device
+	numbers  map[wire.RoomID]uint64       // last of my reliable messages in every room I was ever in
+	packets  map[wire.RoomID]uint64       // packets sealed since the start, in every room I was in
+	fast     map[wire.RoomID]uint64       // fast messages sent since the start, likewise
+	heard    map[wire.RoomID][]SaveAuthor // of rooms that were left
 	early    map[earlyBase]uint64
 	mirrors  map[*device]time.Time // who does not hear my multicast, until when it is served over its link
 	offers   map[wire.RoomID]offer // rooms heard of and not a member of
@@ -164,6 +165,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		numbers:   map[wire.RoomID]uint64{},
 		packets:   map[wire.RoomID]uint64{},
 		fast:      map[wire.RoomID]uint64{},
+		heard:     map[wire.RoomID][]SaveAuthor{},
 		early:     map[earlyBase]uint64{},
 		mirrors:   map[*device]time.Time{},
 		questions: map[uint64]func(time.Time, []Frame, error){},

@@ -339,6 +339,35 @@ func TestPartAndJoin(t *testing.T) {
 	}
 }
 
+// What somebody says just before leaving, of which packets are lost, comes to
+// all: who has left could not be asked for it.
+func TestLastWords(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").room("#lab")
+	ann, bob, cat := l.node("ann"), l.node("bob"), l.node("cat")
+	l.pass(4 * time.Second)
+	l.clear()
+	lost := 0
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if lost++; from == bob && lost < 5 {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	bob.do("one", "two", "/part #lab", "/join #lab", "back")
+	l.pass(10 * time.Second)
+	for _, n := range []*node{ann, cat} {
+		checkTexts(t, n.name+" sees", n.texts("#lab", "bob"), []string{"one", "two", "back"})
+	}
+
+	// Who does not answer keeps nobody from leaving.
+	l.fate = func(from, to *node, _ []byte) []time.Duration { return nil }
+	bob.do("three", "/part #lab")
+	l.pass(3 * time.Second)
+	if bob.core.Log("#lab") != nil {
+		t.Error("bob has not left")
+	}
+}
+
 // "Receivers accept the previous epoch for 10 s, from remaining members only."
 func TestLeaverIsNotHeard(t *testing.T) {
 	l := newLAN(t, "ann", "bob", "cat").room("#lab")

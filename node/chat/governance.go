@@ -194,6 +194,14 @@ func (c *Core) drop(m *membership) {
 		}
 		c.offers[m.id] = o
 	}
+	for _, a := range m.authors {
+		s := m.heard(a)
+		if a.dirty {
+			a.dirty = false
+			c.save(s)
+		}
+		c.heard[m.id] = append(c.heard[m.id], s)
+	}
 	c.save(DropRoom{Room: m.id})
 	for _, r := range m.requests {
 		if !r.quiet && !r.done {

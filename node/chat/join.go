@@ -473,6 +473,12 @@ func (c *Core) enter(now time.Time, entries []*wire.Entry, secret room.Secret) (
 		c.save(SaveEntry{Room: m.id, Hash: e.Hash(), Entry: e.Append(nil)})
 	}
 	c.keep(m, known)
+	for _, a := range c.heard[m.id] {
+		if err := c.restoreAuthor(now, m, a); err != nil {
+			return nil, err
+		}
+	}
+	delete(c.heard, m.id)
 	delete(c.offers, m.id)
 	delete(c.gone, m.id)
 	if c.partings[m.id] != nil {
@@ -864,16 +870,39 @@ func (c *Core) doPart(k *call) {
 	}
 }
 
+// leave leaves a room, once what this device said in it has come to those who
+// are there: it could not be asked for it afterwards.
 func (c *Core) leave(now time.Time, m *membership, ref string) {
+	m.leaving = true
 	c.afterRecount(now, m, func(now time.Time) {
 		if c.rooms[m.id] == m {
-			c.leaveNow(now, m, ref)
+			c.sendRest(now, m)
+			c.leaveBy(now, m, ref, now.Add(leaveWait))
 		}
 	})
 }
 
+const (
+	leaveWait = 2 * time.Second // for acknowledgements, at most
+	leaveLook = 10 * time.Millisecond
+)
+
+// leaveBy leaves a room by a time.
+func (c *Core) leaveBy(now time.Time, m *membership, ref string, until time.Time) {
+	if c.rooms[m.id] != m {
+		return // thrown out meanwhile
+	}
+	m.out.Expect(now, c.thereIn(m))
+	if m.out.Owed() && now.Before(until) {
+		c.after(now, leaveLook, func(now time.Time) { c.leaveBy(now, m, ref, until) })
+		return
+	}
+	m.leaving = false
+	c.leaveNow(now, m, ref)
+}
+
 func (c *Core) leaveNow(now time.Time, m *membership, ref string) {
-	c.sendRest(now, m)
+	c.sendRest(now, m) // typed meanwhile
 	s := m.log.State()
 	c.dropInvite(m.id, c.self.account)
 	if s.Admin() == c.self.account && !m.log.Held() {

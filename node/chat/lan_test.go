@@ -87,6 +87,7 @@ type node struct {
 
 type question struct {
 	by   *node
+	life uint64 // of by: its boot
 	id   uint64
 	then func([]chat.Frame) // nil: by's core is answered
 }
@@ -136,7 +137,7 @@ func (l *lan) stored(t *testing.T) *lan {
 func (l *lan) add(name string) *node {
 	l.t.Helper()
 	seed := sha256.Sum256([]byte("device " + name))
-	n := &node{l: l, name: name, key: ed25519.NewKeyFromSeed(seed[:])}
+	n := &node{l: l, name: name, key: ed25519.NewKeyFromSeed(seed[:]), asked: map[uint64]question{}}
 	person := strings.TrimRight(name, "0123456789") // "ann2" is a device of ann
 	account := sha256.Sum256([]byte("account " + person))
 	key := wire.KeyOf(n.key.Public().(ed25519.PublicKey))
@@ -163,7 +164,10 @@ func (n *node) start() {
 	if err != nil {
 		n.l.t.Fatalf("%v", err)
 	}
-	n.links, n.asked = map[*node]bool{}, map[uint64]question{}
+	for _, other := range n.l.nodes {
+		n.hangUp(other)
+	}
+	n.links = map[*node]bool{}
 	n.dead, n.fuse = false, 0
 	for _, other := range n.l.nodes {
 		if other.links[n] {
@@ -182,7 +186,25 @@ func (l *lan) link(a, b *node) {
 	l.settle()
 }
 
+// hangUp ends what is being asked between two nodes: who asked is told, if it
+// is still the one who asked.
+func (n *node) hangUp(other *node) {
+	for _, end := range [][2]*node{{n, other}, {other, n}} {
+		by, at := end[0], end[1]
+		for id, q := range at.asked {
+			if q.by != by || q.then != nil {
+				continue
+			}
+			delete(at.asked, id)
+			if q.life == by.boot && !by.dead {
+				by.core.HandleAnswer(n.l.now, q.id, nil, fmt.Errorf("no link"))
+			}
+		}
+	}
+}
+
 func (l *lan) unlink(a, b *node) {
+	a.hangUp(b)
 	delete(a.links, b)
 	delete(b.links, a)
 	a.core.LinkDown(l.now, b.token.Device)
@@ -299,7 +321,7 @@ func (n *node) perform(w chat.Work) {
 				continue
 			}
 			to.question++
-			to.asked[to.question] = question{by: n, id: s.Question}
+			to.asked[to.question] = question{by: n, life: n.boot, id: s.Question}
 			to.core.HandleQuestion(l.now, n.token.Device, to.question, s.Type, slices.Clone(s.Body))
 		case chat.Lookup:
 			n.lookUp(s)
@@ -348,7 +370,7 @@ func (n *node) perform(w chat.Work) {
 				delete(n.asked, s.Question)
 				if q.then != nil {
 					q.then(s.Frames)
-				} else {
+				} else if q.life == q.by.boot {
 					q.by.core.HandleAnswer(l.now, q.id, s.Frames, nil)
 				}
 			}

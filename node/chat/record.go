@@ -151,8 +151,8 @@ type SaveNumber struct {
 	Number uint64
 }
 
-// DropRoom forgets a room that was left: log, secrets, authors. Its messages
-// and the number stay.
+// DropRoom forgets a room that was left: log and secrets. Its messages, the
+// number and the authors stay.
 type DropRoom struct{ Room wire.RoomID }
 
 // SaveEntry adds an entry of a room's log, as it stands on the wire.
@@ -212,7 +212,8 @@ type DropSecret struct {
 	Epoch wire.Hash
 }
 
-// SaveAuthor keeps what was received from a device in a room.
+// SaveAuthor keeps what was received from a device in a room. It outlives
+// DropRoom: who comes back is shown nothing again.
 type SaveAuthor struct {
 	Room     wire.RoomID
 	Device   wire.DeviceID

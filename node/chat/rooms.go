@@ -50,6 +50,7 @@ type membership struct {
 	seen     company          // when there was filled in
 	waiting  []saying         // to be sealed: until the room's key is there, or what was sealed before is out
 	slowed   bool             // the person was told that messages wait
+	leaving  bool             // the person wants to leave; see Core.leave
 	patient  time.Time
 	tracked  []tracked // by number
 	pull     pull
@@ -270,16 +271,10 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 	}
 	c.nameRooms()
 	for _, a := range s.Authors {
-		if m := c.rooms[a.Room]; m != nil {
-			au := c.newAuthor(m, a.Device, a.Received, a.Missing...)
-			au.since = a.Since
-			au.inbox.Want(now)
-			c.watch(m, au)
-			au.acked = au.inbox.Received()
-			var err error
-			if au.marks.replay, err = room.ParseReplay(a.Replay); err != nil {
-				return err
-			}
+		if m := c.rooms[a.Room]; m == nil {
+			c.heard[a.Room] = append(c.heard[a.Room], a)
+		} else if err := c.restoreAuthor(now, m, a); err != nil {
+			return err
 		}
 	}
 	for _, m := range c.sortedRooms() {
@@ -298,6 +293,17 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 		c.partings[p.Room] = &parting{room: p.Room, members: p.Members}
 	}
 	return c.restoreInvites(now, s.Invites)
+}
+
+// restoreAuthor goes on where a device was heard last.
+func (c *Core) restoreAuthor(now time.Time, m *membership, s SaveAuthor) (err error) {
+	a := c.newAuthor(m, s.Device, s.Received, s.Missing...)
+	a.since = s.Since
+	a.inbox.Want(now)
+	c.watch(m, a)
+	a.acked = a.inbox.Received()
+	a.marks.replay, err = room.ParseReplay(s.Replay)
+	return err
 }
 
 // restoreInvites takes over the invites of the store and tells of those that
@@ -673,6 +679,7 @@ func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wi
 	if !ok || m.recount.waits() {
 		return // of what was sent before an older copy of the store came back, perhaps
 	}
+	since := c.author(m, from.Device).since // what was said before is not for it
 	for _, a := range acks.Acks {
 		if a.Slot != slot {
 			continue
@@ -685,7 +692,7 @@ func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wi
 		i, _ := slices.BinarySearchFunc(m.tracked, news.First, func(t tracked, n uint64) int { return cmp.Compare(t.number, n) })
 		for ; i < len(m.tracked) && m.tracked[i].number <= news.Last && from.Account != c.self.account; i++ {
 			t := &m.tracked[i]
-			if slices.Contains(t.got, from.Account) {
+			if t.number <= since || slices.Contains(t.got, from.Account) {
 				continue
 			}
 			t.got = append(t.got, from.Account)
@@ -944,13 +951,18 @@ type dirty struct {
 // flush saves what was touched.
 func (c *Core) flush() {
 	for _, d := range c.dirty {
-		d.a.dirty = false
-		if c.rooms[d.m.id] == d.m {
-			done, missing := d.a.inbox.Position()
-			c.save(SaveAuthor{Room: d.m.id, Device: d.a.device, Replay: d.a.marks.append(nil), Received: done, Missing: missing, Since: d.a.since})
+		if c.rooms[d.m.id] == d.m && d.a.dirty {
+			c.save(d.m.heard(d.a))
 		}
+		d.a.dirty = false
 	}
 	c.dirty = nil
+}
+
+// heard returns how far a device was heard.
+func (m *membership) heard(a *author) SaveAuthor {
+	done, missing := a.inbox.Position()
+	return SaveAuthor{Room: m.id, Device: a.device, Replay: a.marks.append(nil), Received: done, Missing: missing, Since: a.since}
 }
 
 // refuseRule turns a room's refusal into an error for people.

@@ -180,6 +180,12 @@ func (o *Outgoing) member(d wire.DeviceID) *member {
 // acknowledged.
 func (o *Outgoing) behind(m *member) uint64 { return o.last - max(m.acked, o.base) }
 
+// Owed reports whether a device that is there and answers has not acknowledged
+// everything yet.
+func (o *Outgoing) Owed() bool {
+	return slices.ContainsFunc(o.expected, func(m *member) bool { return !m.out && o.behind(m) > 0 })
+}
+
 // find returns the index in kept of the packet with message n.
 func (o *Outgoing) find(n uint64) (i int, ok bool) {
 	i = sort.Search(len(o.kept), func(i int) bool { return o.kept[i].last >= n })

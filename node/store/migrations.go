@@ -51,10 +51,27 @@ CREATE TABLE address (
 ) STRICT, WITHOUT ROWID;
 `
 
+// Version 11: how far authors were heard outlives the room, as one's own numbers
+// do: who comes back is shown nothing again.
+const heard = `
+CREATE TABLE heard (
+	room     BLOB NOT NULL CHECK (length(room) = 32),
+	device   BLOB NOT NULL CHECK (length(device) = 8),
+	replay   BLOB NOT NULL,
+	received BLOB NOT NULL CHECK (length(received) = 8),
+	missing  BLOB NOT NULL CHECK (length(missing) % 16 = 0), -- pairs of numbers: first, last
+	since    BLOB NOT NULL CHECK (length(since) = 8),
+	PRIMARY KEY (room, device)
+) STRICT, WITHOUT ROWID;
+INSERT INTO heard SELECT room, device, replay, received, missing, since FROM author;
+DROP TABLE author;
+ALTER TABLE heard RENAME TO author;
+`
+
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses, gists},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses, gists, heard},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message"},

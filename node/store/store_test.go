@@ -282,7 +282,7 @@ func TestDrop(t *testing.T) {
 		{"invite", chat.DropInvite{Room: wire.RoomID{7}, Account: wire.AccountID{2}}, func(st *chat.State) { st.Invites = st.Invites[1:] }},
 		{"parting", chat.DropParting{Room: wire.RoomID{8}}, func(st *chat.State) { st.Partings = nil }},
 		{"room", chat.DropRoom{Room: wire.RoomID{1}}, func(st *chat.State) {
-			st.Rooms, st.Entries, st.Applied, st.Secrets, st.Authors = st.Rooms[:1], st.Entries[1:2], st.Applied[:1], nil, st.Authors[:1]
+			st.Rooms, st.Entries, st.Applied, st.Secrets = st.Rooms[:1], st.Entries[1:2], st.Applied[:1], nil
 		}},
 		{"room one is not in", chat.DropRoom{Room: wire.RoomID{7}}, func(st *chat.State) {}},
 	} {
@@ -324,7 +324,6 @@ func TestApplyIsAtomic(t *testing.T) {
 	}{
 		{"entry of an unknown room", chat.SaveEntry{Room: wire.RoomID{77}, Hash: wire.Hash{1}, Entry: []byte("x")}},
 		{"secret of an unknown room", chat.SaveSecret{Room: wire.RoomID{77}}},
-		{"author in an unknown room", chat.SaveAuthor{Room: wire.RoomID{77}, Replay: []byte{1}}},
 		{"message of no chat", chat.SaveMessage{ID: chat.MessageID{9}}},
 		{"message of two chats", chat.SaveMessage{ID: chat.MessageID{9}, Chat: chat.ChatID{Room: lab.Room, Account: alice.Account}}},
 		{"outbox without a body", chat.SaveOutbox{}},
