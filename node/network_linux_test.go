@@ -348,7 +348,7 @@ func (s *stage) converse(what string, all []*node) {
 	s.t.Helper()
 	for _, n := range all { // where multicast is not heard, links take over by then
 		for _, other := range all {
-			if other != n && s.hears(n, other) {
+			if other != n {
 				other.want("message", "id", n.say("#lab", "reliable", fmt.Sprint(what, ", can you hear me, ", other.name)), "from", n.name)
 			}
 		}
@@ -378,8 +378,9 @@ func (s *stage) converse(what string, all []*node) {
 	}
 }
 
-// hears reports whether what one says in a room can come to the other at all: by
-// multicast where only unicast is blocked.
+// hears reports whether what one says in a room comes to the other directly: by
+// multicast where only unicast is blocked. What is reliable comes by way of others
+// too.
 func (s *stage) hears(from, to *node) bool {
 	return s.reach(from, to) || s.row.links[s.row.apart[0]].Isolated
 }
@@ -392,7 +393,7 @@ func (s *stage) talkApart(what string, all []*node) {
 		for _, mode := range []string{"reliable", "fast"} {
 			id := n.say("#lab", mode, fmt.Sprint(n.name, ", ", mode, ", ", what))
 			for _, other := range all {
-				if other != n && s.hears(n, other) {
+				if other != n && (mode == "reliable" || s.hears(n, other)) {
 					other.want("message", "chat", "#lab", "from", n.name, "id", id, "mode", mode)
 				}
 			}

@@ -315,9 +315,13 @@
 // then the next member, until three in a row have nothing; one question of a
 // room is under way at a time, and it begins 100 to 200 ms after a link came
 // up, and 20 ms at random for each member more; or a second after a gap was
-// told. Who serves eight pages already answers busy. An author who is gone
-// counts up to the number in the entry that removed it. Who is let in learns
-// from the writer (Bases) where the messages of those begin who are away.
+// told; or a member acknowledges more of an author than has come here: at once
+// where there is no link with the author, else one to two seconds later. A member
+// that then has nothing new is not believed for a minute. What came is therefore
+// acknowledged again with each beacon for a minute. Who serves eight pages
+// already answers busy. An author who is gone counts up to the number in the
+// entry that removed it, and is asked for up to there. Who is let in learns from
+// the writer (Bases) where the messages of those begin who are away.
 //
 // A text of more than a packet takes, up to 64 KiB, is announced by a notice
 // with its hash and length, reliable and numbered like a message, and asked for

@@ -97,3 +97,9 @@ func (c *Core) Hand(now time.Time, inRoom string, entries ...*wire.Entry) {
 	c.changed(now, m, change, "")
 	c.schedule(m)
 }
+
+// SaidHere reports whether what a device said at a time is news, though another
+// hands it on.
+func (c *Core) SaidHere(now, said time.Time, author, from wire.DeviceID) bool {
+	return c.saidHere(now, &room.Opened{From: room.Slot{Device: author}, Plain: wire.Plain{Clock: wire.ClockAt(said)}}, from)
+}

@@ -81,6 +81,9 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 		if in {
 			c.tellDevice(m, e)
 		}
+		for _, mark := range m.log.State().CutBy(e.Seq) {
+			c.claimed(now, m, e.Author.Device(), mark.Key.Device(), mark.Number)
+		}
 	}
 	if !in {
 		c.removed(now, m, change)

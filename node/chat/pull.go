@@ -3,6 +3,7 @@ package chat
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -15,10 +16,14 @@ import (
 // and is given the next page of what lies behind that, each message with its
 // author's signature. See wire.Vector.
 //
-//	a link comes up ─────┐
-//	messages are missing ┴─► wait ─► ask one member ─► something new: again
+//	a link comes up ──────┐
+//	a member has more     │
+//	messages are missing ─┴► wait ─► ask one member ─► something new: again
 //	                          ▲                        nothing: the next, at most
 //	                          └── still missing ◄───── pullDry in a row
+//
+// That a member has more it says by what it acknowledges, which all hear. So
+// words come to those who don't hear their author, by way of somebody who does.
 //
 // One question of a room is under way at a time. Who asks when is left to
 // chance, the more so the larger the room, and who is asked by many at once
@@ -31,8 +36,9 @@ const (
 	pullDry    = 3                      // members asked in a row that have nothing new
 	pullFirst  = 5 * time.Second        // between questions while messages are still missing
 	pullMost   = 5 * time.Minute
-	pullPage   = 512 // messages in one answer
-	maxPages   = 8   // answers being looked up at the same time
+	pullVain   = time.Minute // that a member's word is not believed, after it had nothing
+	pullPage   = 512         // messages in one answer
+	maxPages   = 8           // answers being looked up at the same time
 )
 
 // A pull is how far a room is with what it missed.
@@ -40,8 +46,40 @@ type pull struct {
 	at     time.Time       // when to ask next; zero: nothing to ask for
 	from   []wire.DeviceID // whose link came up since they were last asked
 	asking bool
-	dry    int           // members in a row that had nothing new
-	pause  time.Duration // before the next question while messages are missing
+	claims map[wire.DeviceID]claim     // by author: what is said to be there and is not here
+	vain   map[wire.DeviceID]time.Time // whose claims came to nothing: until when they are not heard
+	dry    int                         // members in a row that had nothing new
+	pause  time.Duration               // before the next question while messages are missing
+}
+
+// A claim is the word of a member that it has an author's messages up to a number.
+type claim struct {
+	by     wire.DeviceID
+	number uint64
+}
+
+// claimed takes a member's word that it has messages, and plans to ask for those
+// that are not here.
+func (c *Core) claimed(now time.Time, m *membership, by, author wire.DeviceID, number uint64) {
+	var has uint64
+	if a := m.authors[author]; a != nil {
+		has = a.inbox.Received()
+	}
+	p := &m.pull
+	if number <= has || number <= p.claims[author].number || author == c.self.device || now.Before(p.vain[by]) {
+		return
+	}
+	p.claims[author] = claim{by, number}
+	if d := c.people.devices[author]; d != nil && d.online {
+		c.planPull(now, m, pullGap+c.jitter(pullGap)) // the author repairs that sooner
+	} else {
+		c.planPull(now, m, c.pullWait(m))
+	}
+}
+
+// pullWait returns how long to wait before asking a member that has more.
+func (c *Core) pullWait(m *membership) time.Duration {
+	return pullSoon + c.jitter(pullSoon+time.Duration(len(m.log.State().Members))*pullSpread)
 }
 
 // pullFromLinked plans to ask a device whose link has just come up what was
@@ -55,7 +93,7 @@ func (c *Core) pullFromLinked(now time.Time, dev *device) {
 			m.pull.from = append(m.pull.from, dev.id)
 		}
 		m.pull.dry, m.pull.pause = 0, pullFirst
-		c.planPull(now, m, pullSoon+c.jitter(pullSoon+time.Duration(len(m.log.State().Members))*pullSpread))
+		c.planPull(now, m, c.pullWait(m))
 	}
 }
 
@@ -98,8 +136,8 @@ func (c *Core) askPull(now time.Time, m *membership) {
 	c.askPage(m, to, c.vector(m, wire.DeviceID{}))
 }
 
-// pullNext returns whom to ask: a member whose link came up, or anybody as long
-// as messages are missing; nil: nobody.
+// pullNext returns whom to ask: a member whose link came up, one that has more,
+// or anybody as long as messages are missing; nil: nobody.
 func (c *Core) pullNext(m *membership) *device {
 	linked := c.linkedIn(m)
 	for len(m.pull.from) > 0 {
@@ -108,7 +146,14 @@ func (c *Core) pullNext(m *membership) *device {
 		}
 		m.pull.from = m.pull.from[1:]
 	}
-	if len(linked) == 0 || !m.missing() {
+	for author, claim := range m.pull.claims {
+		if a := m.authors[author]; a != nil && a.inbox.Received() >= claim.number {
+			delete(m.pull.claims, author)
+		} else if i := slices.IndexFunc(linked, func(d *device) bool { return d.id == claim.by }); i >= 0 {
+			return linked[i]
+		}
+	}
+	if len(linked) == 0 || !m.missing() && len(m.pull.claims) == 0 {
 		return nil
 	}
 	return linked[int(c.jitter(time.Duration(len(linked))))]
@@ -196,11 +241,18 @@ func (c *Core) pulled(now time.Time, m *membership, from *device, fresh, strange
 	}
 	p.dry++
 	p.from = slices.DeleteFunc(p.from, func(d wire.DeviceID) bool { return d == from.id })
-	if p.dry >= pullDry {
-		p.from = nil // if these have nothing new, neither have the others
+	maps.DeleteFunc(p.claims, func(_ wire.DeviceID, c claim) bool {
+		if c.by == from.id && err == nil {
+			p.vain[from.id] = now.Add(pullVain)
+		}
+		return c.by == from.id
+	})
+	if p.dry >= pullDry { // if these have nothing new, neither have the others
+		p.from = nil
+		clear(p.claims)
 	}
 	switch {
-	case len(p.from) > 0:
+	case len(p.from)+len(p.claims) > 0:
 		c.planPull(now, m, c.jitter(pullSoon))
 	case m.missing():
 		wait := cmp.Or(p.pause, pullFirst)
@@ -387,7 +439,7 @@ func (c *Core) takeSigned(now time.Time, m *membership, s *wire.Signed, from wir
 	if o.From.Device != c.self.device {
 		a := c.author(m, o.From.Device)
 		c.touch(m, a)
-		take = func(msg wire.Message) bool { return c.handleMessage(now, m, a, o, msg, !c.saidHere(o)) }
+		take = func(msg wire.Message) bool { return c.handleMessage(now, m, a, o, msg, !c.saidHere(now, o, from)) }
 	}
 	if n, ok := body.(*wire.Notice); ok && mayCount(m.log.State(), o, n.Number) {
 		fresh = c.takeNotice(now, m, o, n, from)
@@ -414,10 +466,18 @@ func mayCount(s *room.State, o *room.Opened, n uint64) bool {
 	return s.Member(o.From.Account) != nil
 }
 
-// saidHere reports whether a message was said while its author was online here.
-// It is news then, though a look for what was missed brought it sooner than its
-// packet: who has just come asks while others go on talking.
-func (c *Core) saidHere(o *room.Opened) bool {
-	d := c.people.devices[o.From.Device]
-	return d != nil && d.online && o.Clock.Time().After(d.since)
+// saidHere reports whether a message from history is news all the same: it was
+// said while its author was online here, and a look for what was missed brought
+// it sooner than its packet, since who has just come asks while others go on
+// talking; or a moment ago, and who hands it on was online here.
+func (c *Core) saidHere(now time.Time, o *room.Opened, from wire.DeviceID) bool {
+	said := o.Clock.Time()
+	here := func(id wire.DeviceID) bool {
+		d := c.people.devices[id]
+		return d != nil && d.online && said.After(d.since)
+	}
+	return here(o.From.Device) || now.Sub(said) < newsFor && here(from)
 }
+
+// newsFor is how long what comes by way of others is news.
+const newsFor = 5 * time.Second

@@ -214,3 +214,127 @@ func TestMissedIsNotAskedForByAllAtOnce(t *testing.T) {
 		t.Errorf("ann was asked %d times by %d members", asked, len(names)-2)
 	}
 }
+
+// "The middle one": of two LANs that meet in one member's machine, members hear
+// each other's words by way of that member, as news, in both directions, and
+// nobody sees anything twice when they meet.
+func TestTwoLANs(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "mid", "cat", "dan").stored(t).room("#lab")
+	ann, bob, mid, cat, dan := l.nodes[0], l.nodes[1], l.nodes[2], l.nodes[3], l.nodes[4]
+	l.pass(time.Second)
+	side := map[*node]int{ann: 1, bob: 1, cat: 2, dan: 2}
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if side[from]+side[to] == 3 && from != mid && to != mid {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	for _, a := range []*node{ann, bob} {
+		for _, b := range []*node{cat, dan} {
+			l.unlink(a, b)
+		}
+	}
+	l.pass(10 * time.Second)
+	l.clear()
+	ann.say("#lab", "reliable", "who is over there?")
+	l.pass(3 * time.Second)
+	dan.say("#lab", "reliable", "I am")
+	l.pass(3 * time.Second)
+	for _, n := range []*node{cat, dan} {
+		checkTexts(t, n.name+" sees", n.texts("#lab", "ann"), []string{"who is over there?"})
+	}
+	for _, n := range []*node{ann, bob} {
+		checkTexts(t, n.name+" sees", n.texts("#lab", "dan"), []string{"I am"})
+	}
+	for _, n := range l.nodes {
+		for _, m := range shown[chat.Message](n) {
+			if m.Replay {
+				t.Errorf("%s sees %q as history", n.name, m.Text)
+			}
+		}
+	}
+	asked := 0
+	l.asked = func(from, to *node, q chat.Ask) bool {
+		if q.Type == wire.FramePull {
+			asked++
+		}
+		return true
+	}
+	l.pass(5 * time.Minute)
+	if asked > 0 {
+		t.Errorf("%d questions about what everybody has", asked)
+	}
+	l.heal()
+	l.pass(5 * time.Second)
+	if got := len(shown[chat.Message](cat)) + len(shown[chat.Message](ann)); got != 3 {
+		t.Errorf("ann and cat see %d messages, want 3", got)
+	}
+}
+
+// A member that says to have what nobody wrote is asked now and then, and no
+// more; nobody else is.
+func TestVainClaims(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "mal").stored(t).room("#lab")
+	ann, bob, mal := l.node("ann"), l.node("bob"), l.node("mal")
+	ann.say("#lab", "reliable", "one")
+	l.pass(time.Second)
+	asked := map[*node]int{}
+	l.asked = func(from, to *node, q chat.Ask) bool {
+		if q.Type == wire.FramePull {
+			asked[to]++
+		}
+		return true
+	}
+	for i := range 600 {
+		acks := wire.Acks{Acks: []wire.Ack{{Slot: 0, Number: uint64(i) + 2}, {Slot: 1, Number: 1<<64 - 600 + uint64(i)}}}
+		p := mal.core.Seal("#lab", wire.KindAcks, false, wire.AppendBody(nil, &acks))
+		ann.core.HandlePacket(l.now, slices.Clone(p))
+		bob.core.HandlePacket(l.now, slices.Clone(p))
+		l.pass(time.Second)
+	}
+	if asked[mal] == 0 || asked[mal] > 30 || asked[ann]+asked[bob] > 4 {
+		t.Errorf("mal is asked %d times in ten minutes, ann %d, bob %d", asked[mal], asked[ann], asked[bob])
+	}
+	if g := shown[chat.Gap](bob); len(g) > 0 {
+		t.Errorf("bob is told of a gap: %+v", g)
+	}
+	l.clear()
+	ann.say("#lab", "reliable", "two")
+	l.pass(time.Second)
+	checkTexts(t, "bob sees", bob.texts("#lab", "ann"), []string{"two"})
+}
+
+// What is handed on is news if it was said while its author was here, or just
+// now and who hands it on was here; else it is history.
+func TestSaidHere(t *testing.T) {
+	const long, moment = time.Hour, time.Second
+	for _, tt := range []struct {
+		name         string
+		author, from time.Duration // for how long they have been here; 0: they are not
+		ago          time.Duration // when it was said; negative: a clock that is ahead
+		news         bool
+	}{
+		{"the author is here, and was then", long, long, moment, true},
+		{"the author is here, and was then, long ago", long, long, long / 2, true},
+		{"the author has just come back", moment, long, 2 * moment, true}, // who hands it on heard it
+		{"the author has just come back, and said it long before", moment, long, long / 2, false},
+		{"all have just come", moment, moment, 2 * moment, false},
+		{"the author is away, and said it just now", 0, long, moment, true},
+		{"the author is away, and said it a while ago", 0, long, time.Minute, false},
+		{"who hands it on has just come", 0, moment, 2 * moment, false},
+		{"nobody is here", 0, 0, moment, false},
+		{"the author's clock is ahead", long, moment, -time.Minute, true},
+		{"the author's clock is ahead, and the author away", 0, long, -time.Minute, true},
+	} {
+		l := newLAN(t, "ann")
+		bob, cat := l.add("bob"), l.add("cat") // without a link
+		for _, n := range l.nodes[1:] {
+			if d := map[*node]time.Duration{bob: tt.author, cat: tt.from}[n]; d > 0 {
+				l.nodes[0].core.LinkUp(l.now.Add(-d), n.token, nil)
+			}
+		}
+		if got := l.nodes[0].core.SaidHere(l.now, l.now.Add(-tt.ago), bob.token.Device, cat.token.Device); got != tt.news {
+			t.Errorf("%s: news %v, want %v", tt.name, got, tt.news)
+		}
+	}
+}

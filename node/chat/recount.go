@@ -45,10 +45,13 @@ type recount struct {
 	until  time.Time // nothing is numbered before; zero: no need to wait
 	asking bool
 	tries  map[wire.DeviceID]int
-	base   uint64 // up to here the numbers are what this device has signed
-	said   []said // with numbers behind that, the last of them
-	size   int    // bytes of text in said
-	again  []said // whose numbers were taken
+	older  bool                   // numbers came up that this device had used and did not know …
+	told   map[wire.DeviceID]bool // … and who has said since what it knows of them
+	start  uint64                 // the last number there was
+	base   uint64                 // up to here the numbers are what this device has signed
+	said   []said                 // with numbers behind that, the last of them
+	size   int                    // bytes of text in said
+	again  []said                 // whose numbers were taken
 	then   []func(now time.Time)
 }
 
@@ -63,7 +66,7 @@ type said struct {
 func (p *recount) waits() bool { return !p.done && !p.until.IsZero() }
 
 func (c *Core) newRecount(now time.Time, m *membership) {
-	m.recount = recount{until: now.Add(recountAlone), tries: map[wire.DeviceID]int{}, base: m.out.Last()}
+	m.recount = recount{until: now.Add(recountAlone), tries: map[wire.DeviceID]int{}, told: map[wire.DeviceID]bool{}, base: m.out.Last(), start: m.out.Last()}
 }
 
 // errUncounted says that this device can't write to a log yet; who asks it to
@@ -102,10 +105,15 @@ func (c *Core) recountNext(now time.Time, m *membership) {
 // recount asks a device for the room's log, and then for this device's messages.
 func (c *Core) recount(now time.Time, m *membership, d *device) {
 	p := &m.recount
+	if p.older && !p.told[d.id] {
+		p.done = false
+	}
 	if p.done || p.asking || d.id == c.self.device || p.tries[d.id] >= recountTries {
 		return
 	}
-	p.tries[d.id]++
+	if p.tries[d.id]++; p.older {
+		p.base = p.start // from the beginning: what others know of low numbers may differ
+	}
 	p.asking, p.until = true, now.Add(recountFor)
 	c.schedule(m)
 	q := wire.LogRange{Room: m.id, From: m.log.State().Seq - min(m.log.State().Seq, overlap)}
@@ -152,8 +160,13 @@ func (c *Core) recountOwn(now time.Time, m *membership, d *device) {
 		case err != nil || strange:
 			c.recountLater(now, m)
 		default:
-			p.asking, p.done = false, true
-			c.goOn(now, m)
+			p.asking, p.done, p.told[d.id] = false, true, true
+			if p.older {
+				c.recountNext(now, m) // others may know others
+			}
+			if p.done {
+				c.goOn(now, m)
+			}
 		}
 	})
 }
@@ -249,6 +262,11 @@ func (c *Core) deliverOwn(now time.Time, m *membership, o *room.Opened, msg wire
 func (c *Core) takeOwnNumber(now time.Time, m *membership, o *room.Opened, n uint64) bool {
 	p := &m.recount
 	if n > m.out.Last() {
+		if !p.older && len(p.said) > 0 {
+			p.older = true
+			clear(p.told)
+			c.after(now, 0, func(now time.Time) { c.recountNext(now, m) })
+		}
 		m.out.Jump(n)
 		c.numbers[m.id] = n
 		c.save(SaveNumber{Room: m.id, Number: n})

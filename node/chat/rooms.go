@@ -229,6 +229,7 @@ func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
 	}
+	m.pull.claims, m.pull.vain = map[wire.DeviceID]claim{}, map[wire.DeviceID]time.Time{}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	c.newRecount(now, m)
 	m.beaconAt = now.Add(c.jitter(beaconEvery))
@@ -682,6 +683,9 @@ func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wi
 	since := c.author(m, from.Device).since // what was said before is not for it
 	for _, a := range acks.Acks {
 		if a.Slot != slot {
+			if int(a.Slot) < len(o.Epoch.Slots) {
+				c.claimed(now, m, from.Device, o.Epoch.Slots[a.Slot].Device, a.Number)
+			}
 			continue
 		}
 		if a.Number > m.out.Last() {
@@ -932,6 +936,11 @@ func (c *Core) beacon(now time.Time, m *membership) {
 	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Told(), Fast: c.cfg.Boot<<32 | c.fast[m.id]}
 	packet, _ := c.seal(m, wire.KindBeacon, false, wire.AppendBody(nil, &b))
 	c.multicast(now, m, packet)
+	for _, a := range m.authors {
+		if now.Before(a.ackEnd) {
+			c.owe(now, m, a) // once more: others may miss what this one has
+		}
+	}
 }
 
 // touch has the next Take save what changed of an author.

@@ -246,6 +246,17 @@ func (s *State) Cut(key wire.DeviceKey) (c Cut, ok bool) {
 	return c, ok
 }
 
+// CutBy returns where the messages end of the devices that the entry with a
+// number removed.
+func (s *State) CutBy(seq uint64) (marks []wire.Mark) {
+	for key, c := range s.cuts {
+		if c.Seq == seq {
+			marks = append(marks, wire.Mark{Key: key, Number: c.Number})
+		}
+	}
+	return marks
+}
+
 // Without reports whether a device is left out of the device tables, by the
 // last REKEY.
 func (s *State) Without(d wire.DeviceID) bool { return s.without[d] }
