@@ -197,6 +197,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 	for _, id := range cfg.State.Orphans {
 		c.orphans[id] = true
 	}
+	c.clock = c.clock.Merge(now, cfg.State.Clock)
 	c.mail.asked = map[uint64]func(time.Time, wire.AuthMessage, error){}
 	var err error
 	if c.mail.private, err = c.mailKey(); err != nil {

@@ -234,6 +234,28 @@ func TestRestart(t *testing.T) {
 	checkTexts(t, "directly", bob.texts("@ann", "ann"), []string{"direct four"})
 }
 
+// What is said after a restart stands behind what was there before, whatever the
+// machine's clock says meanwhile.
+func TestClockGoesOn(t *testing.T) {
+	l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.now = l.now.Add(time.Minute)
+	bob.say("#lab", "reliable", "before")
+	l.pass(time.Second)
+	l.now = l.now.Add(-time.Minute) // while ann's machine starts
+	ann.start()
+	l.link(ann, bob)
+	l.pass(5 * time.Second)
+	ann.say("#lab", "reliable", "after")
+	l.pass(time.Second)
+	for _, n := range l.nodes {
+		found, err := n.store.History(chat.ChatID{Room: n.core.RoomID("#lab")}, chat.MessageID{}, 10)
+		if err != nil || len(found) != 2 || found[0].Text != "before" || found[1].Clock <= found[0].Clock {
+			t.Errorf("%s has %+v (%v)", n.name, found, err)
+		}
+	}
+}
+
 // The outbox outlives a restart of the sender, and an acknowledgement that is
 // lost makes no second message.
 func TestOutbox(t *testing.T) {

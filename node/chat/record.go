@@ -271,6 +271,8 @@ type State struct {
 	Authors  []SaveAuthor
 	// Orphans are messages that are not there and were edited or deleted.
 	Orphans []MessageID
+	// Clock is later than that of every message but of those that lie.
+	Clock wire.Clock
 	// Addresses are where devices were reached, the newest first.
 	Addresses []SaveAddress
 }

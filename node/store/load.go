@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"lanchat/node/chat"
+	"lanchat/wire"
 )
 
 // Load returns the sum of all records applied so far, without the messages.
@@ -18,7 +19,7 @@ func (s *Store) Load() (chat.State, error) {
 	defer tx.Rollback() // it only read
 	var st chat.State
 	for _, load := range []func(*sql.Tx, *chat.State) error{
-		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadAcked, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors, loadOrphans, loadAddresses,
+		loadPeople, loadFormer, loadSettings, loadPersonal, loadOutbox, loadDirect, loadReceived, loadAcked, loadRooms, loadNumbers, loadEntries, loadApplied, loadInvites, loadPartings, loadSecrets, loadAuthors, loadOrphans, loadAddresses, loadClock,
 	} {
 		if err := load(tx, &st); err != nil {
 			return chat.State{}, s.db.Mapped(err)
@@ -176,6 +177,17 @@ func loadAuthors(tx *sql.Tx, st *chat.State) (err error) {
 	st.Authors, err = collect(tx, func(scan func(...any) error, v *chat.SaveAuthor) error {
 		return scan(into(v.Room[:]), into(v.Device[:]), &v.Replay, (*number)(&v.Received), (*ranges)(&v.Missing), (*number)(&v.Since))
 	}, "SELECT room, device, replay, received, missing, since FROM author ORDER BY room, device")
+	return err
+}
+
+// loadClock returns the last place in any chat. It goes from chat to chat in the
+// index rather than over all messages.
+func loadClock(tx *sql.Tx, st *chat.State) error {
+	var last sql.Null[number]
+	err := tx.QueryRow(`WITH RECURSIVE one (chat) AS (
+			SELECT min(chat) FROM message UNION ALL SELECT (SELECT min(chat) FROM message WHERE chat > one.chat) FROM one WHERE chat IS NOT NULL)
+		SELECT max((SELECT max(place) FROM message WHERE chat = one.chat)) FROM one`).Scan(&last)
+	st.Clock = wire.Clock(last.V)
 	return err
 }
 

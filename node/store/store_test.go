@@ -184,7 +184,7 @@ func someRecords() (chat.State, []chat.Record) {
 	}
 	v := reflect.ValueOf(st)
 	for i := range v.NumField() {
-		if name := v.Type().Field(i).Name; name == "Rooms" || name == "Orphans" {
+		if name := v.Type().Field(i).Name; name == "Rooms" || name == "Orphans" || name == "Clock" {
 			continue
 		}
 		for j := range v.Field(i).Len() {
@@ -214,7 +214,7 @@ func TestStateRoundTrip(t *testing.T) {
 	wanted, records := someRecords()
 	v := reflect.ValueOf(wanted)
 	for i := range v.NumField() {
-		if v.Type().Field(i).Name != "Orphans" { // TestAmend
+		if name := v.Type().Field(i).Name; name != "Orphans" && name != "Clock" { // TestAmend, TestClock
 			wantAllSet(t, v.Field(i))
 		}
 	}
@@ -334,6 +334,7 @@ func TestApplyIsAtomic(t *testing.T) {
 			wanted, records := someRecords()
 			mustApply(t, s, records...)
 			mustApply(t, s, message(lab, 1, 1))
+			wanted.Clock = message(lab, 1, 1).Clock
 			ahead := message(lab, 1, 3)
 			ahead.Clock += wire.ClockAt(time.UnixMilli(time.Minute.Milliseconds()))
 			err := s.Apply([]chat.Record{chat.DropRoom{Room: wire.RoomID{1}}, ahead, chat.DropOutbox{Account: wire.AccountID{2}, Number: 9999},
@@ -546,6 +547,18 @@ func TestLyingClock(t *testing.T) {
 	honest.Clock = wire.ClockAt(honest.At)
 	mustApply(t, s, liar, honest)
 	want(t, "history", texts(mustHistory(t, s, lab, chat.MessageID{}, 10)), []string{"1 of 1", "1 of 2"})
+}
+
+// A node that starts goes on behind the clock of all it knows, but not behind a
+// lying one.
+func TestClock(t *testing.T) {
+	s := newMemory(t)
+	mustApply(t, s, message(lab, 1, 9), message(chat.ChatID{Account: wire.AccountID{1}}, 1, 70), message(chat.ChatID{Room: wire.RoomID{31: 9}}, 2, 8))
+	want(t, "clock", mustLoad(t, s).Clock, wire.ClockAt(t0.Add(70*time.Millisecond)))
+	liar := message(lab, 1, 10)
+	liar.Clock = math.MaxUint64
+	mustApply(t, s, liar)
+	want(t, "clock beside a liar's", mustLoad(t, s).Clock, wire.ClockAt(t0.Add(wire.MaxClockAhead)))
 }
 
 func TestHistoryPages(t *testing.T) {
@@ -883,6 +896,7 @@ func TestApplySurvivesWithoutClose(t *testing.T) {
 	wanted, records := someRecords()
 	mustApply(t, killed, records...)
 	mustApply(t, killed, message(lab, 1, 1))
+	wanted.Clock = message(lab, 1, 1).Clock
 	copied := newDir(t)
 	for _, suffix := range []string{"", "-wal"} {
 		b, err := os.ReadFile(filepath.Join(dir, File+suffix))
@@ -1073,6 +1087,7 @@ func TestOpensVersion1(t *testing.T) {
 		Entries:  []chat.SaveEntry{{Room: room, Hash: wire.Hash{6}, Entry: []byte{10, 11}}},
 		Secrets:  []chat.SaveSecret{{Room: room, Epoch: wire.Hash{5}, Secret: [32]byte{0x5e}}},
 		Authors:  []chat.SaveAuthor{{Room: room, Device: device, Replay: []byte{12}, Received: 4, Missing: []wire.Range{{First: 2, Last: 3}}, Since: 1}},
+		Clock:    wire.ClockAt(at) + 1,
 	})
 	want(t, "room", mustHistory(t, s, chat.ChatID{Room: room}, chat.MessageID{}, 10), []chat.SaveMessage{{
 		ID: chat.MessageID{1}, Chat: chat.ChatID{Room: room}, Account: account, Device: device, From: "alice", Number: 1,
