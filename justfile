@@ -38,6 +38,10 @@ race *args:
 kill-nodes rounds="100":
     LANCHAT_KILLS={{rounds}} go test -count 1 -timeout 60m -run TestKilledAgainAndAgain ./node
 
+# people come and go in a bad network, in virtual time: just week 50 7
+week nodes="50" days="7":
+    LANCHAT_NODES={{nodes}} LANCHAT_DAYS={{days}} go test -count 1 -timeout 4h -v -run TestComeAndGo ./node/chat
+
 # kill authd in the middle of its work, again and again: just kill 200
 kill rounds="200":
     LANCHAT_KILLS={{rounds}} go test -count 1 -timeout 1h -v -run '^TestKilledAtAnyMoment$' ./authd
@@ -58,10 +62,10 @@ bench-delivery *args:
 bench-rooms *args:
     go run ./testdata/bench {{args}} rooms
 
-# the properties of rooms, many times over: just prove 20000
+# the properties of rooms and of delivery, many times over: just prove 20000
 prove checks="20000":
     go test -count 1 -timeout 4h ./node/room -rapid.checks {{checks}}
-    go test -count 1 -timeout 4h ./node/chat -run Kicked -rapid.checks $(( {{checks}} / 10 ))
+    go test -count 1 -timeout 4h ./node/chat -run 'Kicked|ExactlyOnce|DeliveryProperty' -rapid.checks $(( {{checks}} / 10 ))
 
 # every fuzz target for a while: just fuzz 30s
 fuzz time="5s":
