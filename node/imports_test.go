@@ -73,6 +73,7 @@ var owners = map[string][]string{
 	"github.com/mattn/go-sqlite3": {"wire/dbfile"},
 	"github.com/gookit/color":     {"node/ui/theme"},
 	"github.com/spf13/cobra":      {"authd", "node"},
+	"github.com/gen2brain/beeep":  {"node"},
 }
 
 type goPackage struct {

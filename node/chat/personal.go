@@ -30,7 +30,7 @@ type Setting struct {
 var settingList = []Setting{
 	{Name: "bell", Choices: []string{"on", "off"}, Help: "ring the terminal's bell"},
 	{Name: "content", Choices: []string{"show", "hide"}, Help: "show what was said in notifications"},
-	{Name: "desktop", Choices: []string{"on", "off"}, Help: "notify through the terminal (OSC 9, 777, 99)"},
+	{Name: "desktop", Choices: []string{"on", "off", "service"}, Help: "notify through the terminal (OSC 9, 777, 99), or through the desktop's service"},
 	{Name: "mouse", Choices: []string{"on", "off"}, Help: "click and scroll; with on, Shift selects text"},
 	{Name: "presence", Choices: []string{"all", "spoke", "none"}, Help: "lines about people coming and going: all, those who spoke lately, none"},
 	{Name: "receipts", Choices: []string{"on", "off"}, Help: "line mode: a line for every receipt"},

@@ -15,6 +15,7 @@ import (
 	"lanchat/node/chat"
 	"lanchat/node/ui/screen"
 	"lanchat/node/ui/theme"
+	"lanchat/node/ui/view"
 )
 
 // drawEvery is how long events are gathered before they are drawn together:
@@ -29,6 +30,9 @@ type FullConfig struct {
 	Meter    Meter    // judges the new password of /passwd
 	// Open starts the platform's opener with a link; it returns at once.
 	Open func(link string) error
+	// Notify shows a notification through the desktop's service, and returns when
+	// it has; nil: there is none.
+	Notify func(title, text string) error
 }
 
 // Full is the face that takes the whole terminal. Package screen says what it
@@ -37,6 +41,7 @@ type FullConfig struct {
 type Full struct {
 	cfg     FullConfig
 	feed    *feed
+	alerts  alerts
 	program *tea.Program
 
 	mu      sync.Mutex
@@ -50,6 +55,7 @@ var _ Face = (*Full)(nil)
 // ask questions first. Close ends the goroutine it starts.
 func NewFull(cfg FullConfig) *Full {
 	f := &Full{cfg: cfg, ready: make(chan struct{})}
+	f.alerts = alerts{notify: cfg.Notify, show: f.Show}
 	f.feed = newFeed(linesLimit, true, f.write)
 	return f
 }
@@ -101,7 +107,7 @@ func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
 		}
 	})
 	m := &fullModel{full: f, commands: commands,
-		screen: screen.New(screen.Config{Commands: f.cfg.Commands, Location: time.Local, First: f.cfg.First, Notifier: screen.NotifierOf(os.Getenv), Meter: f.cfg.Meter})}
+		screen: screen.New(screen.Config{Commands: f.cfg.Commands, Location: time.Local, First: f.cfg.First, Notifier: view.NotifierOf(os.Getenv), Meter: f.cfg.Meter})}
 	f.program = tea.NewProgram(m, options...)
 	f.mu.Lock()
 	f.running = true
@@ -201,6 +207,9 @@ func (m *fullModel) work(now time.Time) tea.Cmd {
 	}
 	if w.Redraw {
 		cmds = append(cmds, tea.ClearScreen)
+	}
+	for _, a := range w.Alerts {
+		m.full.alerts.send(a)
 	}
 	if w.Open != "" && m.full.cfg.Open != nil {
 		if err := m.full.cfg.Open(w.Open); err != nil {

@@ -21,9 +21,17 @@ const (
 	newline = '␤'
 )
 
+// The terminal is told to say when the person looks at it, and when elsewhere.
+const (
+	focusOn  = "\x1b[?1004h"
+	focusOff = "\x1b[?1004l"
+)
+
 var (
 	pasteStart = []byte("\x1b[200~")
 	pasteEnd   = []byte("\x1b[201~")
+	focusIn    = []byte("\x1b[I")
+	focusOut   = []byte("\x1b[O")
 )
 
 // keys stands between the terminal and the line editor. It makes Ctrl+C a
@@ -39,6 +47,7 @@ type keys struct {
 	cr    bool // the last thing pasted was \r: a \n now belongs to it
 	ends  int  // line ends pasted that nothing followed yet
 	quit  func() bool
+	focus func(in bool)
 }
 
 // Read gives the editor its next bytes, io.EOF once quit says so.
@@ -79,7 +88,12 @@ func (k *keys) translate() {
 			k.out = append(k.out, mark...)
 			continue
 		}
-		if bytes.HasPrefix(mark, k.in) {
+		if in := bytes.HasPrefix(k.in, focusIn); !k.paste && (in || bytes.HasPrefix(k.in, focusOut)) {
+			k.in = k.in[len(focusIn):]
+			k.focus(in)
+			continue
+		}
+		if bytes.HasPrefix(mark, k.in) || bytes.HasPrefix(focusIn, k.in) {
 			return // perhaps the rest of the mark comes
 		}
 		if !utf8.FullRune(k.in) {

@@ -25,7 +25,7 @@ import (
 var look = theme.Basic
 
 const (
-	bellEvery  = time.Second // between two bells
+	bellEvery  = time.Second // between two alerts
 	linesLimit = 4 << 20     // bytes of events that may wait for a terminal
 	maxSaid    = 60 << 10    // bytes of a pasted text that go into one message
 	gutter     = 6           // columns of "14:02 "; what continues a line is indented by them
@@ -51,6 +51,9 @@ type LineConfig struct {
 	// Open starts the platform's opener with a link, and returns at once. It is
 	// called where there is a line editor, after the person said yes.
 	Open func(link string) error
+	// Notify shows a notification through the desktop's service, and returns when
+	// it has; nil: there is none.
+	Notify func(title, text string) error
 }
 
 // refSettings marks the line's own question for the person's settings.
@@ -84,12 +87,16 @@ type Line struct {
 	day      string            // of the last line shown
 	choice   map[string]string // the person's settings, as far as they are known
 	lastBell time.Time
+	last     chat.Message  // that was shown
+	notifier view.Notifier // how the terminal is asked to notify; nil: it can't be
+	alerts   alerts
 
 	tty     *os.File               // the terminal written to, nil if there is none
 	editor  *term.Terminal         // nil without a line editor
 	quit    atomic.Bool            // Ctrl+C twice
 	cleared bool                   // the key before was a Ctrl+C; only touched by the editor's callback
 	saved   *term.State            // of the terminal before Run; only touched by Run and Close
+	focused atomic.Bool            // the terminal said that the person looks at it
 	opening atomic.Pointer[string] // the link that is asked about; nil: none
 	keys    *keys                  // what the editor reads from
 	secret  atomic.Pointer[secret] // the line that is being asked for in place of the editor's, nil: none
@@ -110,8 +117,12 @@ func NewLine(cfg LineConfig) *Line {
 	if out, ok := cfg.Out.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		l.tty = out
 	}
+	if theme.Terminal(l.tty) {
+		l.notifier = view.NotifierOf(os.Getenv)
+	}
+	l.alerts = alerts{notify: cfg.Notify, show: l.Show}
 	if in, ok := cfg.In.(*os.File); ok && term.IsTerminal(int(in.Fd())) && theme.Terminal(l.tty) {
-		l.keys = &keys{r: in, quit: l.quit.Load}
+		l.keys = &keys{r: in, quit: l.quit.Load, focus: l.focused.Store}
 		l.editor = term.NewTerminal(struct {
 			io.Reader
 			io.Writer
@@ -134,7 +145,7 @@ func (l *Line) Close() error {
 	err := l.feed.close()
 	if l.saved != nil && err == nil { // a terminal that stands still takes nothing more
 		l.editor.SetBracketedPasteMode(false)
-		io.WriteString(l.tty, "\r\x1b[K")
+		io.WriteString(l.tty, focusOff+"\r\x1b[K")
 	}
 	if l.saved != nil {
 		err = errors.Join(err, term.Restore(int(l.cfg.In.(*os.File).Fd()), l.saved))
@@ -169,6 +180,7 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 	}
 	l.saved = saved
 	l.editor.SetBracketedPasteMode(true)
+	io.WriteString(l.tty, focusOn)
 
 	resized := make(chan os.Signal, 1)
 	notifyResize(resized)
@@ -368,6 +380,7 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 	news := l.model.Apply(it.e)
 	switch e := it.e.(type) {
 	case chat.Message:
+		l.last = e
 		marks := view.Marks(e)
 		if e.ReplyTo != "" {
 			marks += view.OnEarlier
@@ -380,10 +393,7 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 			l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, own: true})
 		}
 	case chat.Notify:
-		if l.tty != nil && l.choice["bell"] != "off" && it.at.Sub(l.lastBell) >= bellEvery {
-			l.lastBell = it.at
-			b.WriteByte('\a')
-		}
+		l.ring(b, it.at, e)
 	case chat.Receipt:
 		if l.cfg.Receipts && l.choice["receipts"] != "off" {
 			k, text := view.Words(e, l.model.Self())
@@ -420,6 +430,31 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 		if news {
 			k, text := view.Words(e, l.model.Self())
 			l.line(b, width, it.at, k, text)
+		}
+	}
+}
+
+// ring tells of a message that rings, unless the person looks at the terminal.
+func (l *Line) ring(b *bytes.Buffer, at time.Time, e chat.Notify) {
+	if l.tty == nil || l.focused.Load() || at.Sub(l.lastBell) < bellEvery {
+		return
+	}
+	l.lastBell = at
+	if l.choice["bell"] != "off" {
+		b.WriteByte('\a')
+	}
+	from, text := "", ""
+	if e.ID == l.last.ID {
+		from, text = view.Name(l.last.From), l.last.Text
+	}
+	alert := view.AlertOf(e.Chat, from, text, l.choice["content"] != "hide")
+	switch l.choice["desktop"] {
+	case "off":
+	case "service":
+		l.alerts.send(alert)
+	default:
+		if l.notifier != nil {
+			b.WriteString(l.notifier(alert.Title, alert.Text))
 		}
 	}
 }

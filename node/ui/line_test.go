@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"reflect"
@@ -171,12 +172,20 @@ func TestKeys(t *testing.T) {
 		{"paste", "\x1b[200~a\rb\n\rc\r\nd\x1b[201~e", "\x1b[200~a␤b␤␤c␤d\x1b[201~e"},
 		{"paste ends a line", "\x1b[200~/quit\r\n\x1b[201~\r", "\x1b[200~/quit\x1b[201~\r"},
 		{"paste with controls", "\x1b[200~a\x03b\x1b[31mc\x07\td\x9b\x1b[201~", "\x1b[200~ab[31mc    d\ufffd\x1b[201~"},
+		{"focus", "a\x1b[Ib\x1b[Oc\x1b[I", "abc (in out in)"},
+		{"focus pasted", "\x1b[200~a\x1b[Ib\x1b[201~", "\x1b[200~a[Ib\x1b[201~"},
 		{"paste in a paste", "\x1b[200~a\x1b[200~b\x1b[201~c", "\x1b[200~a[200~b\x1b[201~c"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, size := range []int{1, 2, 3, 1000} { // however the terminal cuts it
-				k := &keys{r: &pieces{tt.in, size}, quit: func() bool { return false }}
+				var focus []string
+				k := &keys{r: &pieces{tt.in, size}, quit: func() bool { return false }, focus: func(in bool) {
+					focus = append(focus, map[bool]string{true: "in", false: "out"}[in])
+				}}
 				got, err := io.ReadAll(k)
+				if focus != nil {
+					got = append(got, " ("+strings.Join(focus, " ")+")"...)
+				}
 				if string(got) != tt.want || err != nil {
 					t.Errorf("in pieces of %d: got %q, %v, want %q", size, got, err, tt.want)
 				}
@@ -204,7 +213,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 // ownEscapes are the escape sequences that this package and the line editor
 // write: styles, cursor movements, erasing, paste mode, links.
-var ownEscapes = regexp.MustCompile("\x1b\\[[0-9;]*m|\x1b\\[[0-9]*[ABCDK]|\x1b\\[\\?2004[hl]|\x1b\\]8;(?:id=[0-9a-f]+)?;(?:(?:https?://|mailto:)[!-~]*)?\x1b\\\\")
+var ownEscapes = regexp.MustCompile("\x1b\\[[0-9;]*m|\x1b\\[[0-9]*[ABCDK]|\x1b\\[\\?(?:1004|2004)[hl]|\x1b\\]8;(?:id=[0-9a-f]+)?;(?:(?:https?://|mailto:)[!-~]*)?\x1b\\\\")
 
 // A terminal is the person's side of a terminal.
 type terminal struct {
@@ -452,6 +461,66 @@ func TestLineSettings(t *testing.T) {
 	if got := x.wait("shown"); strings.Contains(got, "\a") || strings.Contains(got, "bob") || strings.Contains(got, "hidden") {
 		t.Errorf("got %q", got)
 	}
+	x.press("\x04")
+	x.end(io.EOF)
+}
+
+// Rule: "only when the window is not focused", by the bell and as the person set.
+func TestLineRings(t *testing.T) {
+	t.Setenv("TERM_PROGRAM", "iTerm.app")
+	t.Setenv("TMUX", "")
+	x := startLine(t)
+	asked := make(chan string, 10)
+	x.line.alerts.notify = func(title, text string) error {
+		asked <- title + "|" + text
+		return errors.New("there is no bus")
+	}
+	n := 0
+	rings := func(want string) {
+		t.Helper()
+		n++
+		id := fmt.Sprint(n)
+		now := time.Now().Add(time.Duration(n) * 2 * bellEvery) // as if they came later
+		x.line.feed.mu.Lock()
+		for _, e := range []chat.Event{chat.Message{ID: id, Chat: "#lab", From: "bob", Text: "hi;\nann"}, chat.Notify{Chat: "#lab", ID: id}, chat.Notice{Text: "end " + id}} {
+			x.line.feed.items = append(x.line.feed.items, item{now, e})
+		}
+		x.line.feed.kick()
+		x.line.feed.mu.Unlock()
+		got := x.wait("end " + id)
+		got = strings.Join(regexp.MustCompile("\a|\x1b\\][^\x1b]*\x1b\\\\").FindAllString(got, -1), "")
+		if got != want {
+			t.Errorf("%d: rang %q, want %q", n, got, want)
+		}
+	}
+	set := func(name, value string) {
+		x.line.Show(chat.Notice{Code: "set", Text: "set", Ref: refSettings, Data: []chat.Setting{{Name: name, Value: value}}})
+	}
+	focus := func(key string, in bool) {
+		x.press(key + "y\r") // what is typed behind it is done when it was understood
+		<-x.did
+		if x.line.focused.Load() != in {
+			t.Errorf("after %q focused is %v", key, !in)
+		}
+	}
+	const shown, hidden = "\x1b]9;lanchat: #lab: bob: hi, ann\x1b\\", "\x1b]9;lanchat: #lab: bob wrote\x1b\\"
+	rings("\a" + shown) // it never told
+	focus("\x1b[I", true)
+	rings("")
+	focus("\x1b[O", false)
+	rings("\a" + shown)
+	set("content", "hide")
+	rings("\a" + hidden)
+	set("bell", "off")
+	rings(hidden)
+	set("desktop", "off")
+	rings("")
+	set("desktop", "service")
+	rings("")
+	if got := <-asked; got != "lanchat: #lab|bob wrote" {
+		t.Errorf("the service was asked to show %q", got)
+	}
+	x.wait("service:")
 	x.press("\x04")
 	x.end(io.EOF)
 }

@@ -212,6 +212,8 @@ func TestRinging(t *testing.T) {
 		{"content hidden", func(d *desk) { d.Focus(d.now, false); d.set("content", "hide") }, "\a\x1b]777;notify;lanchat: #lab;bob wrote\x1b\\"},
 		{"no bell", func(d *desk) { d.Focus(d.now, false); d.set("bell", "off") }, "\x1b]777;notify;lanchat: #lab;bob: hi, there\x1b\\"},
 		{"bell only", func(d *desk) { d.Focus(d.now, false); d.set("desktop", "off") }, "\a"},
+		{"the desktop's service", func(d *desk) { d.Focus(d.now, false); d.set("desktop", "service") }, "\a(lanchat: #lab|bob: hi, there)"},
+		{"and content hidden", func(d *desk) { d.Focus(d.now, false); d.set("desktop", "service"); d.set("content", "hide") }, "\a(lanchat: #lab|bob wrote)"},
 	} {
 		d := newDesk(t, 80, 24)
 		d.room("#lab", "bob")
@@ -226,32 +228,6 @@ func TestRinging(t *testing.T) {
 
 func (d *desk) set(name, value string) {
 	d.show(chat.Notice{Code: "set", Data: []chat.Setting{{Name: name, Value: value}}})
-}
-
-func TestNotifierOf(t *testing.T) {
-	for _, tt := range []struct{ env, want string }{
-		{"TERM=xterm-256color", ""},
-		{"TERM=xterm-kitty", "\x1b]99;i=lanchat:d=0:e=1;YQ==\x1b\\\x1b]99;i=lanchat:p=body:e=1;Yg==\x1b\\"},
-		{"TERM=foot", "\x1b]777;notify;a;b\x1b\\"},
-		{"TERM=xterm-256color TERM_PROGRAM=iTerm.app", "\x1b]9;a: b\x1b\\"},
-		{"TERM=foot TMUX=/tmp/x", "\x1bPtmux;\x1b\x1b]777;notify;a;b\x1b\x1b\\\x1b\\"},
-	} {
-		n := NotifierOf(func(key string) string {
-			for _, kv := range strings.Fields(tt.env) {
-				if v, ok := strings.CutPrefix(kv, key+"="); ok {
-					return v
-				}
-			}
-			return ""
-		})
-		got := ""
-		if n != nil {
-			got = n("a", "b")
-		}
-		if got != tt.want {
-			t.Errorf("%s: got %q, want %q", tt.env, got, tt.want)
-		}
-	}
 }
 
 // Each state of one's own message has a sign of its own.

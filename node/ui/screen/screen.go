@@ -23,7 +23,7 @@ type Config struct {
 	Commands []string       // for completion, without the slash
 	Location *time.Location // of the times shown; nil: UTC
 	First    bool           // the first start of all: begin with five lines of help
-	Notifier Notifier       // how this terminal is asked to notify
+	Notifier view.Notifier  // how this terminal is asked to notify
 	// Meter judges the new password of /passwd: zxcvbn's score, 0 to 4, and what
 	// would make it better. nil: the core says where to change it.
 	Meter func(password string) (score int, advice string)
@@ -38,9 +38,10 @@ type Item struct {
 // Work is what a Screen wants done.
 type Work struct {
 	Commands []chat.Command
-	Raw      string // escape sequences for the terminal, made here: bell, notifications
-	Open     string // a link to start the platform's opener with
-	Redraw   bool   // the terminal may show something else than was drawn
+	Raw      string       // escape sequences for the terminal, made here: bell, notifications
+	Open     string       // a link to start the platform's opener with
+	Alerts   []view.Alert // for the desktop's service
+	Redraw   bool         // the terminal may show something else than was drawn
 	Quit     bool
 }
 

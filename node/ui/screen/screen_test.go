@@ -13,6 +13,7 @@ import (
 
 	"lanchat/node/chat"
 	"lanchat/node/ui/theme"
+	"lanchat/node/ui/view"
 	"lanchat/wire/clean"
 )
 
@@ -37,7 +38,7 @@ type desk struct {
 }
 
 func newDesk(t testing.TB, width, height int) *desk {
-	d := &desk{Screen: New(Config{Commands: []string{"help", "join", "msg", "mute", "unmute"}, Notifier: NotifierOf(func(k string) string {
+	d := &desk{Screen: New(Config{Commands: []string{"help", "join", "msg", "mute", "unmute"}, Notifier: view.NotifierOf(func(k string) string {
 		if k == "TERM" {
 			return "foot"
 		}
@@ -53,6 +54,9 @@ func (d *desk) take() {
 	d.w = d.Take()
 	d.did = append(d.did, d.w.Commands...)
 	d.raw += d.w.Raw
+	for _, a := range d.w.Alerts {
+		d.raw += "(" + a.Title + "|" + a.Text + ")"
+	}
 }
 
 func (d *desk) show(events ...chat.Event) {

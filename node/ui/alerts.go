@@ -1,0 +1,30 @@
+package ui
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"lanchat/node/chat"
+	"lanchat/node/ui/view"
+)
+
+// alerts hands alerts to the desktop's service, which may take its time: while
+// it has one, others are left out.
+type alerts struct {
+	notify func(title, text string) error // nil: there is none
+	show   func(chat.Event)
+	busy   atomic.Bool
+	told   atomic.Bool // that it does not work, once
+}
+
+func (a *alerts) send(alert view.Alert) {
+	if a.notify == nil || !a.busy.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		defer a.busy.Store(false)
+		if err := a.notify(alert.Title, alert.Text); err != nil && !a.told.Swap(true) {
+			a.show(chat.Error{Code: "failed", Text: fmt.Sprintf("notifying through the desktop's service: %v; /set desktop on notifies through the terminal", err)})
+		}
+	}()
+}
