@@ -75,7 +75,7 @@ func TestRenamed(t *testing.T) {
 		}
 	}
 	ann.do("/users")
-	if got := ann.notice("users").Text; !strings.HasPrefix(got, "anna (was ann) (you)\n") {
+	if got := ann.notice("users").Text; !strings.HasPrefix(got, "anna (was ann)  you\n") {
 		t.Errorf("/users of ann: %q", got)
 	}
 	l.clear()
@@ -113,7 +113,7 @@ func TestRenamed(t *testing.T) {
 		t.Errorf("after a restart: got %+v", got)
 	}
 	bob.do("/users", "/msg ann hi")
-	if got := bob.notice("users").Text; !strings.Contains(got, "anna (was ann) online") {
+	if got := bob.notice("users").Text; !strings.Contains(got, "anna (was ann)  online") {
 		t.Errorf("after a restart: %q", got)
 	}
 	if e := shown[chat.Error](bob); len(e) != 1 || !strings.Contains(e[0].Text, "anna") {
@@ -204,7 +204,7 @@ func TestNick(t *testing.T) {
 		t.Errorf("got %+v", e)
 	}
 	ann.do("/users")
-	if got := ann.notice("users").Text; !strings.HasPrefix(got, "anna (was ann) (you)") {
+	if got := ann.notice("users").Text; !strings.HasPrefix(got, "anna (was ann)  you") {
 		t.Errorf("got %q", got)
 	}
 }

@@ -19,27 +19,29 @@ type Summary struct {
 }
 
 func (c *Core) doChats(k *call) {
-	c.send(Lookup{Unread: true, code: "chats", ref: k.ref})
+	c.lookUp(Lookup{Unread: true, code: "chats", ref: k.ref})
 }
 
 // HandleUnread lists the chats, with what the store says is unread in them.
 func (c *Core) HandleUnread(now time.Time, q Lookup, unread map[ChatID]int, err error) {
+	c.awaited--
 	if err != nil {
 		c.refuse(q.ref, "failed", "looking it up: %v", err)
 		return
 	}
 	list := []Summary{}
-	var lines []string
+	var rows [][]string
 	for _, id := range c.chatIDs() {
 		s := c.settingsOf(id)
 		v := Summary{Chat: c.chatName(id), Unread: unread[id], Mode: s.mode.String(), Notify: s.notify.String(), Muted: now.Before(s.mutedUntil)}
 		list = append(list, v)
-		line := fmt.Sprintf("%s: %d unread, %s, rings: %s", v.Chat, v.Unread, v.Mode, v.Notify)
+		rings := "rings: " + v.Notify
 		if v.Muted {
-			line += ", muted"
+			rings += ", muted"
 		}
-		lines = append(lines, line)
+		rows = append(rows, []string{v.Chat, fmt.Sprintf("%d unread", v.Unread), v.Mode, rings})
 	}
+	lines := table(rows)
 	if len(lines) == 0 {
 		lines = []string{"no chats yet: /create #room, /join #room or /msg user text"}
 	}

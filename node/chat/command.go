@@ -81,7 +81,7 @@ func init() {
 		{name: "names", args: "[#room]", help: "who is in the room", max: 1, do: (*Core).doNames},
 		{name: "net", help: "how the network looks from here: interfaces, and who is reached how", do: (*Core).doNet},
 		{name: "nick", args: "name", help: "change your user name, for everybody and everywhere", min: 1, max: 1, do: (*Core).doNick},
-		{name: "notify", args: "all|mentions|none", help: "what of this chat rings", min: 1, max: 1, do: (*Core).doNotify},
+		{name: "notify", args: "[all|mentions|none]", help: "what of this chat rings", max: 1, do: (*Core).doNotify},
 		{name: "op", alias: "promote", args: "user", help: "make a member a co-admin", min: 1, max: 1, do: (*Core).doOp},
 		{name: "open", args: "n", help: "open link n of /links, after asking", min: 1, max: 1, do: (*Core).doOpen},
 		{name: "part", args: "[#room]", help: "leave a room for good", max: 1, do: (*Core).doPart},
@@ -125,7 +125,26 @@ func Commands() []string {
 // Do carries out a command. What is refused shows an Error and changes
 // nothing. Commands take effect one after another: those typed while one
 // waits for an answer from others wait too.
+//
+// A node that has just started has not met everybody yet: a command about a
+// person of whom nothing was heard is tried again for a while, as one about a
+// room is.
 func (c *Core) Do(now time.Time, cmd Command) {
+	c.starting = !c.busy && now.Sub(c.started) < lookPatient
+	c.do(now, cmd)
+	c.starting = false
+	if !c.unmet {
+		return
+	}
+	c.unmet = false
+	end := c.begin()
+	c.after(now, lookAgain, func(now time.Time) {
+		c.queued = slices.Insert(c.queued, 0, cmd)
+		end(now)
+	})
+}
+
+func (c *Core) do(now time.Time, cmd Command) {
 	c.now = now
 	if c.busy {
 		if len(c.queued) >= maxQueued {
@@ -171,14 +190,15 @@ func (c *Core) Do(now time.Time, cmd Command) {
 
 const maxQueued = 10_000
 
-// Busy reports whether commands wait, or what was said is not stored yet.
+// Busy reports whether commands wait, for their turn or for what they are to
+// show, or what was said is not stored yet.
 func (c *Core) Busy() bool {
 	for _, m := range c.rooms {
 		if len(m.waiting) > 0 && m.keys.Current() != nil || len(m.recount.then) > 0 || m.leaving {
 			return true
 		}
 	}
-	return c.busy
+	return c.busy || c.awaited > 0 || len(c.requests) > 0
 }
 
 // begin keeps other commands waiting until end is called, once.
@@ -361,6 +381,10 @@ func (c *Core) mustFindPerson(name, ref string) *person {
 			c.refuse(ref, "no_such_user", "%s is called %s now: write @%s", old, who.name, who.name)
 			return nil
 		}
+		if c.starting {
+			c.unmet = true
+			return nil
+		}
 		c.refuse(ref, "no_such_user", "nobody called %q has been seen here: /users lists who is", strings.TrimPrefix(name, "@"))
 	}
 	return p
@@ -490,20 +514,24 @@ func (c *Core) doUnmute(k *call) {
 }
 
 func (c *Core) doNotify(k *call) {
-	levels := map[string]Level{"all": NotifyAll, "mentions": NotifyMentions, "none": NotifyNone}
-	level, ok := levels[strings.ToLower(k.args[0])]
-	if !ok {
-		c.refuse(k.ref, "bad_argument", "usage: /notify all|mentions|none")
-		return
-	}
 	id, chat, ok := c.chatOf(k.chat, k.ref)
 	if !ok {
 		return
 	}
 	s := c.settingsOf(id)
-	s.notify = level
-	c.setSettings(id, s)
-	c.show(Notice{Code: "notify", Text: "what rings of " + chat + ": " + level.String(), Ref: k.ref})
+	if len(k.args) > 0 {
+		levels := map[string]Level{"all": NotifyAll, "mentions": NotifyMentions, "none": NotifyNone}
+		if s.notify, ok = levels[strings.ToLower(k.args[0])]; !ok {
+			c.refuse(k.ref, "bad_argument", "usage: /notify all|mentions|none")
+			return
+		}
+		c.setSettings(id, s)
+	}
+	text := "what rings of " + chat + ": " + s.notify.String()
+	if k.now.Before(s.mutedUntil) {
+		text += "; it is muted now: /unmute " + chat
+	}
+	c.show(Notice{Code: "notify", Text: text, Ref: k.ref, Data: s.notify.String()})
 }
 
 // parseDuration reads "45s", "30m", "2h" or "7d".
@@ -530,25 +558,26 @@ func (c *Core) doUsers(k *call) {
 	}
 	me := c.people.accounts[c.self.account]
 	list := []user{{User: me.name, Online: true, Self: true, Was: me.before(k.now), Devices: []string{c.self.device.String()}}}
-	lines := []string{me.shown(k.now) + " (you)"}
+	rows := [][]string{{me.shown(k.now), "you"}}
 	for _, p := range c.others() {
 		u := user{User: p.name, Online: p.online(), Was: p.before(k.now), Devices: []string{}}
 		for _, d := range p.devices {
 			u.Devices = append(u.Devices, d.id.String())
 		}
 		list = append(list, u)
-		state := " away"
+		state := "away"
 		if u.Online {
-			state = " online"
+			state = "online"
 		}
-		lines = append(lines, p.shown(k.now)+state)
+		rows = append(rows, []string{p.shown(k.now), state})
 	}
+	lines := table(rows)
 	show := func() { c.show(Notice{Code: "users", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list}) }
 	if slices.ContainsFunc(list, func(u user) bool { return u.Online && !u.Self }) {
 		show()
 		return
 	}
-	c.send(Survey{func(n Network) { // an empty list carries its reason
+	c.lookUp(Survey{func(n Network) { // an empty list carries its reason
 		lines = append(lines, c.whyNobody(n))
 		show()
 	}})

@@ -53,8 +53,8 @@ func TestCommands(t *testing.T) {
 		{name: "control characters", cmd: chat.Command{Line: "/\x1b[31mhelp"}, code: "unknown_command", text: "no command /"},
 		{name: "near miss", cmd: chat.Command{Line: "/usres"}, code: "unknown_command", text: "did you mean /users?"},
 		{name: "near miss of one letter more", cmd: chat.Command{Line: "/joinn #lab"}, code: "unknown_command", text: "did you mean /join?"},
-		{name: "prefix", cmd: chat.Command{Line: "/us"}, code: "users", text: "bob (you)"},
-		{name: "capitals", cmd: chat.Command{Line: "/USERS"}, code: "users", text: "ann online"},
+		{name: "prefix", cmd: chat.Command{Line: "/us"}, code: "users", text: "bob  you\nann  online"},
+		{name: "capitals", cmd: chat.Command{Line: "/USERS"}, code: "users", text: "ann  online"},
 		{name: "prefix of several", cmd: chat.Command{Line: "/m"}, code: "unknown_command", text: "/me, /mode, /msg, /mute"},
 		{name: "a whole name that begins others", cmd: chat.Command{Line: "/r hi"}, code: "bad_argument", text: "nobody has written to you"},
 
@@ -88,11 +88,12 @@ func TestCommands(t *testing.T) {
 		{name: "mute for a slip", cmd: chat.Command{Line: "/mute 1x", Chat: "#lab"}, code: "bad_argument", text: `"1x" is no duration: write 30m, 2h or 7d`},
 		{name: "unmute", cmd: chat.Command{Line: "/unmute @ann"}, code: "unmuted", text: "@ann"},
 		{name: "notify", cmd: chat.Command{Line: "/notify mentions", Chat: "#lab"}, code: "notify", text: "mentions"},
+		{name: "notify, the present level", cmd: chat.Command{Line: "/notify", Chat: "#lab"}, code: "notify", text: "what rings of #lab: all"},
 		{name: "notify badly", cmd: chat.Command{Line: "/notify some", Chat: "#lab"}, code: "bad_argument", text: "usage: /notify"},
 		{name: "names", cmd: chat.Command{Line: "/names", Chat: "#lab"}, code: "names", text: "ann  admin, online\nbob  member, online"},
 		{name: "names of no room", cmd: chat.Command{Line: "/names", Chat: "@ann"}, code: "bad_argument", text: "name a room: /names #room"},
 		{name: "whois", cmd: chat.Command{Line: "/whois ann"}, code: "whois", text: "ann (account "},
-		{name: "rooms", cmd: chat.Command{Line: "/rooms"}, code: "rooms", text: "#lab  2 members, admin ann, joined"},
+		{name: "rooms", cmd: chat.Command{Line: "/rooms"}, code: "rooms", text: "#lab  2 members  admin ann  joined"},
 		{name: "fingerprint", cmd: chat.Command{Line: "/fingerprint"}, code: "fingerprint", text: "this device "},
 		{name: "aliases, none", cmd: chat.Command{Line: "/alias"}, code: "alias", text: "you have no commands of your own"},
 		{name: "no such alias", cmd: chat.Command{Line: "/alias hi"}, code: "alias", text: "/hi is no command of your own"},
@@ -151,6 +152,58 @@ func TestQuit(t *testing.T) {
 	if w := l.node("ann").core.Take(); !w.Quit {
 		t.Error("/q does not quit")
 	}
+}
+
+// What was typed before /quit is answered first.
+func TestQuitWaitsForAnswers(t *testing.T) {
+	for _, line := range []string{"/users", "/chats", "/rooms", "/net"} {
+		t.Run(line, func(t *testing.T) {
+			l := newLAN(t, "ann", "bob")
+			ann := l.node("ann")
+			l.pass(5 * time.Second)
+			l.unlink(ann, l.node("bob"))
+			ann.core.Do(l.now, chat.Command{Line: line})
+			if !ann.core.Busy() && line != "/rooms" { // with nobody to ask these answer at once
+				t.Error("nothing is waited for")
+			}
+			ann.core.Do(l.now, chat.Command{Line: "/quit"})
+			l.settle()
+			l.pass(time.Second)
+			if len(shown[chat.Notice](ann))+len(ann.errors()) == 0 {
+				t.Error("there is no answer")
+			}
+			if ann.core.Busy() {
+				t.Error("something is waited for still")
+			}
+		})
+	}
+}
+
+// A node that has just started writes to people it has yet to meet, and does
+// what is typed behind that after it.
+func TestWritesToWhomItHasYetToMeet(t *testing.T) {
+	l := newLAN(t, "ann", "bob")
+	ann, bob := l.node("ann"), l.node("bob")
+	l.unlink(ann, bob)
+	ann.start() // knows nobody
+	l.clear()
+	ann.core.Do(l.now, chat.Command{Say: true, Chat: "@bob", Text: "one", Ref: "r1"})
+	ann.core.Do(l.now, chat.Command{Say: true, Chat: "@bob", Text: "two", Ref: "r2"})
+	l.pass(time.Second)
+	checkTexts(t, "too early", ann.errors(), nil)
+	if !ann.core.Busy() {
+		t.Error("nothing is waited for")
+	}
+	l.link(ann, bob)
+	l.pass(time.Second)
+	checkTexts(t, "bob", bob.texts("@ann", "ann"), []string{"one", "two"})
+
+	ann.core.Do(l.now, chat.Command{Say: true, Chat: "@nobody", Text: "three", Ref: "r3"})
+	l.pass(3 * time.Second)
+	checkTexts(t, "nobody turned up", ann.errors(), []string{"no_such_user"})
+	ann.core.Do(l.now, chat.Command{Say: true, Chat: "@nobody", Text: "four", Ref: "r4"})
+	l.settle()
+	checkTexts(t, "long after the start", ann.errors(), []string{"no_such_user", "no_such_user"})
 }
 
 func TestParseDuration(t *testing.T) {

@@ -96,6 +96,9 @@ type Core struct {
 	pinged    map[wire.DeviceID]string                // refs of pings under way
 	busy      bool                                    // a command is being carried out that waits for others
 	queued    []Command                               // typed meanwhile
+	awaited   int                                     // questions whose answers a command is to show
+	starting  bool                                    // the command being carried out may be about somebody not met yet
+	unmet     bool                                    // it is
 	requests  map[uint64]func(time.Time, AuthdAnswer) // to authd
 	nextID    uint64
 	timers    []timer
@@ -293,6 +296,13 @@ func (c *Core) random(b []byte) {
 
 func (c *Core) save(r ...Record) { c.work.Save = append(c.work.Save, r...) }
 func (c *Core) send(s ...Send)   { c.work.Sends = append(c.work.Sends, s...) }
+
+// lookUp asks the host something; its answer is awaited before the program
+// ends.
+func (c *Core) lookUp(q Send) {
+	c.awaited++
+	c.send(q)
+}
 
 // sendFirst sends what depends on nothing that is stored in this turn.
 func (c *Core) sendFirst(s ...Send) { c.work.First = append(c.work.First, s...) }

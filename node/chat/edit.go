@@ -64,7 +64,7 @@ const maxOrphans = 4096
 // showAgain shows a message as it stands in the store now; one that was changed
 // only if it was.
 func (c *Core) showAgain(in ChatID, id MessageID, replay, changed bool) {
-	c.send(Lookup{Chat: in, Message: id, then: func(_ time.Time, found []SaveMessage) {
+	c.lookUp(Lookup{Chat: in, Message: id, then: func(_ time.Time, found []SaveMessage) {
 		if len(found) == 0 {
 			if len(c.orphans) < maxOrphans {
 				c.orphans[id] = true

@@ -3,7 +3,6 @@ package chat
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -648,7 +647,9 @@ func (c *Core) ruleRefusal(m *membership, err error) *refusal {
 // ---- commands
 
 func (c *Core) doRooms(k *call) {
+	c.awaited++
 	c.look(k.now, func() bool { return true }, func(now time.Time) {
+		c.awaited--
 		type info struct {
 			Chat    string `json:"chat"`
 			Members int    `json:"members"`
@@ -673,20 +674,18 @@ func (c *Core) doRooms(k *call) {
 			}
 		}
 		slices.SortFunc(list, func(a, b info) int { return cmp.Compare(a.Chat, b.Chat) })
-		var lines []string
+		var rows [][]string
 		for _, i := range list {
-			line := fmt.Sprintf("%s  %d members, admin %s", i.Chat, i.Members, i.Admin)
-			if i.Members == 0 {
-				line = i.Chat
+			row := []string{i.Chat, "", "", "", i.Topic}
+			if i.Members > 0 {
+				row[1], row[2] = count(i.Members, "member"), "admin "+i.Admin
 			}
 			if i.Joined {
-				line += ", joined"
+				row[3] = "joined"
 			}
-			if i.Topic != "" {
-				line += ": " + i.Topic
-			}
-			lines = append(lines, line)
+			rows = append(rows, row)
 		}
+		lines := table(rows)
 		if len(lines) == 0 {
 			lines = []string{"there are no rooms yet; /create #room makes one"}
 		}
@@ -707,7 +706,7 @@ func (c *Core) doNames(k *call) {
 	}
 	s := m.log.State()
 	list := []member{}
-	var lines []string
+	var rows [][]string
 	for i, p := range s.Members {
 		who := c.people.accounts[p.Account]
 		e := member{User: c.people.nameOf(p.Account), Role: "member", Online: p.Account == c.self.account || who != nil && who.online()}
@@ -725,9 +724,9 @@ func (c *Core) doNames(k *call) {
 			e.Was, name = who.before(k.now), who.shown(k.now)
 		}
 		list = append(list, e)
-		lines = append(lines, name+"  "+e.Role+", "+state)
+		rows = append(rows, []string{name, e.Role + ", " + state})
 	}
-	c.show(Notice{Code: "names", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
+	c.show(Notice{Code: "names", Text: strings.Join(table(rows), "\n"), Ref: k.ref, Data: list})
 }
 
 func (c *Core) doCreate(k *call) {

@@ -70,16 +70,17 @@ func (c *Core) doHistory(k *call) {
 		}
 	}
 	if id, _, ok := c.chatOf(chat, k.ref); ok {
-		c.send(Lookup{Chat: id, Before: before, Limit: historyLimit, code: "history", ref: k.ref})
+		c.lookUp(Lookup{Chat: id, Before: before, Limit: historyLimit, code: "history", ref: k.ref})
 	}
 }
 
 func (c *Core) doSearch(k *call) {
-	c.send(Lookup{Text: k.rest, Limit: historyLimit, code: "search", ref: k.ref})
+	c.lookUp(Lookup{Text: k.rest, Limit: historyLimit, code: "search", ref: k.ref})
 }
 
 // HandleFound shows what the store answered, in the order it is given.
 func (c *Core) HandleFound(now time.Time, q Lookup, found []SaveMessage, err error) {
+	c.awaited--
 	if err != nil {
 		c.refuse(q.ref, "failed", "looking it up: %v", err)
 		if q.fail != nil {
@@ -96,11 +97,11 @@ func (c *Core) HandleFound(now time.Time, q Lookup, found []SaveMessage, err err
 		return
 	}
 	list := []Past{}
-	var lines []string
+	var rows [][]string
 	for i := range found {
 		v := c.past(&found[i])
 		list = append(list, v)
-		text := strings.ReplaceAll(v.Text, "\n", "\n      ")
+		text := v.Text
 		if v.Action {
 			text = "* " + text
 		}
@@ -110,8 +111,9 @@ func (c *Core) HandleFound(now time.Time, q Lookup, found []SaveMessage, err err
 		case v.Edited:
 			text += " (edited)"
 		}
-		lines = append(lines, found[i].At.Format("2006-01-02 15:04")+" "+v.Chat+" "+v.From+": "+text)
+		rows = append(rows, []string{found[i].At.Format("2006-01-02 15:04"), v.Chat, v.From, text})
 	}
+	lines := table(rows)
 	if len(lines) == 0 {
 		lines = []string{"nothing was found"}
 	}

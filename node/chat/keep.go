@@ -82,7 +82,7 @@ func (c *Core) HandleExported(e Export, file string, n int, err error) {
 		c.refuse(e.ref, "failed", "exporting %s: %v", e.name, err)
 		return
 	}
-	c.show(Notice{Code: "exported", Text: fmt.Sprintf("%d messages of %s are in %s", n, e.name, file), Ref: e.ref,
+	c.show(Notice{Code: "exported", Text: fmt.Sprintf("%s holds %s of %s", file, count(n, "message"), e.name), Ref: e.ref,
 		Data: map[string]any{"chat": e.name, "file": file, "messages": n}})
 }
 
@@ -112,7 +112,7 @@ func (c *Core) HandleSwept(q Sweep, n int, err error) {
 	case err != nil:
 		c.refuse(q.ref, "failed", "forgetting old messages: %v", err)
 	case q.name != "":
-		c.show(Notice{Code: "forgotten", Text: fmt.Sprintf("%d messages of %s are forgotten on this device; others still have theirs", n, q.name), Ref: q.ref,
+		c.show(Notice{Code: "forgotten", Text: fmt.Sprintf("%s of %s forgotten on this device; others still have theirs", count(n, "message"), q.name), Ref: q.ref,
 			Data: map[string]any{"chat": q.name, "messages": n}})
 	}
 }

@@ -32,7 +32,7 @@ const (
 
 func (c *Core) doLinks(k *call) {
 	if id, _, ok := c.chatOf(k.chat, k.ref); ok {
-		c.send(Lookup{Chat: id, Limit: linkMessages, code: "links", ref: k.ref})
+		c.lookUp(Lookup{Chat: id, Limit: linkMessages, code: "links", ref: k.ref})
 	}
 }
 

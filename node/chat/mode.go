@@ -15,7 +15,7 @@ func (c *Core) doMode(k *call) {
 	}
 	s := c.settingsOf(id)
 	if len(k.args) == 0 {
-		c.send(Survey{func(n Network) { c.showMode(id, name, k.ref, n) }})
+		c.lookUp(Survey{func(n Network) { c.showMode(id, name, k.ref, n) }})
 		return
 	}
 	if s.mode, ok = ParseMode(strings.ToLower(k.args[0])); !ok {

@@ -63,7 +63,10 @@ type NetLink struct {
 }
 
 // HandleSurvey takes the answer to a Survey.
-func (c *Core) HandleSurvey(q Survey, n Network) { q.then(n) }
+func (c *Core) HandleSurvey(q Survey, n Network) {
+	c.awaited--
+	q.then(n)
+}
 
 // pingWait is how long a device may take to answer a ping.
 const pingWait = 3 * time.Second
@@ -112,7 +115,7 @@ func rounded(d time.Duration) string {
 	return strconv.FormatFloat(milliseconds(d), 'f', digits, 64) + " ms"
 }
 
-func (c *Core) doNet(k *call) { c.send(Survey{func(n Network) { c.showNetwork(k, n) }}) }
+func (c *Core) doNet(k *call) { c.lookUp(Survey{func(n Network) { c.showNetwork(k, n) }}) }
 
 // showNetwork shows what /net is about: the interfaces, authd, and by which
 // way everybody is heard.
@@ -210,7 +213,7 @@ func (c *Core) whyNobody(n Network) string {
 	case len(used) == 0:
 		return "nobody else is here: no network can be used (" + strings.Join(unused, "; ") + ")"
 	case heardOf > 0:
-		return fmt.Sprintf("nobody else is here: %d others are known of and cannot be reached; node doctor says why", heardOf)
+		return fmt.Sprintf("nobody else is here, and who is known of (%d) cannot be reached; node doctor says why", heardOf)
 	case c.authd.State == "down":
 		return "nobody else is here: nobody was heard on " + strings.Join(used, ", ") + ", and authd, which would know of others, is not found; node doctor looks closer"
 	}

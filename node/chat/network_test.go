@@ -37,7 +37,7 @@ func TestUsersSayWhyNobodyIsHere(t *testing.T) {
 		{"none that can be used", chat.Network{Interfaces: []chat.NetInterface{down}}, "", "no network can be used (eth1 is down)"},
 		{"nobody heard, authd away", chat.Network{Interfaces: []chat.NetInterface{eth0, down}}, "down", "nobody was heard on eth0, and authd, which would know of others, is not found"},
 		{"really alone", chat.Network{Interfaces: []chat.NetInterface{eth0}, Peers: []chat.NetPeer{{Device: wire.DeviceID{9}, Authd: true, Here: true}}}, "up", "authd knows of nobody else"},
-		{"known and not reached", chat.Network{Interfaces: []chat.NetInterface{eth0}, Peers: []chat.NetPeer{{Device: wire.DeviceID{7}}}}, "up", "1 others are known of and cannot be reached"},
+		{"known and not reached", chat.Network{Interfaces: []chat.NetInterface{eth0}, Peers: []chat.NetPeer{{Device: wire.DeviceID{7}}}}, "up", "who is known of (1) cannot be reached"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ann := newLAN(t, "ann").node("ann")
@@ -46,7 +46,7 @@ func TestUsersSayWhyNobodyIsHere(t *testing.T) {
 				ann.core.HandleAuthd(chat.Authd{State: tt.authd})
 			}
 			ann.do("/users")
-			if got := answer(t, ann, "users"); !strings.HasPrefix(got, "ann (you)") || !strings.Contains(got, tt.want) {
+			if got := answer(t, ann, "users"); !strings.HasPrefix(got, "ann  you\n") || !strings.Contains(got, tt.want) {
 				t.Errorf("got %q, want it to say %q", got, tt.want)
 			}
 		})

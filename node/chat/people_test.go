@@ -94,7 +94,7 @@ func TestNeverMet(t *testing.T) {
 		checkTexts(t, n.name+" sees", rooms[len(rooms)-1].Members, []string{"ann", "bob", "cat", "dan"})
 	}
 	bob.say("#lab", "reliable", "who is this")
-	l.pass(time.Second)
+	l.pass(3 * time.Second)
 	checkTexts(t, "dan", dan.texts("#lab", "bob"), []string{"who is this"})
 	l.clear()
 	bob.do("/msg dan psst")

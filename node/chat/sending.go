@@ -97,7 +97,7 @@ func (c *Core) pump(now time.Time, m *membership) {
 		c.show(Notice{Code: "sent_all", Text: "everything you wrote in " + m.chat() + " is out", Data: map[string]any{"chat": m.chat()}})
 	case n > slowAbove && !m.slowed && m.keys.Current() != nil:
 		m.slowed = true
-		c.show(Notice{Code: "slowed", Text: fmt.Sprintf("%d messages of yours wait in %s: they go out as fast as the others can take them", n, m.chat()),
+		c.show(Notice{Code: "slowed", Text: fmt.Sprintf("what you write in %s goes out as fast as the others can take it: %s waiting", m.chat(), count(n, "message")),
 			Data: map[string]any{"chat": m.chat(), "waiting": n}})
 	}
 }

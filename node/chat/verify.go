@@ -99,11 +99,11 @@ func (c *Core) doVerify(k *call) {
 	slices.SortFunc(both, func(a, b *person) int { return cmp.Compare(a.account.String(), b.account.String()) })
 	digits := c.halfDigits(both[0]) + " " + c.halfDigits(both[1])
 	half := len(digits) / 2
-	count := func(p *person) int {
+	devices := func(p *person) int {
 		return len(slices.DeleteFunc(slices.Clone(p.devices), func(d *device) bool { return d.revoked }))
 	}
-	text := fmt.Sprintf("compare with %s, by voice or side by side:\n%s\n%s\nyou have %d device(s) here, %s has %d; both sides must know the same ones\nall equal: /verify %s yes",
-		p.name, digits[:half], strings.TrimSpace(digits[half:]), count(me), p.name, count(p), p.name)
+	text := fmt.Sprintf("compare with %s, by voice or side by side:\n%s\n%s\nyou have %s here, %s has %d; both sides must know the same ones\nall equal: /verify %s yes",
+		p.name, digits[:half], strings.TrimSpace(digits[half:]), count(devices(me), "device"), p.name, devices(p), p.name)
 	if name, _ := c.verified(p); name != "" {
 		text += "; until now: " + c.verifiedWords(p)
 	}
