@@ -236,6 +236,7 @@ func (o *options) serve(cmd *cobra.Command) (err error) {
 	}
 
 	var wg sync.WaitGroup
+	wg.Go(func() { serve.TendMemory(ctx) })
 	if o.metricsFile != "" {
 		wg.Go(func() { writeMetrics(ctx, o.metricsFile, a, log) })
 	}

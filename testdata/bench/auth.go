@@ -51,7 +51,8 @@ func serveAuthd(args []string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- a.Run(ctx) }()
-	err = profiled(args[2], func() error { return answer(a.Server.Addr().String()) })
+	go serve.TendMemory(ctx)
+	err = profiled(args[2], func() error { return answer(a.Server.Addr().String(), args[2]) })
 	cancel()
 	return errors.Join(err, <-ran, a.Close())
 }
@@ -105,7 +106,7 @@ func serveBare(args []string) error {
 			}()
 		}
 	}()
-	return profiled(args[2], func() error { return answer(pc.LocalAddr().String()) })
+	return profiled(args[2], func() error { return answer(pc.LocalAddr().String(), args[2]) })
 }
 
 // A place is where a node is: an address of its own, of which loopback has

@@ -46,7 +46,7 @@ func (b *bench) start(name string, args ...string) (*helper, error) {
 		args = append(args, "")
 	}
 	h := &helper{cmd: exec.Command("/proc/self/exe", args...)}
-	h.cmd.Env = append(os.Environ(), helperVar+"="+name)
+	h.cmd.Env = append(os.Environ(), helperVar+"="+name, profileVar+"="+b.profile)
 	h.cmd.Stderr = os.Stderr
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var err error
@@ -90,11 +90,15 @@ func (h *helper) kill() error {
 }
 
 // answer is the helper's side: it says what it is ready for, and answers until
-// its standard input ends.
-func answer(ready string) error {
+// its standard input ends. With a file for a profile it writes one of the heap
+// beside it, each time it is asked.
+func answer(ready, profile string) error {
 	fmt.Println(ready)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
 		u, err := myUsage()
+		if err == nil && profile != "" {
+			err = heapProfile(profile + ".heap")
+		}
 		if err != nil {
 			return err
 		}

@@ -55,17 +55,23 @@ var helpers = map[string]func(args []string) error{
 // helperVar names the helper that this process is to be.
 const helperVar = "LANCHAT_BENCH_HELPER"
 
+// profileVar says that it is to have its heap profiled finely.
+const profileVar = "LANCHAT_BENCH_PROFILE"
+
 // A bench is one run.
 type bench struct {
 	each    time.Duration // how long something is measured
 	full    bool          // measure more cases, in some ten minutes
-	profile string        // directory for CPU profiles of helpers; "": none
+	profile string        // directory for profiles of helpers; "": none
 	dir     string        // for files, removed at the end
 }
 
 func main() {
 	os.Setenv("QUIC_GO_DISABLE_RECEIVE_BUFFER_WARNING", "true")
 	if name := os.Getenv(helperVar); name != "" {
+		if os.Getenv(profileVar) != "" {
+			runtime.MemProfileRate = 1 << 10
+		}
 		if err := helpers[name](os.Args[1:]); err != nil {
 			fail(err)
 		}
@@ -77,7 +83,7 @@ func main() {
 	b := new(bench)
 	flag.DurationVar(&b.each, "time", 5*time.Second, "`how long` each rate is measured")
 	flag.BoolVar(&b.full, "full", false, "measure more cases, where there are more")
-	flag.StringVar(&b.profile, "profile", "", "`DIR` to write CPU profiles of the measured processes to")
+	flag.StringVar(&b.profile, "profile", "", "`DIR` to write profiles of the measured processes to, of the processor's time and the heap")
 	flag.Usage = func() {
 		fmt.Fprintf(os.Stderr, "usage: bench [-time D] [-full] [-profile DIR] NAME...\nNAME: %s\n", strings.Join(names(), ", "))
 	}
@@ -152,6 +158,15 @@ func profiled(file string, f func() error) error {
 	err = f()
 	pprof.StopCPUProfile()
 	return errors.Join(err, w.Close())
+}
+
+// heapProfile writes what is on the heap to the file.
+func heapProfile(file string) error {
+	w, err := os.Create(filepath.Clean(file))
+	if err != nil {
+		return err
+	}
+	return errors.Join(pprof.WriteHeapProfile(w), w.Close())
 }
 
 func fail(err error) {
