@@ -97,7 +97,7 @@ func init() {
 		{name: "rooms", help: "which rooms there are", do: (*Core).doRooms},
 		{name: "search", args: "text", help: "find messages in all chats", min: 1, max: -1, do: (*Core).doSearch},
 		{name: "sessions", args: "[revoke DEVICE]", help: "your account's devices; revoke shuts one out for ever", max: 2, do: (*Core).doSessions},
-		{name: "set", args: "[name [value]]", help: "your settings: theme, bell, notifications, retention", max: 2, do: (*Core).doSet},
+		{name: "set", args: "[name [value]]", help: "your settings: theme, bell, notifications, retention, outage_grace", max: 2, do: (*Core).doSet},
 		{name: "silence", args: "user [duration]", help: "keep a member from speaking", min: 1, max: 2, do: (*Core).doSilence},
 		{name: "topic", args: "[text]", help: "show or set the room's topic", max: -1, do: (*Core).doTopic},
 		{name: "transfer", args: "user", help: "make a member the admin in your place", min: 1, max: 1, do: (*Core).doTransfer},

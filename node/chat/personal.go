@@ -11,6 +11,7 @@ import (
 
 	"lanchat/wire"
 	"lanchat/wire/clean"
+	"lanchat/wire/realm"
 )
 
 // What a person here chose for themselves, beyond single chats: the settings of
@@ -32,10 +33,45 @@ var settingList = []Setting{
 	{Name: "content", Choices: []string{"show", "hide"}, Help: "show what was said in notifications"},
 	{Name: "desktop", Choices: []string{"on", "off", "service"}, Help: "notify through the terminal (OSC 9, 777, 99), or through the desktop's service"},
 	{Name: "mouse", Choices: []string{"on", "off"}, Help: "click and scroll; with on, Shift selects text"},
+	{Name: graceSetting, Choices: []string{"0", "7d", "30d"}, check: checkGrace,
+		Help: "how long a token still opens links after its end, here, where authd is away for so long; at most 30d"},
 	{Name: "presence", Choices: []string{"all", "spoke", "none"}, Help: "lines about people coming and going: all, those who spoke lately, none"},
 	{Name: "receipts", Choices: []string{"on", "off"}, Help: "line mode: a line for every receipt"},
 	{Name: "retention", Choices: []string{"off", "90d", "1GB"}, check: checkRetention, Help: "how long history is kept: a time such as 90d, a size such as 1GB"},
 	{Name: "theme", Choices: []string{"auto", "dark", "light"}, Help: "colours of the full screen"},
+}
+
+// graceSetting is the "/set" value of OutageGrace.
+const graceSetting = "outage_grace"
+
+// OutageGrace returns how long tokens are to be taken for good after their end,
+// as the person chose it.
+func (c *Core) OutageGrace() time.Duration { return outageGrace(c.personal["set/"+graceSetting]) }
+
+// OutageGrace is Core.OutageGrace before there is a core.
+func (s *State) OutageGrace() time.Duration {
+	for _, p := range s.Personal {
+		if p.Name == "set/"+graceSetting {
+			return outageGrace(p.Value)
+		}
+	}
+	return 0
+}
+
+func outageGrace(value string) time.Duration {
+	d, err := parseDuration(value)
+	if err != nil || d > realm.MaxGrace {
+		return 0 // "0", or nothing that was accepted
+	}
+	return d
+}
+
+// checkGrace says what is wrong with a value of "/set outage_grace".
+func checkGrace(s string) error {
+	if d, err := parseDuration(s); s != "0" && (err != nil || d > realm.MaxGrace) {
+		return fmt.Errorf("%s is a time such as 7d, at most 30d, or 0, not %q", graceSetting, s)
+	}
+	return nil
 }
 
 // settings returns the person's choices, and the defaults elsewhere.
@@ -61,7 +97,7 @@ func (c *Core) doSet(k *call) {
 	list := c.settings()
 	lines := []string{}
 	for _, s := range list {
-		lines = append(lines, fmt.Sprintf("%-9s %-6s %s (%s)", s.Name, s.Value, s.Help, strings.Join(s.Choices, "|")))
+		lines = append(lines, fmt.Sprintf("%-12s %-6s %s (%s)", s.Name, s.Value, s.Help, strings.Join(s.Choices, "|")))
 	}
 	if len(k.args) > 0 {
 		i := slices.IndexFunc(list, func(s Setting) bool { return s.Name == strings.ToLower(k.args[0]) })

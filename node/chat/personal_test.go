@@ -55,7 +55,21 @@ func TestSet(t *testing.T) {
 	checkAnswer(t, ann, "/set theme pink", "bad_argument", "auto, dark, light, not \"pink\"")
 	checkAnswer(t, ann, "/set them", "bad_argument", "no setting \"them\": bell")
 	checkAnswer(t, ann, "/set bell", "set", "bell is on")
+	for _, bad := range []string{"31d", "-1d", "week", "off", "721h"} {
+		checkAnswer(t, ann, "/set outage_grace "+bad, "bad_argument", "at most 30d, or 0")
+	}
+	if got := ann.core.OutageGrace(); got != 0 {
+		t.Errorf("outage_grace is %v at first", got)
+	}
+	checkAnswer(t, ann, "/set outage_grace 7D", "set", "outage_grace is 7d")
 	ann.start()
+	if got := ann.core.OutageGrace(); got != 7*24*time.Hour {
+		t.Errorf("outage_grace is %v after a restart", got)
+	}
+	checkAnswer(t, ann, "/set outage_grace 0", "set", "outage_grace is 0")
+	if got := ann.core.OutageGrace(); got != 0 {
+		t.Errorf("outage_grace is %v again", got)
+	}
 	if got := value("theme"); got != "light" {
 		t.Errorf("the theme is %q after a restart", got)
 	}

@@ -191,13 +191,20 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer h.transport.Close()
+	state, err := cfg.Store.Load()
+	if err != nil {
+		return fmt.Errorf("loading the chats: %w", err)
+	}
+	if v := cfg.Profile.Verifier(); v != nil {
+		v.SetGrace(state.OutageGrace()) // which decides whether the token is good
+	}
 	if err := h.enter(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
 		}
 		return err
 	}
-	if err := h.start(); err != nil {
+	if err := h.start(state); err != nil {
 		return err
 	}
 	return h.loop(ctx)
@@ -274,7 +281,7 @@ func transport(cfg Config) (*quic.Transport, error) {
 }
 
 // start makes the core and the discovery of a node that has its token.
-func (h *Host) start() error {
+func (h *Host) start(state chat.State) error {
 	token := h.cfg.Profile.Token()
 	h.self = token.Device
 	boot, err := h.cfg.Store.NextBoot()
@@ -282,10 +289,6 @@ func (h *Host) start() error {
 		return fmt.Errorf("counting the start: %w", err)
 	}
 	h.boot = boot
-	state, err := h.cfg.Store.Load()
-	if err != nil {
-		return fmt.Errorf("loading the chats: %w", err)
-	}
 	id := h.cfg.Profile.Pin().ID
 	h.core, err = chat.New(time.Now(), chat.Config{Realm: id, Key: h.cfg.Profile.Key(), Token: token, Boot: boot,
 		Mode: h.cfg.Mode, Rand: rand.Reader, Judge: h.tokenOf, State: state, Checks: checksPerSecond(h.cfg.Profile.Key()) / 2})
@@ -360,6 +363,9 @@ func (h *Host) loop(ctx context.Context) error {
 			h.packets.reader.Store(r)
 		}
 		now := time.Now()
+		if h.cfg.Profile.Verifier().SetGrace(h.core.OutageGrace()) {
+			h.checkTokens(now)
+		}
 		again := earlier(h.dialDue(ctx, now), h.askPeersDue(now))
 		if d := h.core.Deadline(); !d.IsZero() {
 			if !now.Before(d) {

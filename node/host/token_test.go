@@ -489,6 +489,83 @@ func TestAuthdAwayForWeeks(t *testing.T) {
 	})
 }
 
+// Who has set outage_grace goes on, after the tokens' end, with others that have
+// set it: those who have not take no links from them.
+func TestOutageGrace(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "carol")
+		ann, bob, carol := nodes[0], nodes[1], nodes[2]
+		l.inRoom("#lab", nodes)
+		for _, n := range []*node{ann, bob} {
+			n.type_("/set outage_grace 7d")
+			n.wait("the setting", time.Second, notice("set", "outage_grace is 7d"))
+		}
+		l.authd.halt()
+		after := func(d time.Duration) {
+			for _, n := range nodes {
+				n.stop()
+				n.mark()
+			}
+			time.Sleep(d)
+			for _, n := range nodes {
+				n.start()
+			}
+		}
+		carol.asked = 0
+		for _, n := range nodes {
+			n.stop()
+		}
+		nodes = nodes[:2] // carol has no token to start with, and waits for authd
+		after(33 * day)
+		for i, n := range nodes {
+			other := nodes[1-i]
+			n.wait(other.name, 10*time.Second, peer(other.name, "online"))
+			n.wait("what is so", 2*time.Minute, notice("token_expired", "outage_grace lets this device go on until 7 Feb 2000 00:00"))
+		}
+		ann.say("#lab", "reliable", "nobody looks after authd")
+		bob.wait("the room", 5*time.Second, message("#lab", "nobody looks after authd"))
+		bob.say("@ann", "reliable", "so it seems")
+		ann.wait("directly", 5*time.Second, message("@bob", "so it seems"))
+		if ann.asked+bob.asked != 0 {
+			t.Error("they were asked for a password")
+		}
+
+		// Without it on one side there is no link; with it there is again.
+		bob.mark()
+		bob.type_("/set outage_grace 0")
+		bob.wait("ann is gone", 2*time.Minute, left("ann", "expired"))
+		bob.wait("why", time.Minute, notice("peer_expired", "the token of ann ended on 31 Jan 2000 00:00"))
+		bob.mark()
+		bob.type_("/set outage_grace 30d")
+		bob.wait("ann again", 2*time.Minute, peer("ann", "online"))
+
+		// It ends: ann's does, and so there is no link.
+		after(5 * day)
+		bob.wait("that the token has ended", 2*time.Minute, notice("token_expired", "outage_grace lets this device go on until 1 Mar 2000 00:00"))
+		time.Sleep(time.Minute)
+		if bob.count(peer("ann", "online")) != 0 {
+			t.Error("a link after ann's grace has ended")
+		}
+
+		// authd is back: without a password all is as before.
+		l.authd.start()
+		nodes = append(nodes, carol.start())
+		for _, n := range nodes {
+			n.wait("authd", 20*time.Second, authdIs("up"))
+		}
+		for i, n := range nodes {
+			for j, other := range nodes {
+				if i != j {
+					n.wait(other.name, time.Minute, peer(other.name, "online"))
+				}
+			}
+		}
+		if ann.asked+bob.asked+carol.asked != 0 {
+			t.Error("somebody was asked for a password")
+		}
+	})
+}
+
 // A clock that is wrong, here or at authd, is spoken of, and locks nobody out
 // once it is right again.
 func TestWrongClocks(t *testing.T) {

@@ -411,8 +411,13 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 				for _, s := range data {
 					l.choice[s.Name] = s.Value
 				}
-				if n.Ref == refSettings {
-					return // nobody asked
+				if n.Ref == refSettings { // nobody asked
+					g := l.choice["outage_grace"]
+					if g == "" || g == "0" {
+						return
+					}
+					n = chat.Notice{Code: "outage_grace", Text: "outage_grace is " + g + ": tokens that ended so long ago count here"}
+					e = n
 				}
 			case chat.Opening:
 				l.opening.Store(&data.URL)

@@ -454,6 +454,8 @@ func TestLineSettings(t *testing.T) {
 	}
 	set := []chat.Setting{{Name: "bell", Value: "off"}, {Name: "receipts", Value: "off"}, {Name: "presence", Value: "none"}}
 	x.line.Show(chat.Notice{Code: "set", Text: "hidden", Ref: refSettings, Data: set})
+	x.line.Show(chat.Notice{Code: "set", Text: "hidden", Ref: refSettings, Data: []chat.Setting{{Name: "outage_grace", Value: "7d"}}})
+	x.wait("outage_grace is 7d:")
 	x.line.Show(chat.Notify{Chat: "#lab"})
 	x.line.Show(chat.Receipt{Chat: "#lab", By: "bob", Got: 1, Of: 1})
 	x.line.Show(chat.Peer{User: "bob", Device: "1", State: "online"})

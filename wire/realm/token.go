@@ -30,6 +30,7 @@ const (
 	AuthdLife     = 90 * 24 * time.Hour
 	TokenLife     = 30 * 24 * time.Hour
 	RenewGrace    = 90 * 24 * time.Hour // an expired token can be renewed that long
+	MaxGrace      = 30 * 24 * time.Hour // a verifier can be told to accept it that long
 	Tolerance     = 10 * time.Minute    // how far clocks may disagree, either way
 	Backdate      = 10 * time.Minute    // NotBefore is set back by that
 	MaxRealmName  = 64                  // characters

@@ -409,6 +409,55 @@ func bend(der []byte) []byte {
 	return der
 }
 
+// With a grace tokens are in force longer, by at most MaxGrace, unless they are
+// revoked. Nothing else is.
+func TestGrace(t *testing.T) {
+	h := newHouse(t, 1)
+	chain := h.token(t)
+	end := noon.Add(TokenLife)
+	token, err := h.Device(chain, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ set, want time.Duration }{
+		{7 * 24 * time.Hour, 7 * 24 * time.Hour},
+		{MaxGrace, MaxGrace},
+		{MaxGrace + time.Hour, MaxGrace},
+		{time.Second, Tolerance}, // clocks may differ by that in any case
+		{-time.Hour, Tolerance},
+		{0, Tolerance},
+	} {
+		h.SetGrace(tt.set)
+		for now, want := range map[time.Time]error{end.Add(tt.want): nil, end.Add(tt.want + time.Second): ErrExpired} {
+			if _, err := h.Device(chain, now); !errors.Is(err, want) {
+				t.Errorf("with %v, Device at %v: %v, want %v", tt.set, now, err, want)
+			}
+			if err := h.Check(token, now); !errors.Is(err, want) {
+				t.Errorf("with %v, Check at %v: %v, want %v", tt.set, now, err, want)
+			}
+		}
+	}
+	if h.SetGrace(0) || !h.SetGrace(MaxGrace) || h.SetGrace(2*MaxGrace) {
+		t.Error("SetGrace is wrong about what changes")
+	}
+	if err := h.Authd([]*x509.Certificate{h.authd}, h.authd.NotAfter.Add(Tolerance+time.Second)); !errors.Is(err, ErrExpired) {
+		t.Errorf("authd's certificate: %v, want %v", err, ErrExpired)
+	}
+	if _, err := h.Renewable(chain, end.Add(RenewGrace+time.Second)); !errors.Is(err, ErrExpired) {
+		t.Errorf("renewing: %v, want %v", err, ErrExpired)
+	}
+	list, err := h.issuing.RevocationList(1, []Revoked{{Serial: token.Serial, At: noon}}, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.SetCRL(h.issuing.Cert.Raw, list); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Check(token, end.Add(time.Hour)); !errors.Is(err, ErrRevoked) {
+		t.Errorf("revoked: %v, want %v", err, ErrRevoked)
+	}
+}
+
 // Times of validity are exact to the second, with ten minutes' tolerance.
 func TestValidity(t *testing.T) {
 	h := newHouse(t, 1)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lanchat/wire"
@@ -53,6 +54,8 @@ func (e *TimeError) Unwrap() error { return e.Err }
 type Verifier struct {
 	realm Realm
 	roots *x509.CertPool
+
+	grace atomic.Int64 // a Duration: tokens are in force so much longer
 
 	mu     sync.RWMutex
 	crl    CRL // replaced as a whole, its fields never changed
@@ -116,8 +119,22 @@ func (v *Verifier) Realm() Realm { return v.realm }
 // Device judges the certificates of a device, leaf first, as TLS presents
 // them, and returns the token, which others may be given too.
 func (v *Verifier) Device(certs []*x509.Certificate, now time.Time) (*Token, error) {
-	return v.device(certs, now, Tolerance, Tolerance)
+	return v.device(certs, now, Tolerance, v.late())
 }
+
+// SetGrace says how long after its end a token is still accepted, at most
+// MaxGrace, and reports whether that is another time than before. It is for
+// nodes, whose person can so decide to go on while authd is away for longer than
+// a token lasts. A revocation holds all the same.
+func (v *Verifier) SetGrace(d time.Duration) (changed bool) {
+	d = min(max(d, 0), MaxGrace)
+	return v.grace.Swap(int64(d)) != int64(d)
+}
+
+// Grace returns what SetGrace has said; 0: nothing.
+func (v *Verifier) Grace() time.Duration { return time.Duration(v.grace.Load()) }
+
+func (v *Verifier) late() time.Duration { return max(Tolerance, v.Grace()) }
 
 // Renewable is Device for authd alone: it accepts tokens that expired within
 // RenewGrace, whose holder can still have them renewed, and ones that are not
@@ -240,7 +257,7 @@ func (v *Verifier) Authd(certs []*x509.Certificate, now time.Time) error {
 // revoked or has expired since. Every live connection is checked when a new
 // revocation list arrives.
 func (v *Verifier) Check(t *Token, now time.Time) error {
-	return v.current(t.Serial, t.NotBefore, t.NotAfter, now, Tolerance, Tolerance)
+	return v.current(t.Serial, t.NotBefore, t.NotAfter, now, Tolerance, v.late())
 }
 
 // chain returns the chain from the leaf to the pinned root, which must have

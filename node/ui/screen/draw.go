@@ -248,6 +248,9 @@ func (s *Screen) status() string {
 	if !s.away.IsZero() {
 		parts = append(parts, "! authd away since "+s.away.In(s.cfg.Location).Format("15:04")+": no new accounts, everything else works")
 	}
+	if g := s.setting("outage_grace", "0"); g != "0" {
+		parts = append(parts, "! outage_grace "+view.One(g)+": tokens that ended so long ago count")
+	}
 	if s.current.scroll > 0 {
 		parts = append(parts, fmt.Sprintf("▲ %d rows further down: PgDn", s.current.scroll))
 	}

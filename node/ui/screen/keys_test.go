@@ -230,6 +230,18 @@ func (d *desk) set(name, value string) {
 	d.show(chat.Notice{Code: "set", Data: []chat.Setting{{Name: name, Value: value}}})
 }
 
+// Who takes tokens for longer than they last is told so all the time.
+func TestOutageGraceIsShown(t *testing.T) {
+	d := newDesk(t, 100, 24)
+	d.room("#lab", "bob")
+	for value, want := range map[string]bool{"0": false, "7d": true} {
+		d.set("outage_grace", value)
+		if got := strings.Contains(d.status(), "outage_grace 7d"); got != want {
+			t.Errorf("outage_grace %s: shown %v, want %v: %s", value, got, want, d.status())
+		}
+	}
+}
+
 // Each state of one's own message has a sign of its own.
 func TestStates(t *testing.T) {
 	d := newDesk(t, 80, 24)
