@@ -1,12 +1,16 @@
 package discovery
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -195,6 +199,67 @@ func TestRespondedIsUnderstood(t *testing.T) {
 		if zone.Instance != "0102000000000000-2" || zone.HostName != "0102000000000000-2.local." || len(b) > 400 {
 			t.Errorf("instance %q, host %q, %d bytes", zone.Instance, zone.HostName, len(b))
 		}
+	}
+}
+
+// Sixty thousand answers that are nothing, and ten thousand that name devices
+// which are not there: what is nonsense hints at nobody, and of the rest nothing
+// is kept here.
+func TestMalformedAnswers(t *testing.T) {
+	good := answer(t, service("aa-2", nodeType, 5000, goodTXT, "10.77.0.5", "fe80::5")...)
+	from := netip.MustParseAddr("10.77.0.5")
+	random := rand.New(rand.NewPCG(5, 6))
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	var c mdnsCounters
+	before := heap()
+	malformed, fakes := 60_000/Bulk, 10_000/Bulk
+	hinted := 0
+	for n := range malformed {
+		b := bytes.Clone(good)
+		switch n % 6 {
+		case 0:
+			b[random.IntN(len(b))] ^= 1 << random.IntN(8)
+		case 1:
+			b = b[:random.IntN(len(b))]
+		case 2: // counts that promise more than there is
+			binary.BigEndian.PutUint16(b[4+2*random.IntN(4):], uint16(random.Uint32()))
+		case 3: // a name that points at itself, or anywhere
+			binary.BigEndian.PutUint16(b[12+random.IntN(len(b)-14):], 0xc000|uint16(random.IntN(len(b))))
+		case 4:
+			for i := range b[2:] {
+				b[2+i] = byte(random.Uint32())
+			}
+		case 5: // now and then the largest that can be, all zeros behind the header
+			if n%30 != 5 {
+				break
+			}
+			b = append(b[:12:12], make([]byte, 8988)...)
+			binary.BigEndian.PutUint16(b[6:], 65535)
+		}
+		for _, i := range instances(b, from, bothTypes, testLink, &c) {
+			if i.device != (wire.DeviceID{7: 0xaa}) { // a flipped bit may make another of it
+				hinted++
+			}
+		}
+	}
+	if hinted > malformed/20 || c.malformed.Load() < uint64(malformed/3) {
+		t.Errorf("%d of %d hint at somebody, %d are malformed", hinted, malformed, c.malformed.Load())
+	}
+	txt := append(slices.Clone(goodTXT), strings.Repeat("x", 255), strings.Repeat("y", 255)) // to no end
+	fake := answer(t, service("aa-2", nodeType, 5000, txt, "10.77.0.5", "192.0.2.1", "224.0.0.1")...)
+	for n := range fakes {
+		b := bytes.Replace(fake, []byte(goodTXT[2]), fmt.Appendf(nil, "id=%016x", n+1), 1)
+		if got := instances(b, from, bothTypes, testLink, &c); len(got) != 1 || got[0].device == (wire.DeviceID{7: 0xaa}) && n+1 != 0xaa || len(got[0].addrs) != 1 {
+			t.Fatalf("%+v, want one device at the address it came from", got)
+		}
+	}
+	if grown := heap() - before; grown > 1<<20 {
+		t.Errorf("memory grew by %d bytes", grown)
 	}
 }
 

@@ -182,8 +182,10 @@ const worthMost = 4
 
 func (d *device) worth() int {
 	switch {
-	case d.state == StateHinted:
+	case d.state == StateHinted && !d.vouched:
 		return 0
+	case d.state == StateHinted: // no number of made-up ones drives it out
+		return 1
 	case d.vouched && d.state == StateAlive:
 		return worthMost
 	case d.vouched:

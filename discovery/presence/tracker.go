@@ -16,8 +16,9 @@ import (
 // Bounds of a Tracker.
 const (
 	MaxDevices    = 16384
-	MaxCandidates = 16 // addresses of one device
-	maxHinted     = 1024
+	MaxCandidates = 16   // addresses of one device
+	maxHinted     = 1024 // devices that were only hinted at
+	maxStrangers  = 4096 // devices that were heard and nobody vouches for
 )
 
 // The pace of a realm. (All that is due to a number of nodes uses
@@ -94,6 +95,7 @@ type Tracker struct {
 	due     dueHeap // every device that has something to wait for
 	vouched map[wire.DeviceID]struct{}
 	hinted  int    // devices in state Hinted
+	strange int    // strangers in another state
 	alive   [2]int // devices in state Alive: strangers, vouched
 
 	strangers budget // signature checks for keys not in the table
@@ -315,7 +317,7 @@ func (t *Tracker) Receive(now time.Time, b []byte, from netip.AddrPort, linkInde
 		return
 	}
 	if d == nil {
-		if d = t.add(id, StateAlive); d == nil {
+		if d = t.add(now, id, StateAlive); d == nil {
 			t.stats.Dropped++
 			return
 		}
@@ -398,7 +400,7 @@ func (t *Tracker) Heard(now time.Time, id wire.DeviceID, via Via) {
 		return // an echo of who said goodbye; who comes back says so by a packet or a new link
 	}
 	if d == nil {
-		if d = t.addVouched(id); d == nil {
+		if d = t.addVouched(now, id); d == nil {
 			return
 		}
 	}
@@ -422,7 +424,7 @@ func (t *Tracker) Linked(now time.Time, id wire.DeviceID) {
 	}
 	d := t.devices[id]
 	if d == nil {
-		if d = t.addVouched(id); d == nil {
+		if d = t.addVouched(now, id); d == nil {
 			return
 		}
 	}
@@ -464,12 +466,10 @@ func (t *Tracker) Vouch(id wire.DeviceID) {
 // Unvouch takes it back: the token was revoked or has expired.
 func (t *Tracker) Unvouch(id wire.DeviceID) {
 	delete(t.vouched, id)
-	if d := t.devices[id]; d != nil && d.vouched {
-		if d.state == StateAlive {
-			t.alive[1]--
-			t.alive[0]++
-		}
+	if d := t.devices[id]; d != nil {
+		t.count(d, -1)
 		d.vouched = false
+		t.count(d, +1)
 	}
 }
 
@@ -481,10 +481,7 @@ func (t *Tracker) Hint(now time.Time, h Hint) {
 	}
 	d := t.devices[h.Device]
 	if d == nil {
-		if t.hinted >= maxHinted {
-			t.dropHint()
-		}
-		if d = t.add(h.Device, StateHinted); d == nil {
+		if d = t.add(now, h.Device, StateHinted); d == nil {
 			t.stats.Dropped++
 			return
 		}
@@ -704,13 +701,16 @@ func (t *Tracker) become(d *device, s State) bool {
 }
 
 func (t *Tracker) count(d *device, n int) {
+	who := 1
 	switch {
 	case d.state == StateHinted:
 		t.hinted += n
-	case d.state == StateAlive && d.vouched:
-		t.alive[1] += n
-	case d.state == StateAlive:
-		t.alive[0] += n
+	case !d.vouched:
+		t.strange += n
+		who = 0
+	}
+	if d.state == StateAlive {
+		t.alive[who] += n
 	}
 }
 
@@ -746,14 +746,25 @@ func (t *Tracker) schedule(d *device) {
 
 // add makes room for a device and adds it; nil if there is none.
 //
-// Who has to go is chosen by what it would cost to lose: hints, then silent
-// strangers, then strangers, then silent devices that are vouched for; among
+// Who has to go is chosen by what it would cost to lose: hints of strangers, then
+// other hints and silent strangers, then strangers, then silent devices that are vouched for; among
 // equals who was heard longest ago. A vouched device that is alive never goes,
-// and a newcomer pushes nobody out who is worth more than itself.
-func (t *Tracker) add(id wire.DeviceID, s State) *device {
+// and a newcomer pushes nobody out who is worth more than itself. Hints and
+// strangers have a bound of their own.
+func (t *Tracker) add(now time.Time, id wire.DeviceID, s State) *device {
 	d := &device{id: id, state: s, index: -1, period: basePeriod, checks: budget{rate: 3, burst: 24}}
 	_, d.vouched = t.vouched[id]
-	if len(t.devices) >= MaxDevices && !t.dropBelow(d.worth()) {
+	full := false
+	among := func(*device) bool { return true }
+	switch {
+	case s == StateHinted && t.hinted >= maxHinted:
+		full, among = true, func(o *device) bool { return o.state == StateHinted }
+	case s != StateHinted && !d.vouched && t.strange >= maxStrangers:
+		full, among = true, func(o *device) bool { return o.state != StateHinted && !o.vouched }
+	case len(t.devices) >= MaxDevices:
+		full = true
+	}
+	if full && !t.dropLeast(now, among, d.worth()) {
 		return nil
 	}
 	t.devices[id] = d
@@ -761,43 +772,37 @@ func (t *Tracker) add(id wire.DeviceID, s State) *device {
 	return d
 }
 
-func (t *Tracker) addVouched(id wire.DeviceID) *device {
+func (t *Tracker) addVouched(now time.Time, id wire.DeviceID) *device {
 	t.Vouch(id)
-	d := t.add(id, StateLost) // becomes Alive by what follows
+	d := t.add(now, id, StateLost) // becomes Alive by what follows
 	if d == nil {
 		t.stats.Dropped++
 	}
 	return d
 }
 
-// dropBelow removes the device worth least, unless that is worth more than the
-// given.
-func (t *Tracker) dropBelow(worth int) bool {
+// dropLeast removes the device worth least among some, unless that is worth more
+// than the given, and tells that it is gone.
+func (t *Tracker) dropLeast(now time.Time, among func(*device) bool, worth int) bool {
 	var least *device
 	for _, d := range t.devices {
-		if least == nil || d.worth() < least.worth() ||
-			d.worth() == least.worth() && d.lastHeard().Before(least.lastHeard()) {
+		if among(d) && (least == nil || d.worth() < least.worth() ||
+			d.worth() == least.worth() && d.lastHeard().Before(least.lastHeard())) {
 			least = d
 		}
 	}
 	if least == nil || least.worth() > worth || least.worth() == worthMost {
 		return false
 	}
+	switch least.state {
+	case StateHinted:
+		t.tell(now, Expired, least)
+	case StateAlive:
+		t.become(least, StateLost)
+		t.tell(now, Lost, least)
+	}
 	t.remove(least)
 	return true
-}
-
-// dropHint removes the oldest of the hinted.
-func (t *Tracker) dropHint() {
-	var oldest *device
-	for _, d := range t.devices {
-		if d.state == StateHinted && (oldest == nil || d.lastHeard().Before(oldest.lastHeard())) {
-			oldest = d
-		}
-	}
-	if oldest != nil {
-		t.remove(oldest)
-	}
 }
 
 func (t *Tracker) remove(d *device) {

@@ -605,15 +605,21 @@ func TestStrangers(t *testing.T) {
 		return
 	}
 	// The rest by the back door: a signature takes its time.
-	for n := 0; len(s.devices) < MaxDevices; n++ {
-		var d wire.DeviceID
-		binary.BigEndian.PutUint64(d[:], uint64(n)|1<<63)
-		s.add(d, StateAlive).multicast = now
+	for n := 0; s.strange < maxStrangers; n++ {
+		s.add(now, number(n), StateAlive).multicast = now
 	}
+	s.Take()
 	for n := range 50 {
 		add(3000 + n)
 	}
-	want(t, "devices", len(s.devices), MaxDevices)
+	want(t, "devices", len(s.devices), 20+maxStrangers)
+	gone := 0
+	for _, o := range s.Take() {
+		if e, ok := o.(Event); ok && e.Kind == Lost {
+			gone++
+		}
+	}
+	want(t, "told of those that were pushed out", gone, 50)
 	for n := 1; n <= 20; n++ {
 		if p, ok := s.Peer(now, id(n)); !ok || p.State != StateAlive {
 			t.Fatalf("vouched device %d: %+v, %v", n, p, ok)
@@ -621,6 +627,10 @@ func TestStrangers(t *testing.T) {
 	}
 	if _, ok := s.Peer(now, id(3049)); !ok {
 		t.Error("the newest stranger has no place")
+	}
+	for n := 0; len(s.devices) < MaxDevices; n++ { // of the realm, silent
+		s.Vouch(number(1<<32 | n))
+		s.add(now, number(1<<32|n), StateLost)
 	}
 	s.Hint(now, hint(21, MDNS, "10.77.0.3:1"))
 	if _, ok := s.Peer(now, id(21)); ok {
@@ -632,15 +642,33 @@ func TestStrangers(t *testing.T) {
 	}
 }
 
-// Hints are bounded, too.
+// number returns a device of which there is nothing but the id.
+func number(n int) (d wire.DeviceID) {
+	binary.BigEndian.PutUint64(d[:], uint64(n)+1)
+	return d
+}
+
+// Hints are bounded, too, and of each that has to go it is told.
 func TestHintStorm(t *testing.T) {
 	s := self()
-	for n := range 10000 {
-		var d wire.DeviceID
-		binary.BigEndian.PutUint64(d[:], uint64(n)+1)
-		s.Hint(at(time.Duration(n)*time.Millisecond), Hint{Device: d, Via: MDNS, Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.3:1")}})
+	s.Vouch(number(1 << 32))
+	s.Hint(t0, Hint{Device: number(1 << 32), Via: Authd, Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.4:1")}})
+	told := map[wire.DeviceID]int{}
+	for n := range 4 * maxHinted {
+		s.Hint(at(time.Duration(n)*time.Millisecond), Hint{Device: number(n), Via: MDNS, Addrs: []netip.AddrPort{netip.MustParseAddrPort("10.77.0.3:1")}})
+		for _, o := range s.Take() {
+			if e, ok := o.(Event); ok && e.Kind == Expired {
+				delete(told, e.Device)
+			} else if ok {
+				told[e.Device]++
+			}
+		}
 	}
 	want(t, "devices", len(s.devices), maxHinted)
+	want(t, "devices told of and not taken back", len(told), maxHinted)
+	if _, ok := s.Peer(t0, number(1<<32)); !ok {
+		t.Error("a device of authd's roster was driven out")
+	}
 }
 
 // A flood of packets that are not what they say uses up what their alleged

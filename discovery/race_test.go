@@ -1,0 +1,5 @@
+//go:build race
+
+package discovery
+
+func init() { Bulk = 10 }
