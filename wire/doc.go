@@ -241,7 +241,8 @@
 //	sender still a member
 //	sequence number not seen before: a window of 2,048 for each device (a
 //	reliable message is told by its own number instead, below)
-//	signature; then the number counts as seen
+//	signature, unless the same one was found good over the same burst; then
+//	the number counts as seen
 //	body
 //
 // The kinds: message; log entry; beacon (head of the log, last numbers used);
@@ -251,7 +252,10 @@
 // begin.
 //
 // What waits at the same moment shares a packet and its signature (pack), all
-// of it reliable or all of it fast. A sender paces its packets: a token bucket
+// of it reliable or all of it fast. What takes more packets than one is sent as
+// bursts of 2, 4, 8 or 16 (Proof): their hashes are the leaves of a tree, its root
+// is signed once, and each packet has the signature and its way to the root. A
+// sender paces its packets: a token bucket
 // that grows while members keep up and shrinks while one of them asks for more
 // than 30 % again. No more than 32,768 messages, or 6 MB, are on their way to the
 // slowest member that answers; one that is silent for 2 s holds nobody up.
@@ -384,6 +388,15 @@
 //   - The replay window is 2,048 numbers instead of 1,024: a repair sends the
 //     same sealed bytes again, at full speed more than 1,024 packets later. It
 //     takes the same 264 bytes, the highest number and a bit for each.
+//   - Packets that wait together are signed together. One signature for each
+//     costs its receivers ten times what the rest does, so the speed of a room
+//     was that of Ed25519. Each packet of a burst still verifies by itself:
+//     none waits for another, a repair is the same sealed bytes, and history
+//     hands a message on with its author's signature as before, which a chain
+//     of hashes that one signature closes would not allow. Hashes have their
+//     full 32 bytes, so what a signature covers is as certain as it was; the
+//     four sizes stay; and a packet that waits alone, as nearly all that people
+//     type, is what it was, byte for byte.
 //   - Sequence numbers and numbers of fast messages begin with the boot
 //     number; else each packet would have to be stored before it is sent.
 //   - REKEY lists devices it leaves out (suspended people's and revoked

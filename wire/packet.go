@@ -27,12 +27,15 @@ import (
 //	 2   8  seq: counts every packet of the device in the room, never reused
 //	10   8  clock
 //	18   1  kind
-//	19   1  flags: bit 0 reliable
+//	19   1  flags: bit 0 reliable, bit 1 of a burst
 //	20   2  length L of the body
 //	22   L  body
-//	  …     zeros, as few as make 22+L+… one of 128, 256, 512, 1086
+//	  …     zeros, as few as make 22+L+… one of 128, 256, 512, 1086, with the
+//	        proof, if there is one
+//	  …     proof, in a packet of a burst
 //	-64 64  Ed25519ctx "lanchat room packet v1" over
-//	        realm id ‖ room id ‖ hash of the epoch's entry ‖ everything before it
+//	        realm id ‖ room id ‖ hash of the epoch's entry ‖ everything before it;
+//	        in a packet of a burst: see Proof
 //
 // Sealing, opening and signatures are the business of node/room.
 const (
@@ -58,8 +61,11 @@ const (
 // signature.
 var plainSizes = [...]int{128, 256, 512, MaxPacket - PacketHeaderSize - SignatureSize - tagSize}
 
-// PacketContext is the Ed25519ctx context of room packets.
-const PacketContext = "lanchat room packet v1"
+// The Ed25519ctx contexts of room packets.
+const (
+	PacketContext = "lanchat room packet v1"
+	BurstContext  = "lanchat room burst v1"
+)
 
 // A PacketHeader is the part of a room packet that is not encrypted.
 type PacketHeader struct {
@@ -114,7 +120,7 @@ func plainSize(n int) int {
 	return -1
 }
 
-// paddedSize returns the size of a plaintext with a body of n bytes.
+// paddedSize returns the size of a plaintext with a body and a proof of n bytes.
 func paddedSize(n int) int {
 	for _, size := range plainSizes {
 		if plainHeader+n <= size {
@@ -164,7 +170,10 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-const flagReliable = 1 << 0
+const (
+	flagReliable = 1 << 0
+	flagBurst    = 1 << 1
+)
 
 // A Plain is what is inside a room packet, without its signature and with its
 // body still in one piece: the body is parsed after the signature was checked.
@@ -175,54 +184,138 @@ type Plain struct {
 	Kind     Kind
 	Reliable bool // the numbers in the body are rseq, else fseq
 	Body     []byte
+	Proof    *Proof // in a packet of a burst, else nil
 }
 
-// Append appends the plaintext with its padding, without the signature. It
-// panics if the body is over MaxBody bytes, or on a value that ParsePlain
-// would refuse.
+// Append appends the plaintext with its padding and its proof, without the
+// signature. It panics if body and proof are over MaxBody bytes, or on a value
+// that ParsePlain would refuse.
 func (p *Plain) Append(b []byte) []byte {
-	if !p.Kind.known() || p.Seq == 0 || p.Reliable && !p.Kind.mayBeReliable() {
-		panic(fmt.Sprintf("wire: packet of %v, seq %d, reliable %v", p.Kind, p.Seq, p.Reliable))
+	if !p.Kind.known() || p.Seq == 0 || (p.Reliable || p.Proof != nil) && !p.Kind.mayBeReliable() {
+		panic(fmt.Sprintf("wire: packet of %v, seq %d, reliable %v, burst %v", p.Kind, p.Seq, p.Reliable, p.Proof != nil))
 	}
 	var flags byte
 	if p.Reliable {
 		flags |= flagReliable
 	}
-	end := len(b) + paddedSize(len(p.Body))
+	if p.Proof != nil {
+		flags |= flagBurst
+	}
+	end := len(b) + paddedSize(len(p.Body)+p.Proof.Len()) - p.Proof.Len()
 	b = binary.BigEndian.AppendUint16(b, p.Slot)              // Slot (16)
 	b = binary.BigEndian.AppendUint64(b, p.Seq)               // Seq (64)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.Clock))     // Clock (64)
 	b = append(b, byte(p.Kind), flags)                        // Kind (8), Flags (8)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(p.Body))) // Length (16)
 	b = append(b, p.Body...)                                  // Body (..)
-	return append(b, make([]byte, end-len(b))...)             // Padding (..)
+	b = append(b, make([]byte, end-len(b))...)                // Padding (..)
+	if p.Proof == nil {
+		return b
+	}
+	return p.Proof.Append(b) // Proof (..)
 }
 
 // ParsePlain reads a plaintext without its signature. Padding that is not
 // zero, or more of it than needed, is refused: a packet has one spelling.
 func ParsePlain(b []byte) (*Plain, error) {
+	size := len(b)
+	var proof *Proof
+	if len(b) >= plainHeader && b[19]&flagBurst != 0 {
+		var err error
+		if proof, b, err = cutProof(b); err != nil {
+			return nil, named("room plaintext", err)
+		}
+	}
 	r := NewReader(b)
-	p := &Plain{Slot: r.Uint16(), Seq: r.Uint64(), Clock: Clock(r.Uint64()), Kind: Kind(r.Uint8())}
+	p := &Plain{Slot: r.Uint16(), Seq: r.Uint64(), Clock: Clock(r.Uint64()), Kind: Kind(r.Uint8()), Proof: proof}
 	flags := r.Uint8()
 	n := int(r.Uint16())
-	if n > MaxBody {
+	if n > MaxBody-proof.Len() {
 		r.Fail(ErrTooLong)
 	}
 	p.Body = r.Bytes(n)
 	r.zeros(r.Len())
 	switch {
 	case r.Err() != nil:
-	case paddedSize(n) != len(b):
+	case paddedSize(n+proof.Len()) != size:
 		r.Fail(ErrValue)
 	case !p.Kind.known():
 		r.Fail(ErrType)
-	case flags&^flagReliable != 0 || flags != 0 && !p.Kind.mayBeReliable():
+	case flags&^(flagReliable|flagBurst) != 0 || flags != 0 && !p.Kind.mayBeReliable():
 		r.Fail(ErrReserved)
 	case p.Seq == 0:
 		r.Fail(ErrValue)
 	}
 	p.Reliable = flags&flagReliable != 0
 	return parsed("room plaintext", p, r)
+}
+
+// MaxBurst is how many packets are signed together at most; MaxBurstBody is what
+// fits into each of so many.
+const (
+	MaxBurst     = 1 << maxDepth
+	MaxBurstBody = MaxBody - maxDepth*len(Hash{}) - 1
+	maxDepth     = 4
+)
+
+// A Proof is in packets that were signed together: 2, 4, 8 or 16, a burst. Their
+// plaintexts are the leaves of a binary tree of hashes, and what is signed is its
+// root, so that each packet can be verified, repaired and handed on without the
+// others:
+//
+//	leaf      = SHA-256(0 ‖ plaintext before the proof)
+//	node      = SHA-256(1 ‖ left ‖ right)
+//	signature = Ed25519ctx "lanchat room burst v1" over
+//	            realm id ‖ room id ‖ hash of the epoch's entry ‖ root
+//
+// The proof leads from the leaf to the root:
+//
+//	0  32·d  the hashes that stand beside the way, from the leaf up
+//	…  1     place: bits 0–3 index of the packet in the burst, bits 4–7 d, 1 to 4
+type Proof struct {
+	Index uint8  // less than 2^d
+	Path  []Hash // d of them
+}
+
+// Len returns the size of the proof in bytes, 0 of none.
+func (p *Proof) Len() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.Path)*len(Hash{}) + 1
+}
+
+func (p *Proof) valid() bool {
+	return len(p.Path) >= 1 && len(p.Path) <= maxDepth && p.Index>>len(p.Path) == 0
+}
+
+// Append appends the proof. It panics on one that could not be parsed again.
+func (p *Proof) Append(b []byte) []byte {
+	if !p.valid() {
+		panic(fmt.Sprintf("wire: proof of packet %d, %d hashes", p.Index, len(p.Path)))
+	}
+	for _, h := range p.Path {
+		b = append(b, h[:]...) // Hash (256)
+	}
+	return append(b, p.Index|byte(len(p.Path)<<4)) // Place (8)
+}
+
+// cutProof takes the proof from the end of a plaintext of at least plainHeader
+// bytes.
+func cutProof(b []byte) (*Proof, []byte, error) {
+	place := b[len(b)-1]
+	p := &Proof{Index: place & 0x0f, Path: make([]Hash, place>>4)}
+	rest := len(b) - p.Len()
+	switch {
+	case !p.valid():
+		return nil, nil, ErrValue
+	case rest < plainHeader:
+		return nil, nil, ErrTruncated
+	}
+	for i := range p.Path {
+		copy(p.Path[i][:], b[rest+i*len(Hash{}):])
+	}
+	return p, b[:rest], nil
 }
 
 // A Body is what a room packet carries: *Message, *LogEntry, *Beacon, *Leave,

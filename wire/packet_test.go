@@ -2,10 +2,12 @@ package wire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +228,9 @@ var plainTable = []struct {
 	{"reliable-pack", Plain{Seq: 1, Kind: KindPack, Reliable: true, Body: bytes.Repeat([]byte{0xaa}, 235)}, 512},
 	{"reliable-notice", Plain{Seq: 1, Kind: KindNotice, Reliable: true, Body: bytes.Repeat([]byte{0xaa}, 491)}, 1086},
 	{"full", Plain{Seq: ^uint64(0), Kind: KindLogEntry, Body: bytes.Repeat([]byte{0xaa}, MaxBody)}, 1086},
+	{"burst-of-2", Plain{Seq: 1, Kind: KindMessage, Body: bytes.Repeat([]byte{0xaa}, 73), Proof: &Proof{Index: 1, Path: []Hash{hash(0x40)}}}, 128},
+	{"burst-of-4", Plain{Seq: 1, Kind: KindPack, Reliable: true, Body: bytes.Repeat([]byte{0xaa}, 10), Proof: &Proof{Index: 2, Path: []Hash{hash(0x40), hash(0x60)}}}, 128},
+	{"burst-of-16", Plain{Seq: 1, Kind: KindPack, Reliable: true, Body: bytes.Repeat([]byte{0xaa}, MaxBurstBody), Proof: &Proof{Index: 15, Path: []Hash{hash(1), hash(2), hash(3), hash(4)}}}, 1086},
 }
 
 func TestPlain(t *testing.T) {
@@ -261,7 +266,7 @@ func TestPlainRefused(t *testing.T) {
 	}{
 		{"kind 0", setByte(18, 0), ErrType},
 		{"kind 9", setByte(18, 9), ErrType},
-		{"reserved flag", setByte(19, 2), ErrReserved},
+		{"reserved flag", setByte(19, 4), ErrReserved},
 		{"reliable beacon", func(b []byte) []byte { b[18], b[19] = byte(KindBeacon), 1; return b }, ErrReserved},
 		{"seq 0", func(b []byte) []byte { clear(b[2:10]); return b }, ErrValue},
 		{"padding not zero", setByte(127, 1), ErrReserved},
@@ -269,6 +274,29 @@ func TestPlainRefused(t *testing.T) {
 		{"length over the limit", setByte(20, 0xff), ErrTooLong},
 		{"more padding than needed", func(b []byte) []byte { return append(b, make([]byte, 128)...) }, ErrValue},
 		{"no padding", func(b []byte) []byte { return b[:32] }, ErrValue},
+		{"of a burst without a proof", setByte(19, 2), ErrValue},
+	} {
+		p, err := ParsePlain(tt.change(base.Append(nil)))
+		if p != nil || !errors.Is(err, tt.want) {
+			t.Errorf("%s: %+v, error %v; want %v", tt.name, p, err, tt.want)
+		}
+	}
+	base.Proof = &Proof{Index: 3, Path: []Hash{hash(1), hash(2)}}
+	for _, tt := range []struct {
+		name   string
+		change func([]byte) []byte
+		want   error
+	}{
+		{"packet 4 of a burst of 4", setByte(127, 0x24), ErrValue},
+		{"a burst of 1", setByte(127, 0x00), ErrValue},
+		{"a burst of 32", setByte(127, 0x50), ErrValue},
+		{"length into the proof", setByte(21, 42), ErrTruncated},
+		{"length over the limit", func(b []byte) []byte { binary.BigEndian.PutUint16(b[20:], MaxBody-64); return b }, ErrTooLong},
+		{"padding not zero", setByte(62, 1), ErrReserved},
+		{"beacon", setByte(18, byte(KindBeacon)), ErrReserved},
+		{"proof over the packet", func(b []byte) []byte { b[50] = 0x10; return b[:51] }, ErrTruncated},
+		{"more padding than needed", func(b []byte) []byte { return slices.Insert(b, 62, make([]byte, 128)...) }, ErrValue},
+		{"no proof", setByte(19, 0), ErrReserved},
 	} {
 		p, err := ParsePlain(tt.change(base.Append(nil)))
 		if p != nil || !errors.Is(err, tt.want) {
@@ -280,6 +308,11 @@ func TestPlainRefused(t *testing.T) {
 		"seq 0":           {Kind: KindMessage},
 		"reliable beacon": {Seq: 1, Kind: KindBeacon, Reliable: true},
 		"body too long":   {Seq: 1, Kind: KindMessage, Body: make([]byte, MaxBody+1)},
+		"beacons at once": {Seq: 1, Kind: KindBeacon, Proof: &Proof{Path: make([]Hash, 1)}},
+		"no burst":        {Seq: 1, Kind: KindMessage, Proof: &Proof{}},
+		"burst of 32":     {Seq: 1, Kind: KindMessage, Proof: &Proof{Path: make([]Hash, 5)}},
+		"third of two":    {Seq: 1, Kind: KindMessage, Proof: &Proof{Index: 2, Path: make([]Hash, 1)}},
+		"no room for it":  {Seq: 1, Kind: KindMessage, Body: make([]byte, MaxBurstBody+1), Proof: &Proof{Path: make([]Hash, 4)}},
 	} {
 		if !panics(func() { p.Append(nil) }) {
 			t.Errorf("%s: appended, want a panic", name)

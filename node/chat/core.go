@@ -112,6 +112,7 @@ type Core struct {
 	reader    *Reader       // the last
 	stale     bool          // rooms, keys or authors changed since
 	budget    *budget
+	bursts    bursts
 	dirty     []dirty
 	stats     Stats
 	work      Work
@@ -174,6 +175,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		questions: map[uint64]func(time.Time, []Frame, error){},
 		pinged:    map[wire.DeviceID]string{},
 		requests:  map[uint64]func(time.Time, AuthdAnswer){},
+		bursts:    bursts{known: map[room.Burst]*burst{}},
 		started:   now,
 		now:       now,
 	}

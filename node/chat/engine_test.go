@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lanchat/node/chat"
+	"lanchat/node/room"
 	"lanchat/wire"
 )
 
@@ -37,8 +38,8 @@ func (n *node) messagePackets() (count int) {
 	return count
 }
 
-// What waits at the same moment shares packets; each message is stored, shown
-// and confirmed by itself.
+// What waits at the same moment shares packets, and packets a signature; each
+// message is stored, shown and confirmed by itself.
 func TestPasteIsPacked(t *testing.T) {
 	l := newLAN(t, "ann", "bob", "cat").stored(t).room("#lab")
 	ann, bob := l.node("ann"), l.node("bob")
@@ -53,6 +54,17 @@ func TestPasteIsPacked(t *testing.T) {
 	if n := bob.messagePackets(); n > 50 {
 		t.Errorf("1,000 short lines take %d packets", n)
 	}
+	bursts := map[room.Burst]bool{}
+	for _, p := range bob.packets {
+		if o, err := bob.core.Keys("#lab").Current().Open(p); err == nil {
+			if b, ok := o.Burst(); ok {
+				bursts[b] = true
+			}
+		}
+	}
+	if n := len(bursts); n == 0 || n > 12 {
+		t.Errorf("1,000 short lines are signed in %d bursts", n)
+	}
 	if n := len(shown[chat.Sent](ann)); n != 1000 {
 		t.Errorf("%d of 1,000 are sent", n)
 	}
@@ -61,7 +73,8 @@ func TestPasteIsPacked(t *testing.T) {
 	}
 	// Who missed them all gets them from the author's store, packs and all.
 	l.fate = func(from, to *node, _ []byte) []time.Duration { return nil }
-	ann.paste("#lab", "reliable", []string{"a", "b", "c"})
+	want = lines(200)
+	ann.paste("#lab", "reliable", want)
 	l.settle()
 	l.fate = nil
 	l.clear()
@@ -70,7 +83,7 @@ func TestPasteIsPacked(t *testing.T) {
 		l.link(ann, l.node(n))
 	}
 	l.pass(20 * time.Second)
-	checkTexts(t, "bob sees after ann's restart", bob.texts("#lab", "ann"), []string{"a", "b", "c"})
+	checkTexts(t, "bob sees after ann's restart", bob.texts("#lab", "ann"), want)
 	// And after a restart of his own nothing is shown again.
 	l.clear()
 	bob.start()

@@ -420,7 +420,12 @@ func (c *Core) takeSigned(now time.Time, m *membership, s *wire.Signed, from wir
 		c.stats.Forbidden++
 		return false, nil
 	}
-	if err := o.Verify(); err != nil {
+	if c.bursts.check(o, func() verdict {
+		if err = o.Verify(); err != nil {
+			return malformed
+		}
+		return fine
+	}) != fine {
 		return false, err
 	}
 	body, err := o.Parse()

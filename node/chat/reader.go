@@ -17,6 +17,7 @@ type Reader struct {
 	self   wire.DeviceID
 	epochs map[wire.KeyID]*readable
 	budget *budget
+	bursts *bursts
 }
 
 // readable is an epoch and who has written in its room.
@@ -125,6 +126,58 @@ func (b *budget) done(from netip.AddrPort, slot uint16, good bool) {
 	b.b.Done(from, slot, good)
 }
 
+// bursts remembers the bursts whose signature was found good, so that one check
+// serves all packets of a burst, as often as each of them comes.
+type bursts struct {
+	mu    sync.Mutex
+	known map[room.Burst]*burst
+	order []room.Burst // known ones, oldest first
+}
+
+type burst struct {
+	mu   sync.Mutex // held while the signature is checked
+	good bool
+}
+
+// maxBursts is how many are remembered. A bad one pushes out another, which is
+// checked again then: the budget bounds how often.
+const maxBursts = 1024
+
+func (k *bursts) of(b room.Burst) *burst {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s := k.known[b]
+	if s == nil {
+		if len(k.order) >= maxBursts {
+			delete(k.known, k.order[0])
+			k.order = k.order[1:]
+		}
+		s = new(burst)
+		k.known[b] = s
+		k.order = append(k.order, b)
+	}
+	return s
+}
+
+// check has a packet's signature checked, unless that of its burst was found
+// good before. Who has another packet of a burst that is being checked waits for
+// the outcome.
+func (k *bursts) check(o *room.Opened, verify func() verdict) verdict {
+	b, ok := o.Burst()
+	if !ok {
+		return verify()
+	}
+	s := k.of(b)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.good {
+		return fine
+	}
+	v := verify()
+	s.good = v == fine
+	return v
+}
+
 // Read judges a packet, cheapest and least forgeable first (see room.Epoch.Open).
 // from is the address it claims to come from, which the budget of signatures is
 // shared by; it is zero for what came over a link. The packet keeps the bytes.
@@ -158,13 +211,18 @@ func (r *Reader) judge(now time.Time, from netip.AddrPort, p *Packet) verdict {
 			return v
 		}
 	}
-	if !r.budget.allow(now, from, o.Slot) {
-		return overBudget
-	}
-	err = o.Verify()
-	r.budget.done(from, o.Slot, err == nil)
-	if err != nil {
-		return malformed
+	if v := r.bursts.check(o, func() verdict {
+		if !r.budget.allow(now, from, o.Slot) {
+			return overBudget
+		}
+		err := o.Verify()
+		r.budget.done(from, o.Slot, err == nil)
+		if err != nil {
+			return malformed
+		}
+		return fine
+	}); v != fine {
+		return v
 	}
 	if p.body, err = o.Parse(); err != nil {
 		p.body = nil
@@ -179,7 +237,7 @@ func (c *Core) read() *Reader {
 	if c.reader != nil && !c.stale {
 		return c.reader
 	}
-	r := &Reader{self: c.self.device, epochs: map[wire.KeyID]*readable{}, budget: c.budget}
+	r := &Reader{self: c.self.device, epochs: map[wire.KeyID]*readable{}, budget: c.budget, bursts: &c.bursts}
 	for _, m := range c.rooms {
 		all := make(map[wire.DeviceID]*marks, len(m.authors))
 		for d, a := range m.authors {

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -65,10 +66,11 @@ const (
 )
 
 // pump seals what was said in a room and sends what its turn has come for.
-// What waits at the same moment shares packets. While sealed packets wait for
-// their turn, only full ones are added.
+// What waits at the same moment shares packets, and packets share a signature.
+// While sealed packets wait for their turn, only full bursts are added.
 func (c *Core) pump(now time.Time, m *membership) {
 	c.turn(now, m)
+	c.transmit(now, m)
 	if m.keys.Current() != nil {
 		m.patient = time.Time{}
 		if err := m.log.State().MaySpeak(now, c.self.account); err != nil {
@@ -81,16 +83,17 @@ func (c *Core) pump(now time.Time, m *membership) {
 			if m.waiting[0].mode == Reliable && m.recount.waits() {
 				break
 			}
-			n, full := packed(m.waiting)
+			packets, full := parts(m.waiting)
 			if m.waiting[0].mode == Reliable && m.out.Waiting() > 0 && !full {
 				break
 			}
-			c.sealMessages(now, m, m.waiting[:n])
-			m.waiting = m.waiting[n:]
+			c.sealMessages(now, m, packets)
+			for _, said := range packets {
+				m.waiting = m.waiting[len(said):]
+			}
 			c.transmit(now, m)
 		}
 	}
-	c.transmit(now, m)
 	switch n := len(m.waiting); {
 	case n == 0 && m.out.Waiting() == 0 && m.slowed:
 		m.slowed = false
@@ -120,43 +123,85 @@ func (c *Core) turn(now time.Time, m *membership) {
 	m.epoch = epoch
 }
 
-// packed returns how many sayings at the front fit in one packet, and whether
-// the next one does not.
-func packed(waiting []saying) (n int, full bool) {
-	size := 0
+// parts divides sayings, from the front on, into what goes in one packet, or in 2,
+// 4, 8 or 16 that are signed together. full is true if no more would fit.
+func parts(waiting []saying) (packets [][]saying, full bool) {
+	for rest := waiting; len(rest) > 0 && len(packets) < wire.MaxBurst && rest[0].mode == waiting[0].mode; {
+		n, more := packed(rest, wire.MaxBurstBody)
+		if n == 0 {
+			break
+		}
+		packets, rest = append(packets, rest[:n]), rest[n:]
+		full = more && len(packets) == wire.MaxBurst
+	}
+	if len(packets) < 2 {
+		n, more := packed(waiting, wire.MaxBody)
+		return [][]saying{waiting[:n]}, more
+	}
+	return packets[:1<<(bits.Len(uint(len(packets)))-1)], full
+}
+
+// packed returns how many sayings at the front fit in one packet with a body of
+// size bytes, and whether more wait than do. Of one that is long its notice goes.
+func packed(waiting []saying, size int) (n int, more bool) {
+	left := size
 	for _, s := range waiting {
 		m := s.message(1)
-		size += wire.PackSize(&m)
-		if n > 0 && (size > wire.MaxBody || s.mode != waiting[0].mode) {
+		left -= wire.PackSize(&m)
+		switch {
+		case n == 0 && s.long():
+			return 1, true
+		case n == 0 && m.Len() > size, n > 0 && left < 0, s.mode != waiting[0].mode:
 			return n, true
 		}
 		n++
 	}
-	return n, size > wire.MaxBody
+	return n, left < 0
 }
 
-// sealMessages seals sayings of one mode in one packet.
-func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
-	c.clock = c.clock.Next(now)
-	mode := said[0].mode
-	messages := make([]wire.Message, len(said))
-	for i := range said {
-		messages[i] = said[i].message(c.nextNumber(m, mode))
+// A packing is a packet of messages that is about to be sealed.
+type packing struct {
+	said     []saying
+	messages []wire.Message
+	plain    *wire.Plain
+}
+
+// sealMessages seals sayings of one mode, each part in a packet.
+func (c *Core) sealMessages(now time.Time, m *membership, parts [][]saying) {
+	mode := parts[0][0].mode
+	packings := make([]packing, len(parts))
+	plains := make([]*wire.Plain, len(parts))
+	for i, said := range parts {
+		c.clock = c.clock.Next(now)
+		messages := make([]wire.Message, len(said))
+		for i := range said {
+			messages[i] = said[i].message(c.nextNumber(m, mode))
+		}
+		var body wire.Body = &messages[0]
+		switch {
+		case said[0].long():
+			body = said[0].notice(messages[0].Number)
+		case len(said) > 1:
+			body = &wire.Pack{Messages: messages}
+		}
+		plains[i] = c.plain(m, m.keys.Current(), body.Kind(), mode == Reliable, wire.AppendBody(nil, body))
+		packings[i] = packing{said, messages, plains[i]}
 	}
-	var body wire.Body = &messages[0]
-	switch {
-	case said[0].long():
-		body = said[0].notice(messages[0].Number)
-	case len(said) > 1:
-		body = &wire.Pack{Messages: messages}
+	packets, raws := c.sealAll(m, plains)
+	for i, p := range packings {
+		c.sealed(now, m, p, packets[i], raws[i])
 	}
-	packet, raw := c.seal(m, body.Kind(), mode == Reliable, wire.AppendBody(nil, body))
+}
+
+// sealed stores, shows and sends messages that were sealed.
+func (c *Core) sealed(now time.Time, m *membership, p packing, packet, raw []byte) {
+	mode := p.said[0].mode
 	epoch, online, chat := m.keys.Current().Entry(), c.onlineIn(m), m.chat()
-	for i, s := range said {
-		n := messages[i].Number
+	for i, s := range p.said {
+		n := p.messages[i].Number
 		id := messageID(m.id[:], c.self.device, mode, n)
 		kept := c.ownMessage(now, ChatID{Room: m.id}, id, s, n)
-		kept.Raw, kept.Epoch = raw, epoch
+		kept.Clock, kept.Raw, kept.Epoch = p.plain.Clock, raw, epoch
 		if s.long() {
 			kept.Long = s.text
 		}
@@ -167,7 +212,7 @@ func (c *Core) sealMessages(now time.Time, m *membership, said []saying) {
 			m.recount.remember(n, raw, s)
 		}
 	}
-	first, last := messages[0].Number, messages[len(messages)-1].Number
+	first, last := p.messages[0].Number, p.messages[len(p.messages)-1].Number
 	if mode == Fast {
 		c.send(Multicast{Packet: packet})
 		for _, d := range c.deaf(now, m) {
@@ -242,15 +287,38 @@ func (c *Core) seal(m *membership, kind wire.Kind, reliable bool, body []byte) (
 }
 
 func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
+	return epoch.Seal(c.cfg.Key, c.plain(m, epoch, kind, reliable, body), c.nonce())
+}
+
+// sealAll makes packets of the room's current epoch, which share a signature if
+// there are several.
+func (c *Core) sealAll(m *membership, plains []*wire.Plain) (packets, signed [][]byte) {
+	epoch := m.keys.Current()
+	if len(plains) == 1 {
+		packet, raw := epoch.Seal(c.cfg.Key, plains[0], c.nonce())
+		return [][]byte{packet}, [][]byte{raw}
+	}
+	nonces := make([][wire.NonceSize]byte, len(plains))
+	for i := range nonces {
+		nonces[i] = c.nonce()
+	}
+	return epoch.SealBurst(c.cfg.Key, plains, nonces)
+}
+
+// plain returns what the next packet of this device has inside.
+func (c *Core) plain(m *membership, epoch *room.Epoch, kind wire.Kind, reliable bool, body []byte) *wire.Plain {
 	slot, ok := epoch.Info().Slot(c.self.key)
 	if !ok {
 		panic("chat: sealing in an epoch this device has no slot in") // keys.Current returns none of those
 	}
 	c.packets[m.id]++
 	m.keys.Packet()
-	var nonce [wire.NonceSize]byte
-	c.random(nonce[:])
-	return epoch.Seal(c.cfg.Key, &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | c.packets[m.id], Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}, nonce)
+	return &wire.Plain{Slot: slot, Seq: c.cfg.Boot<<32 | c.packets[m.id], Clock: c.clock, Kind: kind, Reliable: reliable, Body: body}
+}
+
+func (c *Core) nonce() (n [wire.NonceSize]byte) {
+	c.random(n[:])
+	return n
 }
 
 // multicast sends a packet to the room: to all at once, and on the streams of

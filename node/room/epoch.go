@@ -124,21 +124,33 @@ func (e *Epoch) Info() *EpochInfo { return e.info }
 // Entry returns the hash of the entry that began the epoch.
 func (e *Epoch) Entry() wire.Hash { return e.info.Entry }
 
-// Seal signs and encrypts a packet. key is the device key of the one in
+// Seal signs and encrypts a packet that is of no burst. key is the device key of the one in
 // p.Slot; nonce must be random and is never used twice. It returns the packet
 // and the signed plaintext in it, which history keeps. It panics on a p that
 // could not be parsed again.
 func (e *Epoch) Seal(key ed25519.PrivateKey, p *wire.Plain, nonce [wire.NonceSize]byte) (packet, signed []byte) {
+	if p.Proof != nil {
+		panic("room: sealing a packet of a burst by itself")
+	}
 	prefix := packetPrefix(e.realm, e.room, e.info.Entry)
 	message := p.Append(prefix)
-	sig, err := key.Sign(nil, message, &ed25519.Options{Context: wire.PacketContext})
+	signed = append(message, signPacket(key, wire.PacketContext, message)...)[len(prefix):]
+	return e.encrypt(signed, nonce), signed
+}
+
+func signPacket(key ed25519.PrivateKey, context string, message []byte) []byte {
+	sig, err := key.Sign(nil, message, &ed25519.Options{Context: context})
 	if err != nil {
 		panic(fmt.Sprintf("room: signing a packet: %v", err)) // cannot fail with a good key
 	}
-	signed = append(message, sig...)[len(prefix):]
+	return sig
+}
+
+// encrypt returns the packet of a signed plaintext.
+func (e *Epoch) encrypt(signed []byte, nonce [wire.NonceSize]byte) []byte {
 	h := wire.PacketHeader{KeyID: e.keyID, Nonce: nonce}
-	packet = h.Append(make([]byte, 0, wire.MaxPacket))
-	return e.aead.Seal(packet, nonce[:], signed, packet), signed
+	packet := h.Append(make([]byte, 0, wire.MaxPacket))
+	return e.aead.Seal(packet, nonce[:], signed, packet)
 }
 
 // packetPrefix returns what the signature of a packet covers before the
@@ -211,12 +223,17 @@ func parseSigned(realm wire.RealmID, room wire.RoomID, info *EpochInfo, signed [
 	return &Opened{Plain: *p, From: info.Slots[p.Slot], Signed: signed, Epoch: info, realm: realm, room: room}, nil
 }
 
-// Verify checks the signature of the device in the packet's slot:
-// ErrSignature, or nil.
+// Verify checks the signature of the device in the packet's slot, over the
+// packet or the burst it is of: ErrSignature, or nil.
 func (o *Opened) Verify() error {
 	n := len(o.Signed) - wire.SignatureSize
-	message := append(packetPrefix(o.realm, o.room, o.Epoch.Entry), o.Signed[:n]...)
-	if ed25519.VerifyWithOptions(o.From.Key.Public(), message, o.Signed[n:], &ed25519.Options{Context: wire.PacketContext}) != nil {
+	context, message := wire.PacketContext, packetPrefix(o.realm, o.room, o.Epoch.Entry)
+	if b, ok := o.Burst(); ok {
+		context, message = wire.BurstContext, append(message, b.Root[:]...)
+	} else {
+		message = append(message, o.Signed[:n]...)
+	}
+	if ed25519.VerifyWithOptions(o.From.Key.Public(), message, o.Signed[n:], &ed25519.Options{Context: context}) != nil {
 		return ErrSignature
 	}
 	return nil

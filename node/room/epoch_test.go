@@ -200,6 +200,11 @@ func FuzzOpen(f *testing.F) {
 	f.Add(packet[:len(packet)-1], false)
 	f.Add(signed, true)
 	f.Add(signed[:len(signed)-64], true)
+	ps, nonces := testBurst(4)
+	packets, burst := e.SealBurst(who("bob").Key, ps, nonces)
+	made := append(burst, signed)
+	f.Add(packets[1], false)
+	f.Add(burst[3], true)
 	f.Fuzz(func(t *testing.T, b []byte, resealed bool) {
 		before := slices.Clone(b)
 		var o *Opened
@@ -224,7 +229,7 @@ func FuzzOpen(f *testing.F) {
 		if again := o.Plain.Append(nil); !bytes.Equal(again, o.Signed[:len(o.Signed)-wire.SignatureSize]) {
 			t.Fatalf("appended again:\n got %x\nwant %x", again, o.Signed)
 		}
-		if o.Verify() == nil && !bytes.Equal(o.Signed, signed) {
+		if o.Verify() == nil && !slices.ContainsFunc(made, func(b []byte) bool { return bytes.Equal(b, o.Signed) }) {
 			t.Fatalf("a signature nobody made: %x", o.Signed)
 		}
 		if m, err := o.Parse(); err == nil && !bytes.Equal(wire.AppendBody(nil, m), o.Body) {
