@@ -410,6 +410,15 @@
 //   - A regent records a member's leave as KICK on that member's own request.
 //   - RESOLVE names the person beside the hash of the removal, so that an
 //     entry can be judged by its own branch alone.
+//   - Removals on a losing branch suspend nobody if their author is banned on
+//     the one that counts: who was removed could sign more of them for ever,
+//     behind an entry from before.
+//   - Where somebody's two signatures hold the room, whoever sits in front of
+//     that person may go on from where it stands still, and everybody does:
+//     otherwise any member could stop a room.
+//   - A merge asks for a new epoch at most once a minute, and who is in front
+//     answers false CLAIMs by entries only so often: else who signs branches
+//     all day would fill the log.
 //   - A DEVICE that adds a device steps the secret like ADMIT: nobody left.
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.

@@ -103,3 +103,8 @@ func (c *Core) Hand(now time.Time, inRoom string, entries ...*wire.Entry) {
 func (c *Core) SaidHere(now, said time.Time, author, from wire.DeviceID) bool {
 	return c.saidHere(now, &room.Opened{From: room.Slot{Device: author}, Plain: wire.Plain{Clock: wire.ClockAt(said)}}, from)
 }
+
+// Answered gives a core what a device answered about a room's log.
+func (c *Core) Answered(now time.Time, inRoom string, entries [][]byte, from wire.DeviceID) {
+	c.addEntries(now, c.findRoom(inRoom), entries, from)
+}

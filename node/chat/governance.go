@@ -57,7 +57,7 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 		c.saveApplied(m)
 	}
 	for _, q := range change.Equivocations {
-		c.alarm(m, q)
+		c.alarm(now, m, q)
 	}
 	if len(change.Added) == 0 && len(change.Applied) == 0 && len(change.Dropped) == 0 {
 		return

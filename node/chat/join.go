@@ -905,7 +905,7 @@ func (c *Core) leaveNow(now time.Time, m *membership, ref string) {
 	c.sendRest(now, m) // typed meanwhile
 	s := m.log.State()
 	c.dropInvite(m.id, c.self.account)
-	if s.Admin() == c.self.account && !m.log.Held() {
+	if s.Admin() == c.self.account && !m.log.HeldFor(c.self.account) {
 		act, err := m.log.Leave(c.identity(), now)
 		if err == nil {
 			err = c.act(now, m, act, ref)

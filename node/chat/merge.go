@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"lanchat/node/delivery"
 	"lanchat/node/room"
 	"lanchat/wire"
 )
@@ -17,6 +18,14 @@ import (
 
 const (
 	maxDelayed = 128 // entries behind claims that are not believed yet
+
+	alarmRate     = 1.0 / 60         // alarms a second about one device …
+	alarmBurst    = 3                // … after so many
+	askRate       = 1.0 / 60         // questions a second about the suspended …
+	askBurst      = 10               // … after so many
+	overruleRate  = 1.0 / 30         // answers a second to claims of who has somebody in front …
+	overruleBurst = 5                // … after so many
+	overruleAgain = 10 * time.Second // until it is looked whether there may be another one
 )
 
 // adopt returns the entries to be added to a room's log now. "A CLAIM is not
@@ -24,54 +33,84 @@ const (
 // in the last 45 s", so such a claim waits here, with what is built on it;
 // "a present admin answers a false CLAIM with any entry, at once".
 func (c *Core) adopt(now time.Time, m *membership, entries []*wire.Entry) []*wire.Entry {
-	fresh := slices.Concat(m.delayed, entries)
-	fresh = slices.DeleteFunc(fresh, func(e *wire.Entry) bool { return m.log.Has(e.Hash()) })
-	first := m.delayedAt
+	first, waited := m.delayedAt, m.delayed
 	m.delayed, m.delayedAt, m.adoptAt = nil, time.Time{}, time.Time{}
 	s := m.log.State()
-	i := slices.IndexFunc(fresh, func(e *wire.Entry) bool {
+	known := func(e *wire.Entry) bool { return m.log.Has(e.Hash()) }
+	claims := func(e *wire.Entry) bool { // and it may count
 		who, ok := s.Owner(e.Author)
-		return e.Op() == wire.OpClaim && ok && who != s.Admin() && who != c.self.account
-	})
-	if i < 0 {
-		return fresh
+		return e.Op() == wire.OpClaim && ok && who != s.Admin() && who != c.self.account && !m.log.Outranked(e.Prev, who)
 	}
-	claim := fresh[i]
-	claimant, _ := s.Owner(claim.Author)
-	seat := s.Seat(claimant)
-	if slices.ContainsFunc(fresh, func(e *wire.Entry) bool {
-		who, ok := s.Owner(e.Author)
-		return ok && s.Seat(who) < seat
-	}) {
-		return fresh // somebody in front has spoken
+	waited = slices.DeleteFunc(waited, known)
+	if !slices.ContainsFunc(waited, claims) && !slices.ContainsFunc(entries, claims) {
+		return slices.Concat(waited, entries)
 	}
-	if s.Seat(c.self.account) < seat && c.overrule(now, m, claim, claimant) {
-		return fresh
+	fresh := slices.Clone(waited)
+	for _, e := range entries {
+		switch {
+		case known(e) || slices.ContainsFunc(fresh, func(w *wire.Entry) bool { return w.Hash() == e.Hash() }):
+		case e.Verify(c.cfg.Realm) != nil: // what only looks like a word of somebody in front is none
+			c.stats.Malformed++
+		default:
+			fresh = append(fresh, e)
+		}
 	}
-	var until time.Time
-	for _, p := range s.Members[:seat] {
-		for _, d := range c.devicesIn(m, p.Account) {
-			if d != nil && d.id != c.self.device && d.present(now) {
-				until = later(until, later(d.heard, c.started).Add(room.RegencyAfter))
+	tried, allowed := false, false
+	held := map[wire.Hash]bool{}
+	for _, claim := range fresh {
+		if !claims(claim) {
+			continue
+		}
+		claimant, _ := s.Owner(claim.Author)
+		seat := s.Seat(claimant)
+		if slices.ContainsFunc(fresh, func(e *wire.Entry) bool {
+			who, ok := s.Owner(e.Author)
+			return ok && s.Seat(who) < seat
+		}) {
+			continue // somebody in front has spoken
+		}
+		var until time.Time
+		if s.Seat(c.self.account) < seat {
+			// Each answer is an entry: who claims all day does not get one each time.
+			if !tried {
+				tried, allowed = true, m.overruled.Allow(now)
+				if allowed && c.overrule(now, m, claimant) {
+					return fresh
+				}
+			}
+			if !allowed {
+				until = now.Add(overruleAgain)
+			}
+		}
+		for _, p := range s.Members[:seat] {
+			for _, d := range c.devicesIn(m, p.Account) {
+				if d != nil && d.id != c.self.device && d.present(now) {
+					until = later(until, later(d.heard, c.started).Add(room.RegencyAfter))
+				}
+			}
+		}
+		if first.IsZero() {
+			first = now
+		}
+		if until = earliest(until, first.Add(room.RegencyAfter)); until.After(now) {
+			held[claim.Hash()] = true
+			if m.adoptAt.IsZero() || until.Before(m.adoptAt) {
+				m.adoptAt = until
 			}
 		}
 	}
-	if first.IsZero() {
-		first = now
-	}
-	if until = earliest(until, first.Add(room.RegencyAfter)); !until.After(now) {
+	if len(held) == 0 {
 		return fresh
 	}
-	behind := map[wire.Hash]bool{claim.Hash(): true}
+	m.delayedAt = first
 	return slices.DeleteFunc(fresh, func(e *wire.Entry) bool {
-		if e != claim && !behind[e.Prev] {
+		if !held[e.Hash()] && !held[e.Prev] {
 			return false
 		}
-		behind[e.Hash()] = true
+		held[e.Hash()] = true
 		if len(m.delayed) < maxDelayed {
 			m.delayed = append(m.delayed, e)
 		}
-		m.delayedAt, m.adoptAt = first, until
 		return true
 	})
 }
@@ -79,12 +118,12 @@ func (c *Core) adopt(now time.Time, m *membership, entries []*wire.Entry) []*wir
 // overrule answers the CLAIM of somebody behind and reports whether there is
 // nothing to wait for: who had heard this device all the time knew that the
 // claim was false, and loses what was built on it; others could not know better.
-func (c *Core) overrule(now time.Time, m *membership, claim *wire.Entry, claimant wire.AccountID) bool {
+func (c *Core) overrule(now time.Time, m *membership, claimant wire.AccountID) bool {
 	admin := m.log.State().Admin() == c.self.account
 	if m.recount.waits() {
 		return false
 	}
-	if c.hereFor(now, m, claimant) < room.RegencyAfter || claim.Verify(c.cfg.Realm) != nil {
+	if c.hereFor(now, m, claimant) < room.RegencyAfter {
 		return admin
 	}
 	var err error
@@ -298,21 +337,28 @@ func (c *Core) reissue(now time.Time, m *membership, dropped []*wire.Entry) {
 // ---- removals on a side that lost
 
 // upholds reports whether the writer's client settles a removal by itself: "if
-// the author was a co-admin or the writer was offline then; otherwise asks".
-func (c *Core) upholds(m *membership, q room.Suspension) bool {
-	e := q.Removal
-	author, _ := m.log.State().Owner(e.Author)
+// the author was a co-admin or the writer was offline then; otherwise asks". What
+// somebody signed who is in the room no longer, it asks about in any case: that
+// may have been signed at any time since, and says what its author likes.
+func (c *Core) upholds(now time.Time, m *membership, q room.Suspension) bool {
+	e, s := q.Removal, m.log.State()
 	offline := time.UnixMilli(int64(min(e.Time, 1<<48))).Before(c.started)
 	asked := e.For == q.Account || e.Op() == wire.OpLeft // the person's own wish
-	if asked || offline || author == c.self.account || m.log.State().CoAdmin(author) || m.log.State().CoAdmin(e.For) {
+	in := s.Member(q.By) != nil
+	if in && (asked || offline || q.By == c.self.account || s.CoAdmin(q.By) || s.CoAdmin(e.For)) {
 		return true
 	}
-	if c.inCharge(m) == c.self.account && !m.told[e.Hash()] {
-		m.told[e.Hash()] = true
-		name := c.people.nameOf(q.Account)
-		c.show(Notice{Code: "resolve", Text: fmt.Sprintf("%s in %s, on the side that does not count, while you were apart; %s gets no keys until you decide: /resolve %s uphold removes %s here too, /resolve %s dismiss takes %s back",
-			c.describe(m, e), m.chat(), name, name, name, name, name), Data: map[string]string{"chat": m.chat(), "user": name}})
+	if c.inCharge(m) != c.self.account || m.told[q.Account] || !m.asks.Allow(now) {
+		return false
 	}
+	m.told[q.Account] = true
+	name, by := c.people.nameOf(q.Account), c.people.nameOf(q.By)
+	text := fmt.Sprintf("%s in %s, on the side that does not count, while you were apart; %s gets no keys until you decide: /resolve %s uphold removes %s here too, /resolve %s dismiss takes %s back",
+		c.describe(m, e), m.chat(), name, name, name, name, name)
+	if !in {
+		text += fmt.Sprintf("; %s is out of the room: /ban %s dismisses this and whatever %s signed there", by, by, by)
+	}
+	c.show(Notice{Code: "resolve", Text: text, Data: map[string]string{"chat": m.chat(), "user": name}})
 	return false
 }
 
@@ -373,20 +419,28 @@ func sides(q room.Equivocation) [2]*wire.Entry {
 	return [2]*wire.Entry{q.A, q.B}
 }
 
-// alarm tells of a device that signed twice and spreads the proof.
-func (c *Core) alarm(m *membership, q room.Equivocation) {
+// alarm tells of a device that signed twice and spreads the proof. What it signs
+// then makes it no guiltier: a branch that is pushed out by others and comes
+// back from a member would be told of, and spread, without an end.
+func (c *Core) alarm(now time.Time, m *membership, q room.Equivocation) {
+	if m.alarms[q.A.Author] == nil {
+		m.alarms[q.A.Author] = &delivery.Bucket{Rate: alarmRate, Burst: alarmBurst}
+	}
+	if !m.alarms[q.A.Author].Allow(now) {
+		return
+	}
 	who := "device " + q.A.Author.Device().String()
 	if d := c.people.devices[q.A.Author.Device()]; d != nil {
 		who = d.person.name
 	}
 	two := sides(q)
 	text := fmt.Sprintf("%s signed two histories of %s: 1. %s; 2. %s", who, m.chat(), cmp.Or(c.describe(m, two[0]), causes[two[0].Op()]), cmp.Or(c.describe(m, two[1]), causes[two[1].Op()]))
-	if m.log.Held() {
+	if m.log.HeldFor(c.self.account) {
 		text += fmt.Sprintf("; %s stands still here until you decide which one counts: /decide 1 or /decide 2, after talking to the others", m.chat())
 	} else {
 		text += "; the one that came first counts here"
 	}
-	c.show(Notice{Code: "double_signing", Text: text, Data: map[string]any{"chat": m.chat(), "user": who, "held": m.log.Held(),
+	c.show(Notice{Code: "double_signing", Text: text, Data: map[string]any{"chat": m.chat(), "user": who, "held": m.log.HeldFor(c.self.account),
 		"entries": []string{two[0].Hash().String(), two[1].Hash().String()}}})
 	for _, d := range c.linkedIn(m) {
 		c.prove(d, q)

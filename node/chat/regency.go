@@ -106,7 +106,7 @@ func (c *Core) acting(now time.Time, m *membership) (who wire.AccountID, from ti
 func (c *Core) takeOver(now time.Time, m *membership, op wire.Op, since time.Time) (at time.Time, err error) {
 	s, self := m.log.State(), c.self.account
 	switch {
-	case m.log.Held():
+	case m.log.HeldFor(self):
 		return at, room.ErrHeld
 	case s.Member(self) == nil:
 		return at, room.ErrNotMember
@@ -180,7 +180,7 @@ func (c *Core) request(now time.Time, m *membership, args wire.Args, ref string,
 // mayAsk returns nil if the rules allow the request, of a member or, while the
 // admin is away, of who stands in.
 func (c *Core) mayAsk(m *membership, args wire.Args) error {
-	if m.log.Held() {
+	if m.log.HeldFor(c.self.account) {
 		return room.ErrHeld
 	}
 	s := m.log.State()
@@ -378,7 +378,7 @@ func (c *Core) wanted(now time.Time, m *membership) time.Time {
 func (c *Core) tend(now time.Time, m *membership) {
 	m.tendAt = time.Time{}
 	s := m.log.State()
-	if c.rooms[m.id] != m || m.log.Held() || s.Member(c.self.account) == nil || m.log.IsSuspended(c.self.account) {
+	if c.rooms[m.id] != m || m.log.HeldFor(c.self.account) || s.Member(c.self.account) == nil || m.log.IsSuspended(c.self.account) {
 		return
 	}
 	op, do := c.chore(now, m)
@@ -410,11 +410,19 @@ func (c *Core) tend(now time.Time, m *membership) {
 func (c *Core) chore(now time.Time, m *membership) (op wire.Op, do func() (room.Act, error)) {
 	s, id := m.log.State(), c.identity()
 	admin := s.Admin() == c.self.account
-	if m.keys.RekeyDue(now) {
+	if m.log.Held() && admin { // by two signatures of somebody behind
+		return wire.OpClaim, func() (room.Act, error) { return m.log.Claim(id, now) }
+	}
+	if m.log.Held() || m.keys.RekeyDue(now) {
 		return wire.OpRekey, func() (room.Act, error) { return m.log.Rekey(id, now, m.keys.Without()) }
 	}
+	for a := range m.told {
+		if !m.log.IsSuspended(a) {
+			delete(m.told, a) // settled
+		}
+	}
 	for _, q := range m.log.Suspended() {
-		if s.Seat(q.Account) > s.Seat(c.self.account) && c.upholds(m, q) {
+		if s.Seat(q.Account) > s.Seat(c.self.account) && c.upholds(now, m, q) {
 			return wire.OpResolve, func() (room.Act, error) { return m.log.Resolve(id, now, q.Removal.Hash(), true, m.mark) }
 		}
 	}

@@ -64,26 +64,29 @@ type membership struct {
 	turnedAt time.Time // and when
 
 	requests []*request
-	tendAt   time.Time              // when to look again at what a writer would do; zero: nothing is
-	due      time.Time              // since when something is
-	wantedAt time.Time              // since when others want something done here
-	knocked  map[wire.DeviceID]bool // new devices of members that want in
-	told     map[wire.Hash]bool     // removals that the person was asked about
+	tendAt   time.Time               // when to look again at what a writer would do; zero: nothing is
+	due      time.Time               // since when something is
+	wantedAt time.Time               // since when others want something done here
+	knocked  map[wire.DeviceID]bool  // new devices of members that want in
+	told     map[wire.AccountID]bool // suspended people that the person was asked about
+	asks     delivery.Bucket         // how often that may be
 
 	// CLAIMs that are not believed yet, with what is built on them.
 	delayed   []*wire.Entry
 	delayedAt time.Time // when the first one came
 	adoptAt   time.Time // when they are looked at again
+	overruled delivery.Bucket
 
 	// What others did in vain on the other side of a split, to be told of.
 	lost     []*wire.Entry
 	lostAt   time.Time
 	lostTold delivery.Bucket
 
-	name     string // what it is called here; see nameRooms
-	was      string // and before, until that was told
-	decided  bool   // between two signed histories
-	replaced bool   // by a room of the same name
+	name     string                              // what it is called here; see nameRooms
+	was      string                              // and before, until that was told
+	alarms   map[wire.DeviceKey]*delivery.Bucket // of devices that sign twice
+	decided  bool                                // between two signed histories
+	replaced bool                                // by a room of the same name
 
 	ackAt    time.Time // when to acknowledge next; zero: nothing new
 	beaconAt time.Time
@@ -224,8 +227,8 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
-		knocked: map[wire.DeviceID]bool{}, told: map[wire.Hash]bool{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
-		lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
+		knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
+		asks: delivery.Bucket{Rate: askRate, Burst: askBurst}, overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst}, lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
 	}
@@ -282,7 +285,7 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 		c.show(c.roomEvent(m, "restored", wire.AccountID{}, wire.AccountID{}, ""))
 		if m.log.Held() {
 			for _, q := range m.log.Equivocations() {
-				c.alarm(m, q)
+				c.alarm(now, m, q)
 			}
 		}
 		c.checkKey(now, m)

@@ -84,7 +84,7 @@ func Create(self Identity, now time.Time, name string, policy wire.Policy) (Act,
 // act makes the next entry of the log, if the rules allow it.
 func (l *Log) act(self Identity, now time.Time, args wire.Args, secret func() (s Secret, stepped bool)) (Act, error) {
 	s := l.state
-	if l.now.held {
+	if l.HeldFor(self.Account) {
 		return Act{}, ErrHeld
 	}
 	device := self.Device()

@@ -12,8 +12,10 @@ import (
 type verdict struct {
 	head      *node
 	held      bool
+	signer    wire.AccountID // between whose signatures
 	twice     []Equivocation
 	suspended []Suspension
+	excused   []wire.AccountID // would be suspended, if it were not for a ban
 
 	// What extend needs. In a log of one branch all of it is zero.
 	branches bool                    // onPath has to look
@@ -335,10 +337,13 @@ func (ev *evaluation) descend() (v verdict) {
 		case 1:
 			next = children[0]
 		default:
+			var front wire.AccountID
 			var tied bool
-			next, tied = ev.choose(cur, children)
+			next, front, tied = ev.choose(cur, children)
 			v.tied = v.tied || tied
-			v.held = next == nil
+			if next == nil {
+				v.held, v.signer = true, front
+			}
 		}
 		if next == nil {
 			v.head = cur
@@ -351,8 +356,8 @@ func (ev *evaluation) descend() (v verdict) {
 // choose is rule 6: "Between branches, the one that contains an entry by the
 // person with the front-most seat (seat order at the fork point) wins."
 // It returns nil if only somebody's decision can tell; tied says that the
-// same person is in front on several sides.
-func (ev *evaluation) choose(fork *node, children []*node) (winner *node, tied bool) {
+// same person, front, is in front on several sides.
+func (ev *evaluation) choose(fork *node, children []*node) (winner *node, front wire.AccountID, tied bool) {
 	best := MaxMembers
 	var winners []*node
 	for _, c := range children {
@@ -369,12 +374,12 @@ func (ev *evaluation) choose(fork *node, children []*node) (winner *node, tied b
 		}
 	}
 	if len(winners) == 1 {
-		return winners[0], false
+		return winners[0], front, false
 	}
 	// The same person in front on several sides. With different devices that
 	// is an honest race; the one device went on after the other is no
 	// contradiction, so only its first entries on each side count.
-	front := ev.stateAt(fork).Members[best].Account
+	front = ev.stateAt(fork).Members[best].Account
 	// To resign on several sides is one with any device.
 	seen := map[wire.DeviceKey]bool{}
 	twice := false
@@ -402,13 +407,13 @@ func (ev *evaluation) choose(fork *node, children []*node) (winner *node, tied b
 	twice = twice || resigned > 1
 	lower := func(a, b *node) int { return slices.Compare(a.hash[:], b.hash[:]) }
 	if !twice {
-		return slices.MinFunc(winners, lower), true
+		return slices.MinFunc(winners, lower), front, true
 	}
 	first := slices.MinFunc(winners, func(a, b *node) int { return cmp.Compare(ev.rank(a), ev.rank(b)) })
 	if _, applied := ev.applied[first.hash]; !applied {
-		return nil, true
+		return nil, front, true
 	}
-	return first, true
+	return first, front, true
 }
 
 // findTwice returns the equivocations among all entries, void ones too: of
@@ -488,7 +493,7 @@ func (ev *evaluation) findLost(v *verdict) (lost []Suspension) {
 // the branch began.
 func losing(n *node, seat func(wire.AccountID) int) (q Suspension, ok bool) {
 	who, _, ok := removes(n.entry.Args)
-	return Suspension{Account: who, Removal: n.entry}, ok && seat(n.author) < seat(who)
+	return Suspension{Account: who, Removal: n.entry, By: n.author}, ok && seat(n.author) < seat(who)
 }
 
 func compareSuspensions(p, q Suspension) int {
@@ -498,10 +503,18 @@ func compareSuspensions(p, q Suspension) int {
 
 // suspend: "t gets no keys until a RESOLVE by the writer". s is the state at
 // the head.
+//
+// Removals by somebody who is banned there suspend nobody: who was removed
+// could sign more of them for ever, behind an entry from before.
 func (v *verdict) suspend(s *State) {
-	v.suspended = nil
+	v.suspended, v.excused = nil, nil
 	for _, q := range v.lost {
-		if s.Member(q.Account) != nil && !s.resolved[q.Removal.Hash()] {
+		if s.Member(q.Account) == nil || s.resolved[q.Removal.Hash()] {
+			continue
+		}
+		if _, banned := s.bans[q.By]; banned {
+			v.excused = append(v.excused, q.Account)
+		} else {
 			v.suspended = append(v.suspended, q)
 		}
 	}

@@ -18,6 +18,9 @@ const (
 	// epoch is used (R6).
 	RotateAfter   = 24 * time.Hour
 	RotatePackets = 1 << 20
+	// MergeAgain is the least time between two rotations because branches met:
+	// somebody may make branches all day.
+	MergeAgain = time.Minute
 
 	maxEarly = 8 // secrets that came before their entry
 )
@@ -47,6 +50,7 @@ type Keyring struct {
 	current wire.Hash // entry of the epoch at the last Update
 	packets int       // seen in it
 	merged  bool      // branches met since it began
+	mergeAt time.Time // when that is a reason for another one
 	blocked bool      // it has readers it should not have, or not this device
 	lacking bool      // a device that may read is not in it
 
@@ -186,6 +190,9 @@ func (k *Keyring) update(now time.Time) {
 		}
 	}
 	if k.current != entry {
+		if k.merged {
+			k.mergeAt = now.Add(MergeAgain)
+		}
 		k.current, k.packets, k.merged = entry, 0, false
 	}
 	for a := range k.leaving {
@@ -240,7 +247,7 @@ func (k *Keyring) block() {
 				continue
 			}
 			// Left out by somebody who knows why, unless that was settled since.
-			k.lacking = k.lacking || !k.log.State().Without(d.ID) || k.restored[d.ID]
+			k.lacking = k.lacking || !k.log.State().Without(d.ID) || k.restored[d.ID] || k.log.isExcused(m.Account)
 		}
 	}
 }
@@ -393,7 +400,7 @@ func (k *Keyring) Packet() { k.packets++ }
 func (k *Keyring) RekeyDue(now time.Time) bool {
 	s := k.log.State()
 	begun := timeOf(k.log.Get(s.Epoch.Entry).Time) // advisory, and only a habit hangs on it
-	return s.Unkeyed || k.blocked && k.helps() || k.lacking || k.merged || k.packets >= RotatePackets || now.Sub(begun) >= RotateAfter
+	return s.Unkeyed || k.blocked && k.helps() || k.lacking || k.merged && !now.Before(k.mergeAt) || k.packets >= RotatePackets || now.Sub(begun) >= RotateAfter
 }
 
 // helps reports whether a REKEY would let this device in or leave out somebody

@@ -113,10 +113,11 @@ type Equivocation struct {
 
 // A Suspension is a person whose removal stands on a losing branch, made
 // there by somebody in front: no keys for that person until the writer
-// settles it by Resolve.
+// settles it by Resolve, or by a ban of the author.
 type Suspension struct {
 	Account wire.AccountID
 	Removal *wire.Entry
+	By      wire.AccountID // its author
 }
 
 // NewLog returns the log that genesis begins.
@@ -670,6 +671,25 @@ func (l *Log) IsSuspended(a wire.AccountID) bool {
 	return slices.ContainsFunc(l.now.suspended, func(s Suspension) bool { return s.Account == a })
 }
 
+// isExcused reports whether a person would be suspended, if the author of the
+// removal were not banned.
+func (l *Log) isExcused(a wire.AccountID) bool { return slices.Contains(l.now.excused, a) }
+
+// Outranked reports whether an entry by a person behind prev would not come to
+// count since somebody in front has written on the branch that does.
+func (l *Log) Outranked(prev wire.Hash, a wire.AccountID) bool {
+	fork := l.nodes[prev]
+	if fork == nil {
+		return false
+	}
+	for !l.now.onPath(fork) {
+		fork = fork.parent
+	}
+	s := l.stateAt(fork)
+	seat := s.Seat(a)
+	return slices.ContainsFunc(path(fork, l.now.head), func(n *node) bool { return s.Seat(n.author) < seat })
+}
+
 // Equivocations returns who is known to have signed twice.
 func (l *Log) Equivocations() []Equivocation { return slices.Clone(l.now.twice) }
 
@@ -677,6 +697,12 @@ func (l *Log) Equivocations() []Equivocation { return slices.Clone(l.now.twice) 
 // twice, under two signatures of one device, and this node had applied
 // neither: until somebody in front of the signer builds on one, or Decide.
 func (l *Log) Held() bool { return l.now.held }
+
+// HeldFor reports whether the room stands still for a person: whoever sits in
+// front of the signer can go on from its head, and everybody does so then.
+func (l *Log) HeldFor(a wire.AccountID) bool {
+	return l.now.held && l.state.Seat(a) >= l.state.Seat(l.now.signer)
+}
 
 // Decide takes the branch with entry h for the one that was applied first
 // here: the person's decision on an Equivocation. Applied changes by it.

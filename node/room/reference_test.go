@@ -460,7 +460,8 @@ func refEvaluate(entries []*wire.Entry, applied []wire.Hash) *reference {
 		// "removal of t on a losing, non-void branch by someone in front of t
 		// at the fork ⇒ t gets no keys until a RESOLVE by the writer"
 		fork := refFork(n, r.head).state
-		if fork.seat(n.author) < fork.seat(out) && r.head.state.member(out) && !r.head.state.resolved[n.entry.Hash()] {
+		// … or the author is banned
+		if fork.seat(n.author) < fork.seat(out) && r.head.state.member(out) && !r.head.state.resolved[n.entry.Hash()] && !r.head.state.banned[n.author] {
 			r.suspended[fmt.Sprint(out, n.entry.Hash())] = true
 		}
 	}

@@ -1,0 +1,207 @@
+package chat_test
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"lanchat/node/room"
+	"lanchat/wire"
+)
+
+// What a hostile member can sign all day, and what it costs the others. Nothing
+// of it may fill the room's log, or keep the admin from ending it by a command.
+
+// vandal is a member's node that signs what it likes, as often as it likes.
+type vandal struct {
+	*node
+	signed uint64
+}
+
+// sign makes a valid entry by the vandal behind h, an entry of its core's log or
+// of those in more, and hands it to others over their links.
+func (v *vandal) sign(behind *room.Log, args wire.Args, to ...*node) *wire.Entry {
+	v.l.t.Helper()
+	s := behind.State()
+	v.signed++
+	e := wire.Entry{Room: s.Room, Seq: s.Seq + 1, Prev: s.Head, AuthorN: s.AuthorN(v.token.Key) + 1, Time: uint64(v.l.now.UnixMilli()) + v.signed, Args: args}
+	switch args.(type) {
+	case *wire.LogKick, *wire.LogRekey, *wire.LogAdmit:
+		e.Commit = wire.Hash(sha256.Sum256(fmt.Append(nil, v.name, v.signed)))
+	}
+	entry := wire.SignEntry(testRealm, v.key, e)
+	for _, n := range to {
+		n.core.HandleFrame(v.l.now, v.token.Device, wire.FrameEntry, entry.Append(nil))
+	}
+	v.l.settle()
+	return entry
+}
+
+// until returns the log as far as an entry with a number.
+func until(t tb, log *room.Log, seq int) *room.Log {
+	t.Helper()
+	short, err := room.Load(testRealm, log.Audit()[:seq+1], nil)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return short
+}
+
+// A member claims to stand in again and again, though the admin is there, with or
+// without coming anew each time. The admin's log hardly grows, everybody is told
+// a few times, and the admin ends it with a kick.
+func TestClaimStorm(t *testing.T) {
+	for _, anew := range []bool{false, true} {
+		t.Run(fmt.Sprint("anew ", anew), func(t *testing.T) {
+			l := newLAN(t, "ann", "bob", "mal", "cat").stored(t).room("#lab")
+			ann, mal := l.node("ann"), &vandal{node: l.node("mal")}
+			l.pass(2 * time.Minute)
+			l.clear()
+			others := []*node{ann, l.node("bob"), l.node("cat")}
+			before := ann.core.Log("#lab").Len()
+			for range 200 {
+				mal.sign(ann.core.Log("#lab"), &wire.LogClaim{}, others...)
+				if anew {
+					l.unlink(mal.node, ann)
+					l.link(mal.node, ann)
+				}
+				l.pass(100 * time.Millisecond)
+			}
+			if got := ann.core.Log("#lab").Len() - before; got > 20 {
+				t.Errorf("twenty seconds of claims, ten a second: the log grew by %d", got)
+			}
+			if got := len(ann.notices("false_claim")); got > 10 {
+				t.Errorf("ann is told %d times", got)
+			}
+			ann.do("/kick mal")
+			l.pass(5 * time.Second)
+			l.agree(t, "#lab", "ann", "bob", "cat")
+			l.clear()
+			ann.say("#lab", "reliable", "quiet at last")
+			l.pass(time.Second)
+			checkTexts(t, "cat hears", l.node("cat").texts("#lab", "ann"), []string{"quiet at last"})
+			checkTexts(t, "mal hears", mal.texts("#lab", "ann"), nil)
+		})
+	}
+}
+
+// An entry that only looks like the admin's does not have members believe a
+// claim that they would not believe without it.
+func TestForgedWordOfTheAdmin(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "mal", "cat").room("#lab")
+	ann, bob, mal := l.node("ann"), l.node("bob"), &vandal{node: l.node("mal")}
+	l.pass(2 * time.Minute)
+	l.unlink(ann, mal.node) // ann does not hear of it before long
+	l.fate = func(from, to *node, _ []byte) []time.Duration {
+		if (from == ann) != (to == ann) {
+			return nil
+		}
+		return []time.Duration{time.Millisecond}
+	}
+	log := ann.core.Log("#lab")
+	head := log.Head().Hash()
+	forged := wire.SignEntry(testRealm, ed25519.NewKeyFromSeed(make([]byte, 32)), wire.Entry{Room: log.Room(), Seq: log.State().Seq + 1, Prev: head, AuthorN: 9, Args: &wire.LogClaim{}})
+	raw := forged.Append(nil)
+	copy(raw[74:], ann.token.Key[:]) // the author
+	claim := mal.sign(log, &wire.LogClaim{})
+	for _, body := range [][]byte{raw, claim.Append(nil), raw} {
+		bob.core.HandleFrame(l.now, mal.token.Device, wire.FrameEntry, body)
+	}
+	answer := [][]byte{claim.Append(nil), raw}
+	bob.core.Answered(l.now, "#lab", answer, mal.token.Device)
+	l.settle()
+	if bob.core.Log("#lab").State().Head != head {
+		t.Error("bob believes the claim")
+	}
+}
+
+// A member fills branches beside the one that counts with new keys. The admin
+// makes a new one after the first, as after any merge, and not after each.
+func TestRekeyStorm(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "mal", "cat").stored(t).room("#lab")
+	ann, mal := l.node("ann"), &vandal{node: l.node("mal")}
+	ann.do("/topic something newer")
+	l.pass(2 * time.Minute)
+	l.clear()
+	others := []*node{ann, l.node("bob"), l.node("cat")}
+	before := ann.core.Log("#lab").State().Seq
+	branch := until(t, ann.core.Log("#lab"), 3)
+	add := func(args wire.Args) {
+		e := mal.sign(branch, args, others...)
+		if _, err := branch.Add(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add(&wire.LogClaim{})
+	for range 100 {
+		add(&wire.LogRekey{})
+		l.pass(200 * time.Millisecond)
+	}
+	if got := ann.core.Log("#lab").State().Seq - before; got > 5 {
+		t.Errorf("twenty seconds of keys on a branch that does not count: the admin wrote %d entries", got)
+	}
+	l.agree(t, "#lab", "ann", "bob", "mal", "cat")
+}
+
+// Who was removed, and had sat in front of others, signs their removal behind an
+// old entry: they get no keys until the admin decides, one by one, and again.
+// A ban of that person ends it.
+func TestRemovalsByTheBanned(t *testing.T) {
+	l := newLAN(t, "ann", "mal", "bob", "cat", "dan").stored(t).room("#lab")
+	ann, mal := l.node("ann"), &vandal{node: l.node("mal")}
+	l.pass(time.Minute)
+	behind := until(t, ann.core.Log("#lab"), 4)
+	ann.do("/kick mal")
+	l.pass(time.Minute)
+	l.clear()
+	storm := func() {
+		branch := until(t, behind, 4)
+		for i, args := range []wire.Args{&wire.LogClaim{}, l.removal(behind, "bob"), l.removal(behind, "cat"), l.removal(behind, "dan")} {
+			if i == 0 {
+				mal.signed += 1000
+			}
+			e := mal.sign(branch, args, ann)
+			if _, err := branch.Add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.pass(5 * time.Second)
+	}
+	storm()
+	if got := ann.core.Log("#lab").Suspended(); len(got) != 3 {
+		t.Fatalf("suspended: %v; want bob, cat and dan", got)
+	}
+	if s := ann.core.Log("#lab").State(); len(s.Members) != 4 {
+		t.Errorf("%d members: ann's node upheld by itself what somebody did who is out", len(s.Members))
+	}
+	asked := ann.notices("resolve")
+	if len(asked) != 3 || !strings.Contains(asked[0], "/ban mal") {
+		t.Errorf("ann is asked %q", asked)
+	}
+	ann.do("/ban mal")
+	l.pass(5 * time.Second)
+	storm()
+	if got := ann.core.Log("#lab").Suspended(); len(got) != 0 {
+		t.Errorf("after the ban there are suspended: %v", got)
+	}
+	l.agree(t, "#lab", "ann", "bob", "cat", "dan")
+	l.clear()
+	ann.say("#lab", "reliable", "all together")
+	l.pass(time.Second)
+	for _, n := range []string{"bob", "cat", "dan"} {
+		checkTexts(t, n+" hears", l.node(n).texts("#lab", "ann"), []string{"all together"})
+	}
+	checkTexts(t, "mal hears", mal.texts("#lab", "ann"), nil)
+}
+
+// removal is a KICK of a member.
+func (l *lan) removal(log *room.Log, name string) *wire.LogKick {
+	a := &wire.LogKick{Account: l.node(name).token.Account}
+	for _, d := range log.State().Member(a.Account).Devices {
+		a.Marks = append(a.Marks, wire.Mark{Key: d.Key})
+	}
+	return a
+}
