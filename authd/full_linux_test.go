@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
 	"net"
 	"net/netip"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,51 +16,43 @@ import (
 	"lanchat/authd/serve"
 	"lanchat/authd/server"
 	"lanchat/testdata/bench/light"
+	"lanchat/testdata/lan/disk"
 	"lanchat/wire"
 	"lanchat/wire/link"
 )
 
-// TestFullDisk has authd serve from a disk of 1 MB, which fills up and is later
-// read-only: one in memory, mounted by a copy of the test in a namespace of its
-// own.
+// TestFullDisk has authd serve from a small disk, which fills up, and is
+// later mounted read-only.
 func TestFullDisk(t *testing.T) {
-	const inside = "LANCHAT_TEST_MOUNT"
-	if dir := os.Getenv(inside); dir != "" {
-		const options = "size=1m,mode=0700"
-		if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-			t.Skipf("this machine forbids mounts in a namespace: %v", err)
-		}
-		fillsUp(t, filepath.Join(dir, "authd"), filepath.Join(dir, "ballast"))
-		if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, options); err != nil {
-			t.Fatal(err)
-		}
-		readOnly(t, filepath.Join(dir, "authd"))
-		return
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^TestFullDisk$", "-test.v")
-	cmd.Env = append(os.Environ(), inside+"="+t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EINVAL) {
-		t.Skipf("this machine forbids user namespaces: %v", err)
-	}
-	if err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
-	if bytes.Contains(out, []byte("--- SKIP")) {
-		t.Skipf("%s", out)
-	}
+	disk.Small(t, func(d disk.Disk) {
+		dir := filepath.Join(d.Dir, "authd")
+		var free func()
+		refuses(t, dir, "disk is full", "free some space", func() { free = d.Fill(t) }, func() {
+			for _, args := range []string{"user disable alice", "user add carol", "backup " + filepath.Join(d.Dir, "backup.tar")} {
+				_, errs, status := runAuthd(t, testPassword, append(strings.Fields(args), "--data", dir)...)
+				if status != 1 || !strings.Contains(errs, "full") && !strings.Contains(errs, "no space") {
+					t.Errorf("%s: got status %d, %q", args, status, errs)
+				}
+			}
+		}, func() { free() })
+		d.ReadOnly(t)
+		readOnly(t, dir)
+	})
 }
 
-func fillsUp(t *testing.T, dir, ballast string) {
+// The disk turns read-only while authd serves, as one does that has a fault,
+// and is mended.
+func TestDiskTurnsReadOnly(t *testing.T) {
+	set := disk.Failing(t)
+	refuses(t, filepath.Join(t.TempDir(), "authd"), "can't be written", "mount its disk for writing",
+		func() { set(true) }, func() {}, func() { set(false) })
+}
+
+// refuses has a disk broken under an authd that serves, and mended: meanwhile it
+// grants nothing and says why to all who ask, with what to do about it, once in
+// its log; afterwards it goes on by itself.
+func refuses(t *testing.T, dir, trouble, cure string, breaks, during, mends func()) {
+	t.Helper()
 	a := start(t, dir)
 	pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
@@ -113,41 +102,34 @@ func fillsUp(t *testing.T, dir, ballast string) {
 		return n
 	}
 
-	fill(t, ballast)
+	breaks()
 	before := certificates()
 	for range 3 {
 		for _, n := range []*light.Node{newLight(t, "bob"), alice} {
 			err := arrive(n)
 			if r, ok := errors.AsType[*light.Refusal](err); !ok || r.Code != wire.CodeUnavailable || r.RetryAfter == 0 {
-				t.Fatalf("on a full disk: got %v, want %v and when to try again", err, wire.CodeUnavailable)
+				t.Fatalf("on a broken disk: got %v, want %v and when to try again", err, wire.CodeUnavailable)
 			}
 		}
 	}
 	if got := certificates(); got != before {
 		t.Errorf("%d certificates on record, before %d", got, before)
 	}
-	if s := get(); !strings.Contains(s.Trouble, "disk is full") || s.TroubleSince == nil {
+	if s := get(); !strings.Contains(s.Trouble, trouble) || s.TroubleSince == nil {
 		t.Errorf("status: got trouble %q since %v", s.Trouble, s.TroubleSince)
 	}
 	for _, tt := range []struct{ args, want string }{
-		{"status", "disk is full"},
+		{"status", trouble},
+		{"status", cure},
 		{"status --metrics", "\nauthd_store_ok 0\n"},
 	} {
 		if out := must(t, "", append(strings.Fields(tt.args), "--data", dir)...); !strings.Contains(out, tt.want) {
 			t.Errorf("%s: no %q in\n%s", tt.args, tt.want, out)
 		}
 	}
-	for _, args := range []string{"user disable alice", "user add carol", "backup " + filepath.Join(filepath.Dir(ballast), "backup.tar")} {
-		_, errs, status := runAuthd(t, testPassword, append(strings.Fields(args), "--data", dir)...)
-		if status != 1 || !strings.Contains(errs, "full") && !strings.Contains(errs, "no space") {
-			t.Errorf("%s: got status %d, %q", args, status, errs)
-		}
-	}
+	during()
 
-	// Space is back: nothing has to be done about authd.
-	if err := os.Remove(ballast); err != nil {
-		t.Fatal(err)
-	}
+	mends() // nothing has to be done about authd
 	for tick := time.NewTicker(50 * time.Millisecond); get().Trouble != ""; {
 		select {
 		case <-tick.C:
@@ -157,7 +139,7 @@ func fillsUp(t *testing.T, dir, ballast string) {
 	}
 	for _, n := range []*light.Node{newLight(t, "bob"), alice} {
 		if err := arrive(n); err != nil {
-			t.Errorf("with space again: %v", err)
+			t.Errorf("on a disk that works again: %v", err)
 		}
 	}
 	if got := a.stop(syscall.SIGTERM); got != 0 {
@@ -166,26 +148,10 @@ func fillsUp(t *testing.T, dir, ballast string) {
 	for _, tt := range []struct {
 		want string
 		n    int
-	}{{"level=ERROR", 1}, {"free some space", 1}, {"works again", 1}} {
+	}{{"level=ERROR", 1}, {cure, 1}, {"works again", 1}} {
 		if got := strings.Count(a.stderr.String(), tt.want); got != tt.n {
 			t.Errorf("%q is %d times in the log, want %d:\n%s", tt.want, got, tt.n, &a.stderr)
 		}
-	}
-}
-
-// fill writes until the disk is full.
-func fill(t *testing.T, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for err == nil {
-		_, err = f.Write(make([]byte, 4096))
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("got %v, want a full disk", err)
 	}
 }
 

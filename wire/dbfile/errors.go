@@ -52,6 +52,9 @@ func (f *File) Mapped(err error) error {
 	if code == sqlite3.ErrCantOpen && f.closedToWriting() {
 		code = sqlite3.ErrReadonly // SQLite had fallen back to reading, and missed its log
 	}
+	if code == sqlite3.ErrIoErr && e.SystemErrno == syscall.EROFS {
+		code = sqlite3.ErrReadonly // it has become so since the file was opened
+	}
 	switch code {
 	case sqlite3.ErrFull:
 		d.Code, d.Problem = "disk_full", "the disk is full"
