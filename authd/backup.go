@@ -17,6 +17,7 @@ import (
 	"lanchat/authd/server"
 	"lanchat/authd/store"
 	"lanchat/wire/private"
+	"lanchat/wire/usage"
 )
 
 // A backup is a tar archive (0600) of what makes a realm: a copy of the
@@ -47,7 +48,7 @@ func (o *options) backupCommand() *cobra.Command {
 		Use: "backup FILE", Short: "Writes the realm's accounts and keys to a new FILE, while authd serves or not",
 		Long: "Backup writes a tar archive with a copy of the database, as it is at one moment, and the realm's keys.\n" +
 			"Whoever has it is the realm: keep it where nobody else can read it.",
-		Args: usage(cobra.ExactArgs(1)),
+		Args: usage.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return o.backup(args[0], time.Now()) },
 	}
 }
@@ -58,7 +59,7 @@ func (o *options) restoreCommand() *cobra.Command {
 		Use: "restore FILE", Short: "Puts a backup's accounts and keys into the data directory; authd must not be running",
 		Long: "Restore checks the backup first and changes nothing if it is not whole. What changed after the backup was made is\n" +
 			"lost: a device that was revoked since has to be revoked again, and so has an account that was removed.",
-		Args: usage(cobra.ExactArgs(1)),
+		Args: usage.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return o.restore(args[0], force) },
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "even if that replaces a realm, whose accounts and keys are then gone")

@@ -35,6 +35,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -51,6 +52,7 @@ import (
 	"lanchat/discovery"
 	"lanchat/wire/private"
 	"lanchat/wire/realm"
+	"lanchat/wire/usage"
 )
 
 func main() {
@@ -73,17 +75,12 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return 0
 	}
 	fmt.Fprintf(stderr, "authd: %v\n", err)
-	if _, ok := errors.AsType[usageError](err); ok {
+	if usage.Is(err) {
 		fmt.Fprintln(stderr, "authd: see authd --help")
-		return 2
+		return usage.Status
 	}
 	return 1
 }
-
-// A usageError is a command line that can't be right.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
 
 // options are the flags.
 type options struct {
@@ -100,15 +97,12 @@ type options struct {
 func command() *cobra.Command {
 	var o options
 	root := &cobra.Command{
-		Use:           "authd",
-		Short:         "Serves a lanchat realm",
-		Long:          "Authd registers people and gives their devices the tokens with which they then chat, without it.\nWithout a command it serves; the first start makes the realm.",
-		Args:          usage(cobra.NoArgs),
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return o.serve(cmd) },
+		Use:   "authd",
+		Short: "Serves a lanchat realm",
+		Long:  "Authd registers people and gives their devices the tokens with which they then chat, without it.\nWithout a command it serves; the first start makes the realm.",
+		Args:  usage.Args(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return o.serve(cmd) },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&o.data, "data", filepath.Join(xdg.StateHome, "lanchat", "authd"), "directory `DIR` of the realm's keys and database")
 	f := root.Flags()
 	f.StringVar(&o.listen, "listen", ":4747", "`HOST:PORT` to serve at (UDP); port 0 picks one")
@@ -121,7 +115,7 @@ func command() *cobra.Command {
 
 	root.AddCommand(
 		&cobra.Command{
-			Use: "fingerprint", Short: "Prints the realm's fingerprint", Args: usage(cobra.NoArgs),
+			Use: "fingerprint", Short: "Prints the realm's fingerprint", Args: usage.Args(cobra.NoArgs),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				r, _, err := o.realm()
 				if err != nil {
@@ -132,7 +126,7 @@ func command() *cobra.Command {
 			},
 		},
 		&cobra.Command{
-			Use: "code", Short: "Prints the code that newcomers join with", Args: usage(cobra.NoArgs),
+			Use: "code", Short: "Prints the code that newcomers join with", Args: usage.Args(cobra.NoArgs),
 			RunE: func(cmd *cobra.Command, _ []string) error {
 				_, code, err := o.realm()
 				if err != nil {
@@ -148,21 +142,8 @@ func command() *cobra.Command {
 		o.restoreCommand(),
 		o.statusCommand(),
 	)
+	usage.Set(root)
 	return root
-}
-
-// usage makes wrong arguments a usage error, which says what is wanted where
-// arguments are.
-func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, got []string) error {
-		if err := args(cmd, got); err != nil {
-			if strings.Contains(cmd.Use, " ") {
-				err = errors.New("usage: " + strings.TrimSuffix(cmd.UseLine(), " [flags]"))
-			}
-			return usageError{err}
-		}
-		return nil
-	}
 }
 
 // realm returns the realm in the data directory and its join code.
@@ -191,7 +172,7 @@ func (o *options) logger(w io.Writer) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(w, nil)), nil
 	}
-	return nil, usageError{fmt.Errorf("--log-format %q: want text or json", o.logFormat)}
+	return nil, usage.Errorf("--log-format %q: want text or json", o.logFormat)
 }
 
 // serve is authd itself.
@@ -202,17 +183,20 @@ func (o *options) serve(cmd *cobra.Command) (err error) {
 	}
 	registration, err := account.ParseRegistration(o.registration)
 	if err != nil {
-		return usageError{fmt.Errorf("--%w", err)}
+		return usage.Errorf("--%w", err)
 	}
 	addr, err := parseListen(o.listen)
 	if err != nil {
-		return usageError{err}
+		return usage.Errorf("%w", err)
+	}
+	if slices.Contains(o.ifaces, "") {
+		return usage.Errorf("--iface is empty: want the name of a network interface")
 	}
 	name := o.name
-	if name == "" {
+	if !cmd.Flags().Changed("name") {
 		name = defaultName()
 	} else if err := realm.CheckRealmName(name); err != nil {
-		return usageError{fmt.Errorf("--name %w", err)}
+		return usage.Errorf("--name %w", err)
 	}
 
 	// Before anything is printed: who reads it may send a signal at once.
@@ -230,6 +214,10 @@ func (o *options) serve(cmd *cobra.Command) (err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
 	if o.name != "" && o.name != a.Keys.Realm.Name {
 		log.Warn("--name is for the first start, the realm keeps its name", "realm", a.Keys.Realm.Name)
+	}
+	all, _ := discovery.System{}.Interfaces() // without them: nothing to say
+	for _, i := range discovery.Unusable(all, o.ifaces) {
+		log.Warn("an interface can't be used now", "iface", i.Name, "why", i.Reason)
 	}
 	if err := announce(cmd.OutOrStdout(), o, a.Server, a.Store); err != nil {
 		return fmt.Errorf("writing to standard output: %w", err)

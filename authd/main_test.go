@@ -161,7 +161,12 @@ func TestCommandLine(t *testing.T) {
 		want   string // in standard error
 	}{
 		{"--nonsense", 2, "--nonsense"},
+		{"--lsten :0", 2, "did you mean --listen?"},
 		{"nonsense", 2, "nonsense"},
+		{"stats", 2, "did you mean status?"},
+		{"user lst", 2, "did you mean list?"},
+		{"help nonsense", 2, "nonsense"},
+		{"completion bsh", 2, "did you mean bash or"},
 		{"code extra", 2, "extra"},
 		{"--registration maybe", 2, `"maybe"`},
 		{"--log-format xml", 2, `"xml"`},
@@ -169,6 +174,8 @@ func TestCommandLine(t *testing.T) {
 		{"--listen :99999", 2, `":99999"`},
 		{"--listen example.org:4747", 2, "example.org"},
 		{"--name \x1b[31m", 2, "--name"},
+		{"--name=", 2, "--name"},
+		{"--iface=", 2, "--iface"},
 		{"user", 2, "list"},
 		{"user add", 2, "usage: authd user add NAME\n"},
 		{"user remove", 2, "--all"},

@@ -14,13 +14,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"lanchat/authd/serve"
+	"lanchat/wire/usage"
 )
 
 func (o *options) statusCommand() *cobra.Command {
 	var asJSON, asMetrics bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "Tells how the running authd is doing; exits 1 if none is running",
-		Args: usage(func(cmd *cobra.Command, args []string) error {
+		Args: usage.Args(func(cmd *cobra.Command, args []string) error {
 			if asJSON && asMetrics {
 				return errors.New("status: --json or --metrics, not both")
 			}

@@ -21,6 +21,7 @@ import (
 	"lanchat/authd/store"
 	"lanchat/wire"
 	"lanchat/wire/realm"
+	"lanchat/wire/usage"
 )
 
 // userCommand is what operators do with accounts. It works on the database
@@ -28,14 +29,14 @@ import (
 // every other second.
 func (o *options) userCommand() *cobra.Command {
 	user := &cobra.Command{
-		Use: "user", Short: "Lists, adds, changes and removes accounts", Args: usage(cobra.NoArgs),
+		Use: "user", Short: "Lists, adds, changes and removes accounts", Args: usage.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			return usageError{errors.New("user: want list, add, passwd, reset, rename, disable, enable, unlock or remove")}
+			return usage.Errorf("user: want list, add, passwd, reset, rename, disable, enable, unlock or remove")
 		},
 	}
 	var asJSON bool
 	list := &cobra.Command{
-		Use: "list", Short: "Lists the accounts", Args: usage(cobra.NoArgs),
+		Use: "list", Short: "Lists the accounts", Args: usage.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.operate(func(st *store.Store, _ *account.Registrar, _ realm.Realm) error {
 				return listUsers(cmd.OutOrStdout(), st, asJSON)
@@ -47,7 +48,7 @@ func (o *options) userCommand() *cobra.Command {
 	var all, force bool
 	remove := &cobra.Command{
 		Use: "remove NAME | --all --force", Short: "Removes an account, or with --all --force every one",
-		Args: usage(func(cmd *cobra.Command, args []string) error {
+		Args: usage.Args(func(cmd *cobra.Command, args []string) error {
 			if all != (len(args) == 0) || len(args) > 1 {
 				return errors.New("user remove: want a NAME, or --all --force")
 			}
@@ -68,7 +69,7 @@ func (o *options) userCommand() *cobra.Command {
 	user.AddCommand(list, remove,
 		&cobra.Command{
 			Use: "add NAME", Short: "Makes an account; the password is asked for, or the first line of standard input",
-			Args: usage(cobra.ExactArgs(1)),
+			Args: usage.Args(cobra.ExactArgs(1)),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return o.operate(func(_ *store.Store, reg *account.Registrar, r realm.Realm) error {
 					return addUser(cmd, reg, r, args[0])
@@ -77,7 +78,7 @@ func (o *options) userCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "passwd NAME", Short: "Sets a new password, asked for as with add; devices stay logged in",
-			Args: usage(cobra.ExactArgs(1)),
+			Args: usage.Args(cobra.ExactArgs(1)),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return o.operate(func(st *store.Store, reg *account.Registrar, r realm.Realm) error {
 					return setPassword(cmd, st, reg, r, args[0])
@@ -86,7 +87,7 @@ func (o *options) userCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "rename OLD NEW", Short: "Gives an account another name; connected nodes carry it within seconds",
-			Args: usage(cobra.ExactArgs(2)),
+			Args: usage.Args(cobra.ExactArgs(2)),
 			RunE: func(_ *cobra.Command, args []string) error {
 				return o.operate(func(_ *store.Store, reg *account.Registrar, _ realm.Realm) error {
 					err := reg.Rename(time.Now(), args[0], args[1])
@@ -99,7 +100,7 @@ func (o *options) userCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "reset NAME", Short: "Prints a one-time code with which the person sets a new password, within a day",
-			Args: usage(cobra.ExactArgs(1)),
+			Args: usage.Args(cobra.ExactArgs(1)),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return o.operate(func(_ *store.Store, reg *account.Registrar, r realm.Realm) error {
 					return resetUser(cmd, reg, r, args[0])
@@ -118,7 +119,7 @@ func (o *options) userCommand() *cobra.Command {
 // onUser returns a command that does f to the account it is given.
 func (o *options) onUser(use, short string, f func(*account.Registrar, string) error) *cobra.Command {
 	return &cobra.Command{
-		Use: use, Short: short, Args: usage(cobra.ExactArgs(1)),
+		Use: use, Short: short, Args: usage.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return o.operate(func(_ *store.Store, reg *account.Registrar, _ realm.Realm) error {
 				return noSuchUser(args[0], f(reg, args[0]))
@@ -130,12 +131,12 @@ func (o *options) onUser(use, short string, f func(*account.Registrar, string) e
 // deviceCommand is what operators do with a person's devices.
 func (o *options) deviceCommand() *cobra.Command {
 	device := &cobra.Command{
-		Use: "device", Short: "Lists and revokes a person's devices", Args: usage(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return usageError{errors.New("device: want list or revoke")} },
+		Use: "device", Short: "Lists and revokes a person's devices", Args: usage.Args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return usage.Errorf("device: want list or revoke") },
 	}
 	device.AddCommand(
 		&cobra.Command{
-			Use: "list NAME", Short: "Lists the account's devices", Args: usage(cobra.ExactArgs(1)),
+			Use: "list NAME", Short: "Lists the account's devices", Args: usage.Args(cobra.ExactArgs(1)),
 			RunE: func(cmd *cobra.Command, args []string) error {
 				return o.operate(func(st *store.Store, _ *account.Registrar, _ realm.Realm) error {
 					devices, err := devicesOf(st, args[0])
@@ -156,11 +157,11 @@ func (o *options) deviceCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "revoke NAME DEVICE", Short: "Shuts a device out, for ever; DEVICE as device list shows it",
-			Args: usage(cobra.ExactArgs(2)),
+			Args: usage.Args(cobra.ExactArgs(2)),
 			RunE: func(_ *cobra.Command, args []string) error {
 				id, err := wire.ParseDeviceID(args[1])
 				if err != nil {
-					return usageError{err}
+					return usage.Errorf("%w", err)
 				}
 				return o.operate(func(st *store.Store, _ *account.Registrar, _ realm.Realm) error {
 					devices, err := devicesOf(st, args[0])
@@ -228,8 +229,8 @@ func removeAll(w io.Writer, st *store.Store, reg *account.Registrar, force bool)
 		what += ")"
 	}
 	if !force {
-		return usageError{fmt.Errorf("user remove --all: this would delete %s for ever and shut everybody out; their names are nobody's for %v days. "+
-			"Nothing was deleted: add --force to do it", what, int(reg.TokenLife().Hours()/24))}
+		return usage.Errorf("user remove --all: this would delete %s for ever and shut everybody out; their names are nobody's for %v days. "+
+			"Nothing was deleted: add --force to do it", what, int(reg.TokenLife().Hours()/24))
 	}
 	for _, name := range names {
 		if err := reg.Remove(time.Now(), name); err != nil && !errors.Is(err, account.ErrNotFound) {

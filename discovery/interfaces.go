@@ -90,6 +90,13 @@ func Usable(all []Interface, only []string) (links []presence.Link, skipped []pr
 	return links, skipped
 }
 
+// Unusable returns which of the interfaces that were asked for can't be used
+// now, and why. They may come later, and are used then.
+func Unusable(all []Interface, only []string) []presence.Skipped {
+	_, skipped := Usable(all, only)
+	return slices.DeleteFunc(skipped, func(s presence.Skipped) bool { return !slices.Contains(only, s.Name) })
+}
+
 // unusable says why an interface cannot or need not be used, or "".
 func unusable(i Interface, named bool) string {
 	switch {

@@ -15,28 +15,29 @@ import (
 	"lanchat/node/ui"
 	"lanchat/wire/clean"
 	"lanchat/wire/realm"
+	"lanchat/wire/usage"
 )
 
 // accountCommands are those about the person's account on this device.
 func (o *options) accountCommands() []*cobra.Command {
-	trust := &cobra.Command{Use: "trust", Short: "Shows or replaces the realm this directory trusts", Args: usage(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return usagef("say which: node trust list") }}
+	trust := &cobra.Command{Use: "trust", Short: "Shows or replaces the realm this directory trusts", Args: usage.Args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error { return usage.Errorf("say which: node trust list") }}
 	trust.AddCommand(&cobra.Command{
-		Use: "list", Short: "Shows the realm this directory trusts", Args: usage(cobra.NoArgs),
+		Use: "list", Short: "Shows the realm this directory trusts", Args: usage.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return o.trustList() },
 	})
 	trust.AddCommand(&cobra.Command{
-		Use: "replace CODE", Short: "Trusts another realm from now on, by its join code", Args: usage(cobra.ExactArgs(1)),
+		Use: "replace CODE", Short: "Trusts another realm from now on, by its join code", Args: usage.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return o.trustReplace(args[0]) },
 	})
 	return []*cobra.Command{
-		{Use: "login", Short: "Logs this device in to an account", Args: usage(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
+		{Use: "login", Short: "Logs this device in to an account", Args: usage.Args(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
 			return o.logIn(host.Credentials{LogIn: true})
 		}},
-		{Use: "register", Short: "Makes an account and logs this device in", Args: usage(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
+		{Use: "register", Short: "Makes an account and logs this device in", Args: usage.Args(cobra.NoArgs), RunE: func(*cobra.Command, []string) error {
 			return o.logIn(host.Credentials{Register: true})
 		}},
-		{Use: "logout", Short: "Removes the token from this device", Args: usage(cobra.NoArgs), RunE: func(*cobra.Command, []string) error { return o.logOut() }},
+		{Use: "logout", Short: "Removes the token from this device", Args: usage.Args(cobra.NoArgs), RunE: func(*cobra.Command, []string) error { return o.logOut() }},
 		trust,
 	}
 }
@@ -59,6 +60,13 @@ func (o *options) logIn(how host.Credentials) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
+	if ask == nil {
+		n.stdin = os.Stdin
+	}
+	n.account = oldAccount
+	if how.Register {
+		n.account = newAccount
+	}
 	n.config.Enter.Credentials = func(ctx context.Context, r realm.Realm, problem error) (host.Credentials, error) {
 		c, err := n.credentials(ctx, r, problem)
 		c.Register, c.LogIn = how.Register, how.LogIn
@@ -85,7 +93,7 @@ func (o *options) logOut() error {
 	defer n.close()
 	token := n.profile.Token()
 	if token == nil {
-		return errNobodyToAsk
+		return login.ErrNoToken
 	}
 	if n.profile.Verifier().CRL().Revokes(token.Serial) {
 		return n.profile.ReplaceKey()
@@ -114,7 +122,7 @@ func (o *options) trustList() error {
 func (o *options) trustReplace(code string) error {
 	join, err := realm.ParseJoinCode(code)
 	if err != nil {
-		return usagef("the join code: %w", err)
+		return usage.Errorf("the join code: %w", err)
 	}
 	n, err := o.open(nil)
 	if err != nil {

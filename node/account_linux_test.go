@@ -258,6 +258,9 @@ func TestAccountCommands(t *testing.T) {
 	call("bob", "login", "--user", "anna", "--password-file", l.pw, "--trust", "first").exits(3)
 	call("bob", "login", "--user", "anna", "--password-file", l.write("next", next+"\n"), "--trust", "first").exits(0)
 	call("bob", "logout").exits(0)
+	l.run("h2", next+"\n", "node", "login", "--user", "anna", "--data", l.path("bob")).exits(0).says("anna")
+	call("bob", "logout").exits(0)
+	call("bob", "login", "--user", "anna").exits(3).explains("--password-file")
 	call("bob", "rename", "bert").exits(3).explains("log")
 
 	call("ann", "trust", "replace").exits(2).explains("usage: node trust replace CODE")

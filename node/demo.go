@@ -26,6 +26,7 @@ import (
 	"lanchat/node/login"
 	"lanchat/node/store"
 	"lanchat/wire/realm"
+	"lanchat/wire/usage"
 )
 
 const (
@@ -40,10 +41,10 @@ func (o *options) demoCommand() *cobra.Command {
 		Use: "demo", Short: "Shows an authd and three nodes at work, in itself",
 		Long: "Starts an authd and three nodes with the real protocol on real sockets of the loopback interface, in a temporary\n" +
 			"directory, has them talk, and prints what each node saw and when. It exits 0 only if everything arrived that had to.",
-		Args: usage(cobra.NoArgs),
+		Args: usage.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if loss < 0 || loss > 40 {
-				return usagef("--loss %d: want 0 to 40 percent", loss)
+				return usage.Errorf("--loss %d: want 0 to 40 percent", loss)
 			}
 			ctx, stop := interruptible()
 			defer stop()

@@ -12,11 +12,12 @@ import (
 	"lanchat/node/doctor"
 	"lanchat/wire/clean"
 	"lanchat/wire/private"
+	"lanchat/wire/usage"
 )
 
 func (o *options) doctorCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "doctor", Short: "Checks the network, authd, peers, clock and key files; says what is wrong and what to do", Args: usage(cobra.NoArgs),
+		Use: "doctor", Short: "Checks the network, authd, peers, clock and key files; says what is wrong and what to do", Args: usage.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return o.doctor() },
 	}
 }

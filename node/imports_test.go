@@ -22,6 +22,7 @@ var layers = map[string][]string{
 	"wire":         {},
 	"wire/clean":   {},
 	"wire/private": {},
+	"wire/usage":   {},
 	"wire/dbfile":  {"wire/private"},
 	"wire/realm":   {"wire"},
 	"wire/link":    {"wire", "wire/realm"},
@@ -54,10 +55,10 @@ var layers = map[string][]string{
 
 	// mains
 	"authd/serve":  {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/private", "wire/realm"},
-	"authd":        {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm"},
+	"authd":        {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm", "wire/usage"},
 	"node/checkup": {"discovery", "discovery/presence", "node/doctor", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/checkup", "node/doctor", "node/host",
-		"node/login", "node/store", "node/ui", "node/ui/theme", "wire", "wire/clean", "wire/private", "wire/realm"},
+		"node/login", "node/store", "node/ui", "node/ui/theme", "wire", "wire/clean", "wire/private", "wire/realm", "wire/usage"},
 }
 
 // cores do no I/O, start no goroutine and never read the clock.
@@ -72,7 +73,7 @@ var owners = map[string][]string{
 	"github.com/quic-go/quic-go":  {"wire/link", "authd/server", "node/login", "node/host", "node/checkup"},
 	"github.com/mattn/go-sqlite3": {"wire/dbfile"},
 	"github.com/gookit/color":     {"node/ui/theme"},
-	"github.com/spf13/cobra":      {"authd", "node"},
+	"github.com/spf13/cobra":      {"wire/usage", "authd", "node"},
 	"github.com/gen2brain/beeep":  {"node"},
 }
 

@@ -22,7 +22,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -30,6 +29,7 @@ import (
 	"lanchat/node/login"
 	"lanchat/wire/clean"
 	"lanchat/wire/private"
+	"lanchat/wire/usage"
 )
 
 func main() { os.Exit(run()) }
@@ -37,7 +37,7 @@ func main() { os.Exit(run()) }
 // Exit statuses, as the program's contract has them.
 const (
 	exitFailure      = 1
-	exitUsage        = 2
+	exitUsage        = usage.Status
 	exitNotLoggedIn  = 3
 	exitNoAuthd      = 4
 	exitUntrusted    = 5
@@ -66,7 +66,7 @@ func run() int {
 		said = fmt.Sprintf("%v: %s", refused.Code, clean.Text(host.RefusalWords(refused), 1000))
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "node: %s\n", said)
-	if _, ok := errors.AsType[usageError](err); ok {
+	if usage.Is(err) {
 		fmt.Fprintln(cmd.ErrOrStderr(), "node: see node --help")
 	}
 	return status(err)
@@ -75,9 +75,8 @@ func run() int {
 // status returns the exit status an error stands for.
 func status(err error) int {
 	var refused *login.RefusedError
-	_, usage := errors.AsType[usageError](err)
 	switch {
-	case usage:
+	case usage.Is(err):
 		return exitUsage
 	case errors.As(err, &refused), errors.Is(err, errNobodyToAsk), errors.Is(err, login.ErrNoToken):
 		return exitNotLoggedIn
@@ -98,44 +97,22 @@ type exitError struct {
 
 func (e *exitError) Error() string { return fmt.Sprintf("exit status %d: %v", e.status, e.err) }
 
-// A usageError is a command line that can't be right.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
-// usage makes wrong arguments a usage error, which says what is wanted where
-// arguments are.
-func usage(args cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, got []string) error {
-		if err := args(cmd, got); err != nil {
-			if strings.Contains(cmd.Use, " ") {
-				err = errors.New("usage: " + strings.TrimSuffix(cmd.UseLine(), " [flags]"))
-			}
-			return usageError{err}
-		}
-		return nil
-	}
-}
-
 func command() *cobra.Command {
 	o := &options{}
 	root := &cobra.Command{
-		Use:           "node",
-		Short:         "A chat for people on one network",
-		Long:          "Node finds the network's authd and other nodes by itself, asks for a name and a password once, and chats.\n/help inside it lists what can be typed.",
-		Args:          usage(cobra.NoArgs),
-		SilenceErrors: true,
-		SilenceUsage:  true,
-		RunE:          func(cmd *cobra.Command, _ []string) error { return o.chat() },
+		Use:               "node",
+		Short:             "A chat for people on one network",
+		Long:              "Node finds the network's authd and other nodes by itself, asks for a name and a password once, and chats.\n/help inside it lists what can be typed.",
+		Args:              usage.Args(cobra.NoArgs),
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return o.check(cmd.Flags()) },
+		RunE:              func(cmd *cobra.Command, _ []string) error { return o.chat() },
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	o.flags(root.PersistentFlags())
 	root.Flags().BoolVar(&o.plain, "plain", false, "line mode: no cursor movement; fit for screen readers and pipes")
 	root.AddCommand(o.oneShots()...)
 	root.AddCommand(o.accountCommands()...)
 	root.AddCommand(o.ownerCommands()...)
 	root.AddCommand(o.demoCommand(), o.doctorCommand(), o.manCommand())
+	usage.Set(root)
 	return root
 }

@@ -16,7 +16,7 @@ func TestManAndCompletion(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "man", "man1") // which is made
 	if out, err := exec.Command(filepath.Join(bin, "node"), "man", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

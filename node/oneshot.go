@@ -14,14 +14,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"lanchat/node/chat"
 	"lanchat/node/host"
 	"lanchat/node/ui"
-	"lanchat/node/ui/theme"
+	"lanchat/wire/clean"
 	"lanchat/wire/private"
+	"lanchat/wire/usage"
 )
 
 const (
@@ -176,7 +178,10 @@ func (s *session) do(cmd map[string]any) (ref string, err error) {
 	s.refs++
 	ref = "cli-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(s.refs)
 	cmd["ref"] = ref
-	return ref, s.out.Encode(cmd)
+	if err = s.out.Encode(cmd); err != nil {
+		err = s.why() // more than that nobody reads any more
+	}
+	return ref, err
 }
 
 // ask types a line and returns the notice that answers it.
@@ -229,7 +234,7 @@ func (s *session) close() {
 func (o *options) oneShots() []*cobra.Command {
 	var timeout time.Duration
 	send := &cobra.Command{
-		Use: "send CHAT [TEXT…]", Short: "Sends one message, or each line of standard input, and exits", Args: usage(cobra.MinimumNArgs(1)),
+		Use: "send CHAT [TEXT…]", Short: "Sends one message, or each line of standard input, and exits", Args: usage.Args(cobra.MinimumNArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return o.send(args[0], args[1:], timeout) },
 	}
 	send.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long to wait until everybody online has it")
@@ -239,17 +244,28 @@ func (o *options) oneShots() []*cobra.Command {
 	}
 	list := func(name, short string) *cobra.Command {
 		return &cobra.Command{
-			Use: name, Short: short, Args: usage(cobra.NoArgs),
+			Use: name, Short: short, Args: usage.Args(cobra.NoArgs),
 			RunE: func(*cobra.Command, []string) error { return o.list("/" + name) },
 		}
 	}
 	history := &cobra.Command{
-		Use: "history CHAT", Short: "Prints the last messages of a chat", Args: usage(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error { return o.list("/history " + args[0]) },
+		Use: "history CHAT", Short: "Prints the last messages of a chat", Args: usage.Args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if err := checkChat(args[0]); err != nil {
+				return err
+			}
+			return o.list("/history " + args[0])
+		},
 	}
 	search := &cobra.Command{
-		Use: "search TEXT", Short: "Prints the messages that contain a text", Args: usage(cobra.MinimumNArgs(1)),
-		RunE: func(_ *cobra.Command, args []string) error { return o.list("/search " + strings.Join(args, " ")) },
+		Use: "search TEXT", Short: "Prints the messages that contain a text", Args: usage.Args(cobra.MinimumNArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			text := strings.Join(args, " ")
+			if strings.TrimSpace(text) == "" {
+				return usage.Errorf("there is nothing to look for: node search TEXT")
+			}
+			return o.list("/search " + text)
+		},
 	}
 	return []*cobra.Command{send, tail, history, search, list("users", "Lists who is here"), list("rooms", "Lists which rooms there are")}
 }
@@ -275,10 +291,21 @@ func (o *options) list(line string) error {
 	return err
 }
 
+// checkChat refuses what can't name a chat.
+func checkChat(s string) error {
+	if len(s) < 2 || s[0] != '#' && s[0] != '@' || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || clean.Forbidden(r) }) {
+		return usage.Errorf("%q is no chat: write '#room' or '@user'", s)
+	}
+	return nil
+}
+
 // send sends text, or each line of standard input, to a chat.
 func (o *options) send(to string, words []string, timeout time.Duration) error {
-	if !strings.HasPrefix(to, "#") && !strings.HasPrefix(to, "@") {
-		return usagef("%q is no chat: write '#room' or '@user'", to)
+	if err := checkChat(to); err != nil {
+		return err
+	}
+	if timeout < 0 {
+		return usage.Errorf("--timeout %v: want a time that is not negative", timeout)
 	}
 	ctx, stop := interruptible()
 	defer stop()
@@ -304,7 +331,9 @@ func (o *options) send(to string, words []string, timeout time.Duration) error {
 			worst = err
 		}
 	}
-	if err := lines.Err(); err != nil {
+	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
+		return fmt.Errorf("a line of standard input is longer than 1 MiB, and a message has at most 64 KiB: send it in parts")
+	} else if err != nil {
 		return fmt.Errorf("reading standard input: %w", err)
 	}
 	return worst
@@ -346,8 +375,10 @@ func (s *session) say(ctx context.Context, to, text, mode string, timeout time.D
 
 // tail prints messages until it is interrupted.
 func (o *options) tail(chats []string) error {
-	if _, err := theme.Enable(o.color, os.Stdout); err != nil {
-		return usageError{err}
+	for _, c := range chats {
+		if err := checkChat(c); err != nil {
+			return err
+		}
 	}
 	ctx, stop := interruptible()
 	defer stop()
@@ -356,6 +387,11 @@ func (o *options) tail(chats []string) error {
 		return err
 	}
 	defer s.close()
+	for _, c := range chats {
+		if _, err := s.ask(ctx, "/history "+c); err != nil {
+			return err // there is no such chat
+		}
+	}
 	var face host.Face
 	if !o.json {
 		line := ui.NewLine(ui.LineConfig{Out: os.Stdout})

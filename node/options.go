@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ import (
 	"lanchat/wire/clean"
 	"lanchat/wire/private"
 	"lanchat/wire/realm"
+	"lanchat/wire/usage"
 )
 
 // options are the flags.
@@ -77,6 +79,37 @@ func (o *options) flags(f *pflag.FlagSet) {
 	f.StringVar(&o.debug, "log", "", "`FILE` to write a debug log to")
 }
 
+// check refuses flags that can't be right, before anything is done.
+func (o *options) check(f *pflag.FlagSet) error {
+	if _, err := theme.Enable(o.color, os.Stdout); err != nil {
+		return usage.Errorf("%w", err)
+	}
+	if _, ok := chat.ParseMode(o.mode); !ok {
+		return usage.Errorf("--mode %q: want reliable or fast", o.mode)
+	}
+	if o.json && o.plain {
+		return usage.Errorf("--json and --plain are two faces: choose one")
+	}
+	if f.Changed("user") && o.user == "" {
+		return usage.Errorf("--user is empty: want a user name")
+	}
+	if o.data == "" {
+		return usage.Errorf("--data is empty: want a directory")
+	}
+	if slices.Contains(o.ifaces, "") {
+		return usage.Errorf("--iface is empty: want the name of a network interface")
+	}
+	if _, err := parseAddrs("--authd", o.authd); err != nil {
+		return err
+	}
+	for _, p := range o.peers {
+		if !isHostPort(p) {
+			return usage.Errorf("--peer %q: want HOST:PORT, such as 192.168.1.5:4749", p)
+		}
+	}
+	return nil
+}
+
 // program is what the control socket is named after.
 const program = "node"
 
@@ -84,9 +117,6 @@ var errNobodyToAsk = errors.New("not logged in, and nobody to ask")
 
 // chat runs the faces that people and scripts stay in.
 func (o *options) chat() error {
-	if _, err := theme.Enable(o.color, os.Stdout); err != nil {
-		return usageError{err}
-	}
 	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
 	if err != nil || o.json {
 		ask = nil
@@ -168,6 +198,8 @@ type node struct {
 	config   host.Config
 	closers  []func() error
 	ask      *ui.Prompter
+	stdin    io.Reader // has the password where no flag and no person says it; nil: it does not
+	account  accountIs
 	patience time.Duration
 }
 
@@ -190,19 +222,13 @@ func (o *options) open(ask *ui.Prompter) (*node, error) {
 
 func (n *node) open() error {
 	o, ask := n.opts, n.ask
-	mode, ok := chat.ParseMode(o.mode)
-	if !ok {
-		return usagef("--mode %q: want reliable or fast", o.mode)
-	}
+	mode, _ := chat.ParseMode(o.mode)
 	trust, err := o.trusting(ask)
 	if err != nil {
 		return err
 	}
 	authds, err := parseAddrs("--authd", o.authd)
 	if err != nil {
-		return err
-	}
-	if _, err := parseAddrs("--peer", o.peers...); err != nil {
 		return err
 	}
 	peers, err := readPeers(filepath.Join(o.data, peersFile))
@@ -215,6 +241,10 @@ func (n *node) open() error {
 	}
 	if err := private.Dir(o.data); err != nil {
 		return fmt.Errorf("opening the data directory: %w", err)
+	}
+	all, _ := discovery.System{}.Interfaces() // without them: nothing to say
+	for _, i := range discovery.Unusable(all, o.ifaces) {
+		fmt.Fprintf(os.Stderr, "node: --iface %s can't be used now: %s\n", clean.Line(i.Name, 32), i.Reason)
 	}
 	unlock, err := private.Lock(filepath.Join(o.data, "lock"))
 	if errors.Is(err, private.ErrLocked) {
@@ -307,9 +337,12 @@ func parseAddrs(flag string, list ...string) (addrs []netip.AddrPort, err error)
 		if s == "" {
 			continue
 		}
+		if !isHostPort(s) {
+			return nil, usage.Errorf("%s %q: want HOST:PORT, such as 192.168.1.5:%d", flag, s, discovery.AuthdPort)
+		}
 		a, err := net.ResolveUDPAddr("udp", s)
-		if err != nil || a.Port == 0 || a.IP == nil {
-			return nil, usagef("%s %q: want HOST:PORT, such as 192.168.1.5:%d", flag, s, discovery.AuthdPort)
+		if err != nil {
+			return nil, usage.Errorf("%s %q: nobody knows where that is: %w", flag, s, err)
 		}
 		ap := a.AddrPort()
 		addrs = append(addrs, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
@@ -338,8 +371,7 @@ func readPeers(path string) (peers []string, err error) {
 		if line = strings.TrimSpace(line); line == "" {
 			continue
 		}
-		name, port, err := net.SplitHostPort(line)
-		if number, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || number == 0 || name == "" {
+		if !isHostPort(line) {
 			return nil, fmt.Errorf("%s, line %d: %q: want HOST:PORT, such as 192.168.1.5:4749", path, n, clean.Line(line, 100))
 		}
 		peers = append(peers, line)
@@ -348,6 +380,13 @@ func readPeers(path string) (peers []string, err error) {
 		return nil, fmt.Errorf("%s names %d peers: %d will do, as peers tell of others", path, len(peers), maxPeers)
 	}
 	return peers, nil
+}
+
+// isHostPort reports whether s is HOST:PORT, with an address or a name.
+func isHostPort(s string) bool {
+	name, port, err := net.SplitHostPort(s)
+	number, perr := strconv.ParseUint(port, 10, 16)
+	return err == nil && perr == nil && number != 0 && name != ""
 }
 
 // maxPeers bounds the peers file: each of its peers is dialled again and again.
@@ -359,7 +398,7 @@ func (o *options) trusting(ask *ui.Prompter) (t login.Trust, err error) {
 	case o.join != "":
 		code, err := realm.ParseJoinCode(o.join)
 		if err != nil {
-			return t, usagef("--join: %w", err)
+			return t, usage.Errorf("--join: %w", err)
 		}
 		t.Code = &code
 	case o.trust == "first":
@@ -371,7 +410,7 @@ func (o *options) trusting(ask *ui.Prompter) (t login.Trust, err error) {
 	default:
 		f, err := realm.ParseFingerprint(o.trust)
 		if err != nil {
-			return t, usagef("--trust %q: want first, ask or a fingerprint: %w", o.trust, err)
+			return t, usage.Errorf("--trust %q: want first, ask or a fingerprint: %w", o.trust, err)
 		}
 		t.Fingerprint = &f
 	}
@@ -412,11 +451,16 @@ func (n *node) credentials(ctx context.Context, r realm.Realm, problem error) (h
 		if err != nil {
 			return c, err
 		}
+		if password == "" && n.stdin != nil {
+			if password, next, err = passwordFrom(n.stdin); err != nil {
+				return c, err
+			}
+		}
 		if password != "" && o.user != "" {
 			c.Password = password
 			if code, err := realm.ParseResetCode(password); err == nil {
 				if next == "" {
-					return c, usagef("that is a one-time code, which sets a new password: put the new one on the second line of the --password-file")
+					return c, usage.Errorf("that is a one-time code, which sets a new password: put the new one on the second line")
 				}
 				c.Code, c.Password = &code, next
 			}
@@ -429,12 +473,24 @@ func (n *node) credentials(ctx context.Context, r realm.Realm, problem error) (h
 	return n.askCredentials(ctx, c, problem)
 }
 
+// accountIs says what the command was about: an account that is there, a new
+// one, or either.
+type accountIs int
+
+const (
+	oldOrNew accountIs = iota
+	oldAccount
+	newAccount
+)
+
 func (n *node) askCredentials(ctx context.Context, c host.Credentials, problem error) (host.Credentials, error) {
 	var err error
-	if c.Name, err = n.ask.Ask(ctx, "Your user name", c.Name); err != nil {
-		return c, err
+	if problem != nil || c.Name == "" || n.account == oldOrNew {
+		if c.Name, err = n.ask.Ask(ctx, "Your user name", c.Name); err != nil {
+			return c, err
+		}
 	}
-	if !c.Register {
+	if !c.Register && n.account == oldOrNew {
 		if c.Register, err = n.ask.Confirm(ctx, "Is that a new account?"); err != nil {
 			return c, err
 		}
@@ -474,10 +530,15 @@ func (o *options) password() (password, next string, err error) {
 			return "", "", fmt.Errorf("reading the password: %w", err)
 		}
 		defer f.Close()
-		lines, err := readLines(f, 2)
-		return lines[0], lines[1], err
+		return passwordFrom(f)
 	}
 	return environmentPassword, "", nil
+}
+
+// passwordFrom reads a password and, behind a one-time code, the new one.
+func passwordFrom(r io.Reader) (password, next string, err error) {
+	lines, err := readLines(r, 2)
+	return lines[0], lines[1], err
 }
 
 // readLines reads n lines, of which those behind the end of r are empty.

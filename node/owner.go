@@ -15,6 +15,7 @@ import (
 	"lanchat/node/ui"
 	"lanchat/wire"
 	"lanchat/wire/clean"
+	"lanchat/wire/usage"
 )
 
 // ownerCommands are what people do with their account: through the node that
@@ -22,22 +23,22 @@ import (
 func (o *options) ownerCommands() []*cobra.Command {
 	var signOut bool
 	passwd := &cobra.Command{
-		Use: "passwd", Short: "Changes your password; asked for, or the present and the new one as two lines of standard input", Args: usage(cobra.NoArgs),
+		Use: "passwd", Short: "Changes your password; asked for, or the present and the new one as two lines of standard input", Args: usage.Args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.changePassword(signOut, cmd.Flags().Changed("sign-out-others"))
 		},
 	}
 	passwd.Flags().BoolVar(&signOut, "sign-out-others", false, "shut your other devices out")
 	sessions := &cobra.Command{
-		Use: "sessions", Short: "Lists your account's devices", Args: usage(cobra.NoArgs),
+		Use: "sessions", Short: "Lists your account's devices", Args: usage.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return o.sessions() },
 	}
 	sessions.AddCommand(&cobra.Command{
-		Use: "revoke DEVICE", Short: "Shuts another device of yours out, for ever; DEVICE as node sessions shows it", Args: usage(cobra.ExactArgs(1)),
+		Use: "revoke DEVICE", Short: "Shuts another device of yours out, for ever; DEVICE as node sessions shows it", Args: usage.Args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error { return o.revokeSession(args[0]) },
 	})
 	return []*cobra.Command{
-		{Use: "rename NEW", Short: "Changes your user name, for everybody and everywhere", Args: usage(cobra.ExactArgs(1)),
+		{Use: "rename NEW", Short: "Changes your user name, for everybody and everywhere", Args: usage.Args(cobra.ExactArgs(1)),
 			RunE: func(_ *cobra.Command, args []string) error { return o.rename(args[0]) }},
 		passwd, sessions,
 	}
@@ -112,7 +113,7 @@ func (o *options) passwords(signOut, decided bool) (present, next string, _ bool
 	if err != nil {
 		lines, err := readLines(os.Stdin, 2)
 		if err == nil && (lines[0] == "" || lines[1] == "") {
-			err = usagef("standard input is no terminal: give the present password on its first line and the new one on the second")
+			err = usage.Errorf("standard input is no terminal: give the present password on its first line and the new one on the second")
 		}
 		return lines[0], lines[1], signOut, err
 	}
@@ -161,7 +162,7 @@ func (o *options) sessions() error {
 func (o *options) revokeSession(arg string) error {
 	device, err := wire.ParseDeviceID(arg)
 	if err != nil {
-		return usagef("%q is no device: node sessions lists yours, with 16 digits each", arg)
+		return usage.Errorf("%q is no device: node sessions lists yours, with 16 digits each", arg)
 	}
 	_, err = o.owner(map[string]any{"cmd": "do", "line": "/sessions revoke " + device.String()}, func(ctx context.Context, s *login.Session) error {
 		return s.Revoke(ctx, device)

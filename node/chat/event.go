@@ -24,6 +24,7 @@ type Authd struct {
 	State       string `json:"state"` // "up", "down", "changed"
 	Addr        string `json:"addr"`
 	Fingerprint string `json:"fingerprint"`
+	Other       bool   `json:"-"` // the fingerprint is another realm's, and that ends the node
 }
 
 // Peer says that a person's device came or went.

@@ -73,7 +73,12 @@ func (h *Host) keepAuthd(ctx context.Context) {
 			if ctx.Err() == nil {
 				h.trouble(refusedEvent(err))
 				if !met && errors.Is(err, login.ErrFingerprintChanged) {
-					h.post(func(time.Time) { h.failed = err }) // a hard stop: this is not the realm
+					h.post(func(time.Time) { // a hard stop: this is not the realm
+						if other, ok := errors.AsType[*login.FingerprintChangedError](err); ok {
+							h.show(chat.Authd{State: "changed", Addr: other.Address.String(), Fingerprint: other.Found.String(), Other: true})
+						}
+						h.failed = err
+					})
 					return
 				}
 				select {

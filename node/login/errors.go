@@ -64,7 +64,8 @@ type FingerprintChangedError struct {
 }
 
 func (e *FingerprintChangedError) Error() string {
-	return fmt.Sprintf("%v at %v: trusted since %s is %q, fingerprint %v; found on %s was %q, fingerprint %v", ErrFingerprintChanged,
+	return fmt.Sprintf("%v at %v: trusted since %s is %q, fingerprint %v; found on %s was %q, fingerprint %v: "+
+		"if whoever runs authd says that this is right, node trust replace CODE with what authd code prints there", ErrFingerprintChanged,
 		e.Address, e.Since.Format(time.DateOnly), e.PinnedName, e.Pinned, e.At.Format(time.DateOnly), e.FoundName, e.Found)
 }
 

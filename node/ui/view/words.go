@@ -70,6 +70,9 @@ func authdWords(e chat.Authd) (theme.Kind, string) {
 	case "down":
 		return theme.Trouble, at("authd is away", e.Addr) + ": no new accounts until it is back; everything else goes on"
 	case "changed":
+		if e.Other {
+			return theme.Trouble, at("another realm answers", e.Addr) + ", fingerprint " + One(e.Fingerprint)
+		}
 		return theme.Notice, "authd is now at " + cmp.Or(One(e.Addr), "another address")
 	}
 	return theme.Notice, at("authd: "+One(e.State), e.Addr)

@@ -20,6 +20,7 @@ func TestWords(t *testing.T) {
 		{chat.Ready{User: "me", Realm: "LAB", Fingerprint: "ABCD"}, theme.Notice, "you are me on LAB (fingerprint ABCD)"},
 		{chat.Authd{State: "up", Addr: "10.0.0.1:4747"}, theme.Notice, "authd is up at 10.0.0.1:4747"},
 		{chat.Authd{State: "down"}, theme.Trouble, "authd is away: no new accounts until it is back; everything else goes on"},
+		{chat.Authd{State: "changed", Addr: "10.0.0.3:4747", Fingerprint: "AAAA-BBBB", Other: true}, theme.Trouble, "another realm answers at 10.0.0.3:4747, fingerprint AAAA-BBBB"},
 		{chat.Authd{State: "changed", Addr: "10.0.0.2:4747"}, theme.Notice, "authd is now at 10.0.0.2:4747"},
 		{chat.Peer{User: "bob", State: "online"}, theme.People, "bob is online"},
 		{chat.Peer{User: "me", State: "online"}, theme.People, "your other device is online"},
