@@ -130,9 +130,9 @@ func (o *options) chat() error {
 	if o.json {
 		face = ui.NewJSON(os.Stdin, os.Stdout)
 	} else if !o.plain && theme.Terminal(os.Stdin) && theme.Terminal(os.Stdout) {
-		face = ui.NewFull(ui.FullConfig{In: os.Stdin, Out: os.Stdout, Commands: chat.Commands(), First: n.profile.Token() == nil, Open: openLink, Notify: notify, Meter: passwordMeter(o.user)})
+		face = ui.NewFull(ui.FullConfig{In: os.Stdin, Out: os.Stdout, Commands: chat.Usages(), First: n.profile.Token() == nil, Open: openLink, Notify: notify, Meter: passwordMeter(o.user)})
 	} else {
-		face = ui.NewLine(ui.LineConfig{In: os.Stdin, Out: os.Stdout, First: n.profile.Token() == nil, Receipts: true, Commands: chat.Commands(), Meter: passwordMeter(o.user), Open: openLink, Notify: notify})
+		face = ui.NewLine(ui.LineConfig{In: os.Stdin, Out: os.Stdout, First: n.profile.Token() == nil, Receipts: true, Commands: chat.Usages(), Meter: passwordMeter(o.user), Open: openLink, Notify: notify})
 	}
 	ctx, stop := interruptible()
 	defer stop()

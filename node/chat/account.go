@@ -17,7 +17,7 @@ func CommandOf(line string) (name string, args []string) {
 		return "", nil
 	}
 	word, rest := cutWord(line[1:])
-	v, err := findVerb(word)
+	v, err := findVerb(word, nil)
 	if err != nil {
 		return "", nil
 	}

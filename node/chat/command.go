@@ -21,6 +21,7 @@ type saying struct {
 	action  bool
 	verb    wire.Verb // Edit or Delete, of the message replyTo; else 0
 	replyTo MessageID
+	was     string // text of the message that is edited or deleted
 	ref     string
 }
 
@@ -122,6 +123,16 @@ func Commands() []string {
 	return names
 }
 
+// Usages returns how each command is written, without the slash: "mode
+// [reliable|fast]".
+func Usages() []string {
+	usages := make([]string, len(verbs))
+	for i, v := range verbs {
+		usages[i] = v.usage()[1:]
+	}
+	return usages
+}
+
 // Do carries out a command. What is refused shows an Error and changes
 // nothing. Commands take effect one after another: those typed while one
 // waits for an answer from others wait too.
@@ -175,7 +186,7 @@ func (c *Core) do(now time.Time, cmd Command) {
 		return
 	}
 	name, rest := cutWord(line[1:])
-	v, err := findVerb(name)
+	v, err := findVerb(name, c.aliases())
 	if err != nil {
 		c.refuse(cmd.Ref, "unknown_command", "%v", err)
 		return
@@ -232,8 +243,9 @@ func (v *verb) says() string {
 	return v.help
 }
 
-// findVerb returns the command of that name, or the only one it begins.
-func findVerb(name string) (*verb, error) {
+// findVerb returns the command of that name, or the only one it begins. own are
+// commands of one's own, one of which may have been meant.
+func findVerb(name string, own Aliases) (*verb, error) {
 	name = strings.ToLower(name)
 	var begins []string
 	var found *verb
@@ -253,21 +265,30 @@ func findVerb(name string) (*verb, error) {
 	case len(begins) > 1:
 		return nil, fmt.Errorf("/%s can be %s: type more of it", name, strings.Join(begins, ", "))
 	}
-	if near := nearest(name); near != "" {
+	if near := nearest(name, append(Commands(), own...)); near != "" {
 		return nil, fmt.Errorf("there is no command /%s; did you mean /%s?", name, near)
 	}
 	return nil, fmt.Errorf("there is no command /%s; /help lists them, and //%s sends it as text", name, name)
 }
 
-// nearest returns the command that differs from name by at most two letters.
-func nearest(name string) (near string) {
+// nearest returns the word of a list that differs from name by at most two
+// letters, "" if none does.
+func nearest(name string, list []string) (near string) {
 	best := 3
-	for _, v := range verbs {
-		if d := distance(name, v.name); d < best && d < len(v.name) {
-			best, near = d, v.name
+	for _, word := range list {
+		if d := distance(strings.ToLower(name), strings.ToLower(word)); d < best && d < len(word) {
+			best, near = d, word
 		}
 	}
 	return near
+}
+
+// meant asks whether the nearest word of a list was meant, if there is one.
+func meant(name string, list ...string) string {
+	if near := nearest(name, list); near != "" {
+		return "; did you mean " + near + "?"
+	}
+	return ""
 }
 
 // distance is the Levenshtein distance of two short strings, in bytes.
@@ -311,7 +332,7 @@ func (c *Core) sayTo(now time.Time, chat, text, mode string, action bool, ref st
 	s.mode = c.settingsOf(id).mode
 	if mode != "" {
 		if s.mode, ok = ParseMode(mode); !ok {
-			c.refuse(ref, "bad_argument", "the mode %q is neither reliable nor fast", mode)
+			c.refuseMode(mode, ref)
 			return
 		}
 	}
@@ -522,7 +543,7 @@ func (c *Core) doNotify(k *call) {
 	if len(k.args) > 0 {
 		levels := map[string]Level{"all": NotifyAll, "mentions": NotifyMentions, "none": NotifyNone}
 		if s.notify, ok = levels[strings.ToLower(k.args[0])]; !ok {
-			c.refuse(k.ref, "bad_argument", "usage: /notify all|mentions|none")
+			c.refuse(k.ref, "bad_argument", "%q is none of all, mentions and none%s", k.args[0], meant(k.args[0], "all", "mentions", "none"))
 			return
 		}
 		c.setSettings(id, s)
@@ -610,7 +631,12 @@ func (c *Core) doFingerprint(k *call) {
 
 func (c *Core) doHelp(k *call) {
 	if len(k.args) > 0 {
-		v, err := findVerb(strings.TrimPrefix(k.args[0], "/"))
+		name := strings.ToLower(strings.TrimPrefix(k.args[0], "/"))
+		if text := c.personal["alias/"+name]; text != "" {
+			c.show(Notice{Code: "help", Text: "/" + name + " stands for " + text + "\na command of your own; /alias lists them", Ref: k.ref})
+			return
+		}
+		v, err := findVerb(name, c.aliases())
 		if err != nil {
 			c.refuse(k.ref, "unknown_command", "%v", err)
 			return

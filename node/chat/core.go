@@ -68,8 +68,9 @@ type Core struct {
 	direct map[wire.AccountID]*direct
 	chats  map[ChatID]*settings
 
-	personal map[string]string // what the person chose; see personal.go
-	links    []string          // as "/links" numbered them last
+	personal   map[string]string // what the person chose; see personal.go
+	links      []string          // as they were numbered when they were shown
+	linkNumber map[string]int
 
 	received map[wire.DeviceID]uint64     // highest reliable direct message stored, by device
 	numbers  map[wire.RoomID]uint64       // last of my reliable messages in every room I was ever in
@@ -309,7 +310,19 @@ func (c *Core) lookUp(q Send) {
 // sendFirst sends what depends on nothing that is stored in this turn.
 func (c *Core) sendFirst(s ...Send) { c.work.First = append(c.work.First, s...) }
 
-func (c *Core) show(e ...Event) { c.work.Events = append(c.work.Events, e...) }
+func (c *Core) show(e ...Event) {
+	for i := range e {
+		switch v := e[i].(type) {
+		case Message:
+			v.Links = c.numberLinks(v.Text)
+			e[i] = v
+		case Sent:
+			v.Links = c.numberLinks(v.Text)
+			e[i] = v
+		}
+	}
+	c.work.Events = append(c.work.Events, e...)
+}
 
 // refuse shows an error; nothing else happens for the command it answers.
 func (c *Core) refuse(ref, code, format string, args ...any) {

@@ -113,7 +113,7 @@ func (c *Core) sayDirect(now time.Time, p *person, s saying) {
 	if p.online() {
 		online = 1
 	}
-	c.show(Sent{ID: id.String(), Chat: "@" + p.name, Mode: "reliable", Ref: s.ref, Online: online, Text: s.text, Action: s.action, Edits: s.edits()})
+	c.show(s.sent(id, "@"+p.name, online))
 	c.planMail(now, d, mailSoon)
 	c.watchDirect(now, d)
 	if !p.online() {
@@ -142,7 +142,7 @@ func (c *Core) sayDirectFast(now time.Time, p *person, s saying) {
 	for _, dev := range linked {
 		c.send(Datagram{To: dev.id, Body: m.Append(nil)})
 	}
-	c.show(Sent{ID: id.String(), Chat: "@" + p.name, Mode: "fast", Ref: s.ref, Online: 1, Text: s.text, Action: s.action})
+	c.show(s.sent(id, "@"+p.name, 1))
 }
 
 func (c *Core) ownMessage(now time.Time, chat ChatID, id MessageID, s saying, n uint64) SaveMessage {

@@ -85,14 +85,6 @@ func (c *Core) showAgain(in ChatID, id MessageID, replay, changed bool) {
 
 // ---- commands
 
-// edits returns the id of the message that the saying changes, "" if none.
-func (s *saying) edits() string {
-	if s.verb == 0 {
-		return ""
-	}
-	return s.replyTo.String()
-}
-
 // pick looks for the message that a command is about, by its id or by how many
 // come after it, the last one if it says neither; only for one's own if mine.
 // With text behind it, a word that is no number and no id is text.
@@ -155,7 +147,7 @@ func (c *Core) change(now time.Time, k *call, m *SaveMessage, verb wire.Verb, te
 		c.refuse(k.ref, "no_such_message", "that message is deleted already")
 		return
 	}
-	c.sayIn(now, k.chat, saying{text: clean.Text(text, maxSaid), mode: Reliable, verb: verb, replyTo: m.ID, ref: k.ref})
+	c.sayIn(now, k.chat, saying{text: clean.Text(text, maxSaid), mode: Reliable, verb: verb, replyTo: m.ID, was: clean.Text(m.Text, maxSaid), ref: k.ref})
 }
 
 func (c *Core) doQuote(k *call) {

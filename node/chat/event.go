@@ -75,6 +75,7 @@ type Message struct {
 	Action  bool   `json:"action,omitempty"`  // "/me waves"
 	Late    bool   `json:"late,omitempty"`    // older than what was shown before it
 	Deleted bool   `json:"deleted,omitempty"` // its author took it back: Edited, and Text is empty
+	Links   []int  `json:"-"`                 // numbers of the links in Text, for "/open"
 }
 
 // Sent says that a message of one's own is stored (reliable) and on its way.
@@ -85,8 +86,12 @@ type Sent struct {
 	Ref    string `json:"ref"`
 	Online int    `json:"online"`          // people it was for who were online, without the sender
 	Edits  string `json:"edits,omitempty"` // id of the message that this one edits or deletes
-	Text   string `json:"-"`               // what was sent, for faces that echo it
-	Action bool   `json:"-"`
+	// For faces that echo what was sent.
+	Text    string `json:"-"`
+	Action  bool   `json:"-"`
+	ReplyTo string `json:"-"`
+	Was     string `json:"-"` // text of the message that this one edits or deletes
+	Links   []int  `json:"-"` // as in Message
 }
 
 // Receipt says who has a reliable message of one's own on disk.

@@ -46,12 +46,13 @@ type Past struct {
 	ReplyTo string `json:"reply_to"`
 	Edited  bool   `json:"edited"`
 	Deleted bool   `json:"deleted"`
+	Links   []int  `json:"-"` // as in Message
 }
 
 func (c *Core) past(m *SaveMessage) Past {
 	return Past{ID: m.ID.String(), At: m.At.UTC().Truncate(time.Second), Chat: c.chatName(m.Chat), From: clean.Line(m.From, wire.MaxNameHint), Text: clean.Text(m.Text, 0),
 		Mode: m.Mode.String(), Own: m.Own, Action: m.Action, Read: m.Read,
-		ReplyTo: m.ReplyTo.String(), Edited: m.Edited || m.Deleted, Deleted: m.Deleted}
+		ReplyTo: m.ReplyTo.String(), Edited: m.Edited || m.Deleted, Deleted: m.Deleted, Links: c.numberLinks(m.Text)}
 }
 
 const historyLimit = 100

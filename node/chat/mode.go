@@ -19,11 +19,15 @@ func (c *Core) doMode(k *call) {
 		return
 	}
 	if s.mode, ok = ParseMode(strings.ToLower(k.args[0])); !ok {
-		c.refuse(k.ref, "bad_argument", "the mode %q is neither reliable nor fast", k.args[0])
+		c.refuseMode(k.args[0], k.ref)
 		return
 	}
 	c.setSettings(id, s)
 	c.show(Notice{Code: "mode", Text: modeWords(name, s.mode), Ref: k.ref, Data: map[string]any{"chat": name, "mode": s.mode.String()}})
+}
+
+func (c *Core) refuseMode(mode, ref string) {
+	c.refuse(ref, "bad_argument", "the mode %q is neither reliable nor fast%s", mode, meant(mode, "reliable", "fast"))
 }
 
 func modeWords(chat string, m Mode) string {

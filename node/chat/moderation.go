@@ -67,8 +67,17 @@ func (c *Core) reason(k *call, n int) (reason string, ok bool) {
 	return reason, true
 }
 
-// refuseDuration says what a duration looks like.
+// refuseDuration says what a duration looks like, and which one may have been
+// meant: 2h by "2hours".
 func (c *Core) refuseDuration(k *call, word, or string) {
+	var n int
+	var unit string
+	if fmt.Sscanf(word, "%d%s", &n, &unit); unit != "" {
+		short := strings.ToLower(fmt.Sprint(n, unit[:1]))
+		if _, err := parseDuration(short); err == nil {
+			or += "; did you mean " + short + "?"
+		}
+	}
 	c.refuse(k.ref, "bad_argument", "%q is no duration: write 30m, 2h or 7d%s", word, or)
 }
 

@@ -32,6 +32,7 @@ var settingList = []Setting{
 	{Name: "bell", Choices: []string{"on", "off"}, Help: "ring the terminal's bell"},
 	{Name: "content", Choices: []string{"show", "hide"}, Help: "show what was said in notifications"},
 	{Name: "desktop", Choices: []string{"on", "off", "service"}, Help: "notify through the terminal (OSC 9, 777, 99), or through the desktop's service"},
+	{Name: "links", Choices: []string{"auto", "numbered", "plain"}, Help: "a number behind each link, for /open; auto: where the terminal may not open it by a click"},
 	{Name: "mouse", Choices: []string{"on", "off"}, Help: "click and scroll; with on, Shift selects text"},
 	{Name: graceSetting, Choices: []string{"0", "7d", "30d"}, check: checkGrace,
 		Help: "how long a token still opens links after its end, here, where authd is away for so long; at most 30d"},
@@ -106,7 +107,7 @@ func (c *Core) doSet(k *call) {
 			for _, s := range list {
 				names = append(names, s.Name)
 			}
-			c.refuse(k.ref, "bad_argument", "there is no setting %q: %s", k.args[0], strings.Join(names, ", "))
+			c.refuse(k.ref, "bad_argument", "there is no setting %q: %s%s", k.args[0], strings.Join(names, ", "), meant(k.args[0], names...))
 			return
 		}
 		if len(k.args) > 1 {
@@ -115,7 +116,7 @@ func (c *Core) doSet(k *call) {
 				c.refuse(k.ref, "bad_argument", "%v", check(value))
 				return
 			} else if check == nil && !slices.Contains(list[i].Choices, value) {
-				c.refuse(k.ref, "bad_argument", "%s is one of %s, not %q", list[i].Name, strings.Join(list[i].Choices, ", "), k.args[1])
+				c.refuse(k.ref, "bad_argument", "%s is one of %s, not %q%s", list[i].Name, strings.Join(list[i].Choices, ", "), k.args[1], meant(value, list[i].Choices...))
 				return
 			}
 			c.setPersonal("set/"+list[i].Name, value)
@@ -148,7 +149,7 @@ func (c *Core) doDND(k *call) {
 		case err == nil:
 			c.setPersonal("dnd", k.now.Add(d).UTC().Format(time.RFC3339))
 		default:
-			c.refuse(k.ref, "bad_argument", "%q is neither hours nor a duration: /dnd 22:00-07:00, /dnd 2h or /dnd off", k.args[0])
+			c.refuse(k.ref, "bad_argument", "%q is neither hours nor a duration: /dnd 22:00-07:00, /dnd 2h or /dnd off%s", k.args[0], meant(arg, "off"))
 			return
 		}
 	}
@@ -267,14 +268,28 @@ func (c *Core) doAlias(k *call) {
 		}
 	}
 	c.setPersonal("alias/"+name, text)
-	c.show(Notice{Code: "alias", Text: "/" + name + " stands for " + text, Ref: k.ref})
+	c.show(Notice{Code: "alias", Text: "/" + name + " stands for " + text, Ref: k.ref, Data: c.aliases()})
+}
+
+// Aliases are the names of the person's own commands: the Data of the notice
+// "alias", so that faces can complete them.
+type Aliases []string
+
+func (c *Core) aliases() Aliases {
+	list := Aliases{}
+	for _, key := range slices.Sorted(maps.Keys(c.personal)) {
+		if name, ok := strings.CutPrefix(key, "alias/"); ok {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 func (c *Core) listAliases(name, ref string) {
 	var lines []string
-	for _, key := range slices.Sorted(maps.Keys(c.personal)) {
-		if n, ok := strings.CutPrefix(key, "alias/"); ok && (name == "" || n == name) {
-			lines = append(lines, "/"+n+" stands for "+c.personal[key])
+	for _, n := range c.aliases() {
+		if name == "" || n == name {
+			lines = append(lines, "/"+n+" stands for "+c.personal["alias/"+n])
 		}
 	}
 	switch {
@@ -284,17 +299,17 @@ func (c *Core) listAliases(name, ref string) {
 	default:
 		lines = []string{"/" + name + " is no command of your own; /alias " + name + " text makes it one"}
 	}
-	c.show(Notice{Code: "alias", Text: strings.Join(lines, "\n"), Ref: ref})
+	c.show(Notice{Code: "alias", Text: strings.Join(lines, "\n"), Ref: ref, Data: c.aliases()})
 }
 
 func (c *Core) doUnalias(k *call) {
 	name := strings.ToLower(strings.TrimPrefix(k.args[0], "/"))
 	if c.personal["alias/"+name] == "" {
-		c.refuse(k.ref, "bad_argument", "there is no alias /%s: /alias lists them", name)
+		c.refuse(k.ref, "bad_argument", "there is no alias /%s: /alias lists them%s", name, meant(name, c.aliases()...))
 		return
 	}
 	c.setPersonal("alias/"+name, "")
-	c.show(Notice{Code: "alias", Text: "/" + name + " stands for nothing any more", Ref: k.ref})
+	c.show(Notice{Code: "alias", Text: "/" + name + " stands for nothing any more", Ref: k.ref, Data: c.aliases()})
 }
 
 // expand returns the line that an alias stands for, with what was typed behind

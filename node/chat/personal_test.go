@@ -2,6 +2,7 @@ package chat_test
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -54,6 +55,8 @@ func TestSet(t *testing.T) {
 	checkAnswer(t, ann, "/set theme LIGHT", "set", "theme is light")
 	checkAnswer(t, ann, "/set theme pink", "bad_argument", "auto, dark, light, not \"pink\"")
 	checkAnswer(t, ann, "/set them", "bad_argument", "no setting \"them\": bell")
+	checkAnswer(t, ann, "/set them", "bad_argument", "did you mean theme?")
+	checkAnswer(t, ann, "/set theme drak", "bad_argument", "did you mean dark?")
 	checkAnswer(t, ann, "/set bell", "set", "bell is on")
 	for _, bad := range []string{"31d", "-1d", "week", "off", "721h"} {
 		checkAnswer(t, ann, "/set outage_grace "+bad, "bad_argument", "at most 30d, or 0")
@@ -177,6 +180,13 @@ func TestAlias(t *testing.T) {
 	checkAnswer(t, ann, "/alias", "alias", "/b stands for /msg bob hey,\n/b2")
 	checkAnswer(t, ann, "/unalias b", "alias", "nothing")
 	checkAnswer(t, ann, "/unalias b", "bad_argument", "no alias /b")
+	ann.do("/alias standup /msg bob done")
+	checkAnswer(t, ann, "/stadup", "unknown_command", "did you mean /standup?")
+	checkAnswer(t, ann, "/unalias standu", "bad_argument", "did you mean standup?")
+	checkAnswer(t, ann, "/help standup", "help", "/standup stands for /msg bob done")
+	if _, _, data := ann.answer("/alias"); !reflect.DeepEqual(data, chat.Aliases{"b2", "standup"}) {
+		t.Errorf("faces are told of %v", data)
+	}
 }
 
 // Chats are rooms and people written with, with what is unread; /history goes
@@ -227,7 +237,6 @@ func TestChats(t *testing.T) {
 	bob.do("/dm cat")
 	bob.core.Do(l.now, chat.Command{Line: "/links", Chat: "#lab"})
 	l.settle()
-	checkAnswer(t, bob, "/open 2", "open", "open https://x.lan ?")
 	bob.core.Do(l.now, chat.Command{Line: "/links", Chat: "#lab"})
 	bob.events = nil
 	l.settle()
@@ -237,8 +246,20 @@ func TestChats(t *testing.T) {
 		urls = append(urls, fmt.Sprint(f.N, " ", f.URL, " ", f.From))
 	}
 	checkTexts(t, "links", urls, []string{"1 http://wiki.lan/2 ann", "2 https://x.lan ann", "3 http://wiki.lan/1 ann", "4 http://wiki.lan/0 ann"})
+	checkAnswer(t, bob, "/open 2", "open", "open https://x.lan ?")
 	checkAnswer(t, bob, "/open 5", "bad_argument", "from 1 to 4")
-	checkAnswer(t, ann, "/open 1", "bad_argument", "no links were listed")
+	checkAnswer(t, ann, "/open 1", "open", "http://wiki.lan/0") // what ann wrote
+	checkAnswer(t, l.node("cat"), "/open 9", "bad_argument", "/links")
+
+	// A link keeps the number that it has where it is shown.
+	l.link(ann, bob)
+	bob.events = nil
+	ann.say("@bob", "", "new http://new.lan, old https://x.lan")
+	i = slices.IndexFunc(bob.events, func(e chat.Event) bool { return e.Name() == "message" })
+	if got := bob.events[max(i, 0)]; i < 0 || !slices.Equal(got.(chat.Message).Links, []int{5, 2}) {
+		t.Errorf("the links of %+v are not 5 and 2", got)
+	}
+	checkAnswer(t, bob, "/open 5", "open", "open http://new.lan ?")
 }
 
 // Both see the same sixty digits; the mark is kept with the name it was earned

@@ -206,7 +206,7 @@ func (c *Core) sealed(now time.Time, m *membership, p packing, packet, raw []byt
 			kept.Long = s.text
 		}
 		c.save(kept)
-		c.show(Sent{ID: id.String(), Chat: chat, Mode: mode.String(), Ref: s.ref, Online: online, Text: s.text, Action: s.action, Edits: s.edits()})
+		c.show(s.sent(id, chat, online))
 		if mode == Reliable {
 			m.track(n, id, s.text)
 			m.recount.remember(n, raw, s)
@@ -270,6 +270,15 @@ func (c *Core) sendRest(now time.Time, m *membership) {
 		m.out.Hurry()
 		c.pump(now, m)
 	}
+}
+
+// sent tells that the saying is on its way, as a message of a chat.
+func (s *saying) sent(id MessageID, chat string, online int) Sent {
+	e := Sent{ID: id.String(), Chat: chat, Mode: s.mode.String(), Ref: s.ref, Online: online, Text: s.text, Action: s.action, ReplyTo: s.replyTo.String()}
+	if s.verb != 0 {
+		e.Edits, e.Was, e.ReplyTo = e.ReplyTo, s.was, ""
+	}
+	return e
 }
 
 // message returns the saying as message n.

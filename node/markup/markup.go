@@ -8,6 +8,7 @@ package markup
 
 import (
 	"bytes"
+	"fmt"
 	"net/url"
 	"regexp"
 	"slices"
@@ -268,6 +269,46 @@ func Lines(message string) [][]Span {
 }
 
 const fence = "```"
+
+// Numbered puts the number of each link behind it: "[3]". Lines are those of a
+// whole message.
+func Numbered(lines [][]Span, numbers []int) [][]Span {
+	for i, line := range lines {
+		var list []Span
+		for _, s := range line {
+			list = append(list, s)
+			if s.Link != "" && len(numbers) > 0 {
+				s.Link, s.Text = "", fmt.Sprintf(" [%d]", numbers[0])
+				list, numbers = append(list, s), numbers[1:]
+			}
+		}
+		lines[i] = list
+	}
+	return lines
+}
+
+// NumberedText does so in a message as it was typed.
+func NumberedText(message string, numbers []int) string {
+	if len(numbers) == 0 {
+		return message
+	}
+	var b strings.Builder
+	links := Links(message)
+	for i, link := range links[:min(len(links), len(numbers))] {
+		before, rest, ok := strings.Cut(message, link)
+		if !ok {
+			continue // it was written in another way
+		}
+		b.WriteString(before + link)
+		if strings.HasSuffix(before, "](") && strings.HasPrefix(rest, ")") {
+			b.WriteByte(')')
+			rest = rest[1:]
+		}
+		fmt.Fprintf(&b, " [%d]", numbers[i])
+		message = rest
+	}
+	return b.String() + message
+}
 
 // Typed is Lines for text that is not marked up.
 func Typed(text string) (list [][]Span) {

@@ -87,6 +87,28 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+func TestNumbered(t *testing.T) {
+	const message = "see http://x.org, [the wiki](http://w.lan/a) and http://x.org\n`http://code.org` or mailto:a@b.lan"
+	numbers := []int{1, 7, 1, 12}
+	var got strings.Builder
+	for _, line := range Numbered(Lines(message), numbers) {
+		for _, s := range line {
+			got.WriteString(s.Text)
+		}
+		got.WriteString("\n")
+	}
+	if want := "see http://x.org [1], the wiki (http://w.lan/a [7]) and http://x.org [1]\nhttp://code.org or mailto:a@b.lan [12]\n"; got.String() != want {
+		t.Errorf("got %q, want %q", got.String(), want)
+	}
+	typed := NumberedText(message, numbers)
+	if want := "see http://x.org [1], [the wiki](http://w.lan/a) [7] and http://x.org [1]\n`http://code.org` or mailto:a@b.lan [12]"; typed != want {
+		t.Errorf("got %q, want %q", typed, want)
+	}
+	if got, want := NumberedText(message, numbers[:1]), "see http://x.org [1], [the wiki](http://w.lan/a) and"; !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestLines(t *testing.T) {
 	plain := func(s string) []Span { return []Span{{Text: s}} }
 	code := func(s string) []Span { return []Span{{Text: s, Code: true}} }

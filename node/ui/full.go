@@ -107,7 +107,7 @@ func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
 		}
 	})
 	m := &fullModel{full: f, commands: commands,
-		screen: screen.New(screen.Config{Commands: f.cfg.Commands, Location: time.Local, First: f.cfg.First, Notifier: view.NotifierOf(os.Getenv), Meter: f.cfg.Meter})}
+		screen: screen.New(screen.Config{Commands: f.cfg.Commands, Location: time.Local, First: f.cfg.First, Notifier: view.NotifierOf(os.Getenv), Hyperlinks: theme.On() && view.Hyperlinks(os.Getenv), Meter: f.cfg.Meter})}
 	f.program = tea.NewProgram(m, options...)
 	f.mu.Lock()
 	f.running = true

@@ -2,12 +2,14 @@ package ui
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -84,10 +86,10 @@ type Line struct {
 	model *view.Model
 
 	// Only touched by the goroutine that writes.
-	day      string            // of the last line shown
-	choice   map[string]string // the person's settings, as far as they are known
+	day      string // of the last line shown
 	lastBell time.Time
-	last     chat.Message  // that was shown
+	said     []quoted      // the last messages, for what answers them
+	clicks   bool          // the terminal opens links by a click
 	notifier view.Notifier // how the terminal is asked to notify; nil: it can't be
 	alerts   alerts
 
@@ -113,12 +115,13 @@ func NewLine(cfg LineConfig) *Line {
 	if cfg.Out == nil {
 		cfg.Out = io.Discard
 	}
-	l := &Line{cfg: cfg, choice: map[string]string{}, model: view.NewModel(), day: dayOf(time.Now().In(cfg.Location))}
+	l := &Line{cfg: cfg, model: view.NewModel(), day: dayOf(time.Now().In(cfg.Location))}
 	if out, ok := cfg.Out.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
 		l.tty = out
 	}
 	if theme.Terminal(l.tty) {
 		l.notifier = view.NotifierOf(os.Getenv)
+		l.clicks = theme.On() && view.Hyperlinks(os.Getenv)
 	}
 	l.alerts = alerts{notify: cfg.Notify, show: l.Show}
 	if in, ok := cfg.In.(*os.File); ok && term.IsTerminal(int(in.Fd())) && theme.Terminal(l.tty) {
@@ -380,27 +383,28 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 	news := l.model.Apply(it.e)
 	switch e := it.e.(type) {
 	case chat.Message:
-		l.last = e
-		marks := view.Marks(e)
-		if e.ReplyTo != "" {
-			marks += view.OnEarlier
-		}
-		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, from: e.From, marks: marks})
+		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, links: e.Links, action: e.Action, from: e.From, marks: view.Marks(e) + l.on(e.ReplyTo)})
+		l.remember(quoted{e.ID, view.Name(e.From), e.Text})
 	case chat.Sent:
 		// Who types into a pipe knows; on a terminal it says that the
 		// message is on its way.
-		if l.tty != nil && e.Text != "" {
-			l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, action: e.Action, own: true})
+		marks := l.on(e.ReplyTo)
+		if e.Edits != "" {
+			marks = " (" + view.Changed(e.Was, e.Text) + ")"
 		}
+		if l.tty != nil {
+			l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, links: e.Links, action: e.Action, own: true, from: l.model.Self(), marks: marks})
+		}
+		l.remember(quoted{cmp.Or(e.Edits, e.ID), "you", e.Text})
 	case chat.Notify:
 		l.ring(b, it.at, e)
 	case chat.Receipt:
-		if l.cfg.Receipts && l.choice["receipts"] != "off" {
+		if l.cfg.Receipts && l.model.Setting("receipts", "on") == "on" {
 			k, text := view.Words(e, l.model.Self())
 			l.line(b, width, it.at, k, text)
 		}
 	case chat.Peer:
-		if news && l.choice["presence"] != "none" {
+		if news && l.model.Setting("presence", "all") != "none" {
 			k, text := view.Words(e, l.model.Self())
 			l.line(b, width, it.at, k, text)
 		}
@@ -408,12 +412,9 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 		if n, ok := e.(chat.Notice); ok && l.editor != nil {
 			switch data := n.Data.(type) {
 			case []chat.Setting:
-				for _, s := range data {
-					l.choice[s.Name] = s.Value
-				}
 				if n.Ref == refSettings { // nobody asked
-					g := l.choice["outage_grace"]
-					if g == "" || g == "0" {
+					g := l.model.Setting("outage_grace", "0")
+					if g == "0" {
 						return
 					}
 					n = chat.Notice{Code: "outage_grace", Text: "outage_grace is " + g + ": tokens that ended so long ago count here"}
@@ -445,30 +446,66 @@ func (l *Line) ring(b *bytes.Buffer, at time.Time, e chat.Notify) {
 		return
 	}
 	l.lastBell = at
-	if l.choice["bell"] != "off" {
+	if l.model.Setting("bell", "on") == "on" {
 		b.WriteByte('\a')
 	}
-	from, text := "", ""
-	if e.ID == l.last.ID {
-		from, text = view.Name(l.last.From), l.last.Text
-	}
-	alert := view.AlertOf(e.Chat, from, text, l.choice["content"] != "hide")
-	switch l.choice["desktop"] {
-	case "off":
-	case "service":
+	m := l.find(e.ID)
+	alert := view.AlertOf(e.Chat, m.from, m.text, l.model.Setting("content", "show") == "show")
+	switch desktop := l.model.Setting("desktop", "on"); {
+	case desktop == "service":
 		l.alerts.send(alert)
-	default:
-		if l.notifier != nil {
-			b.WriteString(l.notifier(alert.Title, alert.Text))
+	case desktop == "on" && l.notifier != nil:
+		b.WriteString(l.notifier(alert.Title, alert.Text))
+	}
+}
+
+// A quoted message is what is remembered of one.
+type quoted struct{ id, from, text string }
+
+const (
+	maxRemembered = 1000 // messages
+	maxQuoted     = 200  // bytes of each
+)
+
+func (l *Line) remember(q quoted) {
+	if q.id == "" {
+		return
+	}
+	if len(l.said) >= 2*maxRemembered {
+		l.said = slices.Clone(l.said[maxRemembered:])
+	}
+	q.text = clean.Line(q.text, maxQuoted)
+	l.said = append(l.said, q)
+}
+
+// find returns a message that is remembered, else nothing.
+func (l *Line) find(id string) quoted {
+	for _, q := range slices.Backward(l.said) {
+		if q.id == id {
+			return q
 		}
 	}
+	return quoted{}
+}
+
+// on says which message one answers.
+func (l *Line) on(id string) string {
+	q := l.find(id)
+	switch {
+	case id == "":
+		return ""
+	case q.id == "":
+		return view.OnEarlier
+	}
+	return view.On(q.from, q.text)
 }
 
 // A speech is a message on its way to the screen.
 type speech struct {
 	chat, mode, text string
+	links            []int // numbers of those in text
 	action           bool
-	from, marks      string // of another's message
+	from, marks      string
 	own              bool
 }
 
@@ -500,6 +537,11 @@ func (l *Line) speech(b *bytes.Buffer, width int, at time.Time, s speech) {
 		put(theme.Fast, "~")
 	}
 	switch {
+	case s.own && s.action: // "* ann waves", as all others see it
+		put(theme.Own, view.Name(s.from))
+		if direct {
+			put(theme.Private, " → "+place)
+		}
 	case s.own && direct:
 		put(theme.Own, "you")
 		put(theme.Private, " → "+place)
@@ -519,11 +561,15 @@ func (l *Line) speech(b *bytes.Buffer, width int, at time.Time, s speech) {
 		put(theme.Plain, ": ")
 	}
 
-	parse := markup.Lines
-	if !theme.On() {
-		parse = markup.Typed
+	text, links := clean.Text(s.text, 0), s.links
+	if !l.model.NumberLinks(l.clicks) {
+		links = nil
 	}
-	rows(b, width, plain, painted, parse(clean.Text(s.text, 0)), look.Span)
+	lines := markup.Typed(markup.NumberedText(text, links))
+	if theme.On() {
+		lines = markup.Numbered(markup.Lines(text), links)
+	}
+	rows(b, width, plain, painted, lines, look.Span)
 }
 
 // line draws what is no message.

@@ -467,6 +467,30 @@ func TestLineSettings(t *testing.T) {
 	x.end(io.EOF)
 }
 
+// What one says is shown as it will be read: what it answers, what it changes, and
+// an action by name.
+func TestLineOwnWords(t *testing.T) {
+	x := startLine(t)
+	for _, e := range []chat.Event{
+		chat.Ready{User: "ann", Realm: "LAB"},
+		chat.Message{ID: "1", Chat: "#lab", From: "bob", Text: "tea? http://x.lan", Links: []int{2}},
+		chat.Sent{ID: "2", Chat: "#lab", Text: "yess", ReplyTo: "1"},
+		chat.Sent{ID: "3", Chat: "#lab", Text: "yes", Edits: "2", Was: "yess"},
+		chat.Message{ID: "4", Chat: "#lab", From: "bob", Text: "good", ReplyTo: "2"},
+		chat.Sent{ID: "5", Chat: "#lab", Edits: "2", Was: "yes"},
+		chat.Sent{ID: "6", Chat: "@bob", Text: "waves", Action: true},
+		chat.Notice{Text: "end"},
+	} {
+		x.line.Show(e)
+	}
+	for _, want := range []string{"#lab bob: tea? http://x.lan [2]", "#lab you (on bob: tea? http://x.lan): yess", "#lab you (edited, was: yess): yes",
+		"#lab bob (on you: yes): good", "#lab you (deleted: yes): ", "* ann → @bob waves", "end"} {
+		x.wait(want)
+	}
+	x.press("\x04")
+	x.end(io.EOF)
+}
+
 // Rule: "only when the window is not focused", by the bell and as the person set.
 func TestLineRings(t *testing.T) {
 	t.Setenv("TERM_PROGRAM", "iTerm.app")

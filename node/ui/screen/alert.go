@@ -15,15 +15,15 @@ func (s *Screen) ring(now time.Time, e chat.Notify) {
 	if p == nil || s.focus == focused || s.focus == unknown && p == s.current {
 		return
 	}
-	if s.setting("bell", "on") == "on" {
+	if s.model.Setting("bell", "on") == "on" {
 		s.work.Raw += "\a"
 	}
 	from, text := "", ""
 	if m := p.find(e.ID); m != nil {
 		from, text = view.Name(m.from), m.text
 	}
-	alert := view.AlertOf(p.name, from, text, s.setting("content", "show") == "show")
-	switch desktop := s.setting("desktop", "on"); {
+	alert := view.AlertOf(p.name, from, text, s.model.Setting("content", "show") == "show")
+	switch desktop := s.model.Setting("desktop", "on"); {
 	case desktop == "service":
 		s.work.Alerts = append(s.work.Alerts, alert)
 	case desktop == "on" && s.cfg.Notifier != nil:

@@ -89,7 +89,7 @@ func (s *Screen) View() Picture {
 		y -= len(rows) - s.height
 		rows = rows[len(rows)-s.height:]
 	}
-	return Picture{Content: strings.Join(rows, "\n"), X: min(x, s.width-1), Y: max(y, 0), Title: s.title(), Mouse: s.setting("mouse", "on") == "on"}
+	return Picture{Content: strings.Join(rows, "\n"), X: min(x, s.width-1), Y: max(y, 0), Title: s.title(), Mouse: s.model.Setting("mouse", "on") == "on"}
 }
 
 func at(rows []string, i int) string {
@@ -248,7 +248,7 @@ func (s *Screen) status() string {
 	if !s.away.IsZero() {
 		parts = append(parts, "! authd away since "+s.away.In(s.cfg.Location).Format("15:04")+": no new accounts, everything else works")
 	}
-	if g := s.setting("outage_grace", "0"); g != "0" {
+	if g := s.model.Setting("outage_grace", "0"); g != "0" {
 		parts = append(parts, "! outage_grace "+view.One(g)+": tokens that ended so long ago count")
 	}
 	if s.current.scroll > 0 {

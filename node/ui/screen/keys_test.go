@@ -314,9 +314,41 @@ func TestEdits(t *testing.T) {
 	d.show(chat.Message{ID: "4", Chat: "#lab", From: "bob", Text: "yes", ReplyTo: "3"}, chat.Message{ID: "5", Chat: "#lab", From: "bob", Text: "no", ReplyTo: "9"})
 	d.sees("bob (on you: mine): yes", "bob (on an earlier message): no")
 	d.types("/edit better")
-	d.show(chat.Sent{ID: "6", Edits: "3", Chat: "#lab", Mode: "reliable", Ref: d.ref(), Text: "better"})
-	d.sees("you (edited): better")
+	d.show(chat.Sent{ID: "6", Edits: "3", Chat: "#lab", Mode: "reliable", Ref: d.ref(), Text: "better", Was: "mine"})
+	d.sees("you (edited): better", "- edited, was: mine")
 	d.misses("14:02 you: mine")
+}
+
+// One's own: an answer says to what, and an action is told as others see it.
+func TestOwnWords(t *testing.T) {
+	d := newDesk(t, 80, 24)
+	d.room("#lab", "bob")
+	d.show(chat.Message{ID: "1", Chat: "#lab", From: "bob", Text: "tea?"})
+	d.types("/quote yes")
+	d.show(chat.Sent{ID: "2", Chat: "#lab", Ref: d.ref(), Text: "yes", ReplyTo: "1"})
+	d.types("/me waves")
+	d.show(chat.Sent{ID: "3", Chat: "#lab", Ref: d.ref(), Text: "waves", Action: true})
+	d.types("/delete 1")
+	d.show(chat.Sent{ID: "4", Chat: "#lab", Ref: d.ref(), Edits: "2", Was: "yes"})
+	d.sees("you (deleted) (on bob: tea?):", "* me waves", "- deleted: yes")
+	d.show(chat.Message{ID: "5", Chat: "#lab", From: "bob", Text: "no", ReplyTo: "1"}, chat.Message{ID: "5", Chat: "#lab", From: "bob", Text: "now", ReplyTo: "1", Edited: true})
+	d.sees("bob (edited) (on bob: tea?): now")
+}
+
+// Links have the numbers of /open where the terminal is not known to open them.
+func TestNumberedLinks(t *testing.T) {
+	d := newDesk(t, 80, 24)
+	d.room("#lab", "bob")
+	d.show(chat.Message{ID: "1", Chat: "#lab", From: "bob", Text: "see http://x.lan", Links: []int{3}})
+	d.sees("see http://x.lan [3]")
+	d.set("links", "plain")
+	d.misses("[3]")
+	d.set("links", "numbered")
+	d.sees("[3]")
+	d.set("links", "auto")
+	d.cfg.Hyperlinks = true
+	d.Resize(81, 24)
+	d.misses("[3]")
 }
 
 // The figures of the room in view are asked for while somebody looks.

@@ -76,11 +76,13 @@ type entry struct {
 	id, from     string
 	own          bool
 	action, fast bool
-	marks        string
+	marks        string // that it was edited, came late
+	on           string // which message it answers
 	mention      bool
 	state        state
 	got, of      int
 	online       int
+	links        []int // numbers of those in text
 	rows         []string
 	drawn        *theme.Theme // rows were drawn with it, for width
 	width        int
@@ -156,7 +158,9 @@ func (s *Screen) head(e *entry) (plain, painted string) {
 	if e.fast {
 		put(theme.Fast, "~")
 	}
-	if name := view.Name(e.from); e.own {
+	if name := view.Name(e.from); e.own && e.action { // "* ann waves", as all others see it
+		put(theme.Own, view.Name(s.model.Self()))
+	} else if e.own {
 		put(theme.Own, "you")
 	} else {
 		plain += name
@@ -165,7 +169,7 @@ func (s *Screen) head(e *entry) (plain, painted string) {
 	if e.mention {
 		put(theme.Mention, "@")
 	}
-	put(theme.Marks, e.marks)
+	put(theme.Marks, e.marks+e.on)
 	if e.action {
 		put(theme.Plain, " ")
 	} else {
@@ -209,6 +213,9 @@ func (s *Screen) draw(e *entry, width int) []string {
 	paint := func(m markup.Span) string { return s.theme.Paint(e.kind, m.Text) }
 	if !e.line {
 		lines, paint = markup.Lines(e.text), s.theme.Span
+		if s.model.NumberLinks(s.cfg.Hyperlinks) {
+			lines = markup.Numbered(lines, e.links)
+		}
 	}
 	in := min(indent, max(0, width-20)) // a narrow terminal has no room for it
 	margin := strings.Repeat(" ", in)
@@ -253,8 +260,8 @@ func note(at time.Time, k theme.Kind, text string) *entry {
 }
 
 // change takes an edit or a deletion.
-func (e *entry) change(text, marks string) {
-	e.text, e.marks = clean.Text(text, 0), marks
+func (e *entry) change(text, marks string, links []int) {
+	e.text, e.marks, e.links = clean.Text(text, 0), marks, links
 	e.forget()
 }
 

@@ -24,6 +24,9 @@ type Config struct {
 	Location *time.Location // of the times shown; nil: UTC
 	First    bool           // the first start of all: begin with five lines of help
 	Notifier view.Notifier  // how this terminal is asked to notify
+	// Hyperlinks says that this terminal opens links by a click; else they are
+	// numbered for /open.
+	Hyperlinks bool
 	// Meter judges the new password of /passwd: zxcvbn's score, 0 to 4, and what
 	// would make it better. nil: the core says where to change it.
 	Meter func(password string) (score int, advice string)
@@ -55,12 +58,11 @@ const (
 
 // A Screen is one person's full screen. One goroutine owns it.
 type Screen struct {
-	cfg    Config
-	model  *view.Model
-	theme  *theme.Theme
-	look   string // the setting: "auto", "dark", "light"
-	dark   bool   // what the terminal said of its background
-	choice map[string]string
+	cfg   Config
+	model *view.Model
+	theme *theme.Theme
+	look  string // the setting: "auto", "dark", "light"
+	dark  bool   // what the terminal said of its background
 
 	width, height int
 	hideChats     bool
@@ -109,10 +111,11 @@ func New(cfg Config) *Screen {
 		cfg.Location = time.UTC
 	}
 	home := &pane{}
-	s := &Screen{cfg: cfg, model: view.NewModel(), dark: true, choice: map[string]string{}, width: 80, height: 24,
+	s := &Screen{cfg: cfg, model: view.NewModel(), dark: true, width: 80, height: 24,
 		panes: []*pane{home}, current: home, was: map[string]string{}, via: map[string][]string{}, refs: map[string]*asked{}}
 	s.dress()
 	s.ask("/set", &asked{})
+	s.ask("/alias", &asked{})
 	s.ask("/chats", &asked{})
 	return s
 }
@@ -339,11 +342,4 @@ func (s *Screen) active(now time.Time) {
 	case s.last != nil:
 		s.enter(now, s.last)
 	}
-}
-
-func (s *Screen) setting(name, fallback string) string {
-	if v := s.choice[name]; v != "" {
-		return v
-	}
-	return fallback
 }

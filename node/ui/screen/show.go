@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/charmbracelet/x/ansi"
-
 	"lanchat/node/chat"
 	"lanchat/node/ui/theme"
 	"lanchat/node/ui/view"
@@ -115,7 +113,7 @@ func (s *Screen) peer(now, at time.Time, e chat.Peer, news bool, k theme.Kind, w
 	if e.Was != "" {
 		s.was[e.User] = e.Was
 	}
-	want := s.setting("presence", "all")
+	want := s.model.Setting("presence", "all")
 	if !news || want == "none" {
 		return
 	}
@@ -184,12 +182,13 @@ func (s *Screen) message(now, at time.Time, e chat.Message, me string) {
 	p := s.pane(e.Chat)
 	if e.Edited {
 		if old := p.find(e.ID); old != nil {
-			old.change(e.Text, view.Marks(e))
+			old.change(e.Text, view.Marks(e), e.Links)
 			return
 		}
 	}
 	m := speech(at, e.Text)
-	m.id, m.from, m.action, m.fast, m.marks = e.ID, e.From, e.Action, e.Mode == chat.Fast.String(), view.Marks(e)+s.answers(p, e.ReplyTo)
+	m.id, m.from, m.action, m.fast, m.links = e.ID, e.From, e.Action, e.Mode == chat.Fast.String(), e.Links
+	m.marks, m.on = view.Marks(e), s.answers(p, nil, e.ReplyTo)
 	m.mention = strings.HasPrefix(e.Chat, "#") && chat.Mentions(e.Text, me)
 	if p.unread == 0 && p.unreadAt == nil && (p != s.current || !s.looking()) {
 		p.unreadAt = m
@@ -214,8 +213,9 @@ func (s *Screen) sent(at time.Time, e chat.Sent) {
 	p := s.pane(e.Chat)
 	if e.Edits != "" {
 		if old := p.find(e.Edits); old != nil {
-			old.change(e.Text, view.Marks(chat.Message{Edited: true, Deleted: e.Text == ""}))
+			old.change(e.Text, view.Marks(chat.Message{Edited: true, Deleted: e.Text == ""}), e.Links)
 		}
+		s.note(p, note(at, theme.Quiet, view.Changed(e.Was, e.Text)))
 		return
 	}
 	if a != nil && a.entry != nil {
@@ -231,7 +231,8 @@ func (s *Screen) sent(at time.Time, e chat.Sent) {
 	if m == nil {
 		return
 	}
-	m.id, m.fast, m.online = e.ID, e.Mode == chat.Fast.String(), e.Online
+	m.id, m.fast, m.online, m.links = e.ID, e.Mode == chat.Fast.String(), e.Online, e.Links
+	m.on = s.answers(p, nil, e.ReplyTo)
 	m.state = sent
 	m.forget()
 	if !m.fast {
@@ -239,23 +240,23 @@ func (s *Screen) sent(at time.Time, e chat.Sent) {
 	}
 }
 
-// answers says which message one answers.
-func (s *Screen) answers(p *pane, id string) string {
+// answers says which message, of those a chat shows or of others, one answers.
+func (s *Screen) answers(p *pane, others []*entry, id string) string {
 	if id == "" {
 		return ""
 	}
 	m := p.find(id)
 	if m == nil {
+		m = (&pane{entries: others}).find(id)
+	}
+	switch {
+	case m == nil:
 		return view.OnEarlier
+	case m.own:
+		return view.On("you", m.text)
 	}
-	who := view.Name(m.from)
-	if m.own {
-		who = "you"
-	}
-	return " (on " + who + ": " + ansi.Truncate(clean.Line(m.text, 0), maxQuoted, "…") + ")"
+	return view.On(view.Name(m.from), m.text)
 }
-
-const maxQuoted = 30 // columns
 
 func (s *Screen) gap(at time.Time, e chat.Gap, k theme.Kind, words string) {
 	p := s.pane(e.Chat)
@@ -293,10 +294,10 @@ func (s *Screen) notice(now, at time.Time, e chat.Notice, k theme.Kind, words st
 	quiet := a != nil && a.pane == nil // asked by the screen itself
 	switch data := e.Data.(type) {
 	case []chat.Setting:
-		for _, set := range data {
-			s.choice[set.Name] = set.Value
+		for _, p := range s.panes {
+			p.forget() // links may have numbers now, or none
 		}
-		if look := s.setting("theme", "auto"); look != s.look {
+		if look := s.model.Setting("theme", "auto"); look != s.look {
 			s.look = look
 			s.dress()
 		}
@@ -376,7 +377,8 @@ func (s *Screen) page(now time.Time, p *pane, found []chat.Past) {
 			continue
 		}
 		m := speech(f.At, f.Text)
-		m.marks = view.Marks(chat.Message{Edited: f.Edited, Deleted: f.Deleted})
+		m.marks, m.on = view.Marks(chat.Message{Edited: f.Edited, Deleted: f.Deleted}), s.answers(p, older, f.ReplyTo)
+		m.links = f.Links
 		m.id, m.from, m.own, m.action, m.fast = f.ID, f.From, f.Own, f.Action, f.Mode == chat.Fast.String()
 		m.mention = !f.Own && strings.HasPrefix(f.Chat, "#") && chat.Mentions(f.Text, s.model.Self())
 		if !f.Read && !f.Own {

@@ -16,6 +16,9 @@ type Model struct {
 	current string                       // chat, "" if none
 	rooms   map[string][]string          // members, by chat
 	people  map[string]map[string]string // state of each device here ("online", "away"), by user
+
+	settings []chat.Setting // as they were told last
+	aliases  chat.Aliases
 }
 
 // NewModel returns one that has seen nothing.
@@ -66,8 +69,21 @@ func (m *Model) Apply(e chat.Event) (news bool) {
 	case chat.Room:
 		m.room(e)
 	case chat.Notice:
-		if to, ok := e.Data.(string); ok && e.Code == "current" {
-			m.current = to
+		switch data := e.Data.(type) {
+		case string:
+			if e.Code == "current" {
+				m.current = data
+			}
+		case []chat.Setting:
+			for _, s := range data {
+				if i := slices.IndexFunc(m.settings, func(old chat.Setting) bool { return old.Name == s.Name }); i >= 0 {
+					m.settings[i] = s
+				} else {
+					m.settings = append(m.settings, s)
+				}
+			}
+		case chat.Aliases:
+			m.aliases = data
 		}
 	}
 	return true
@@ -132,6 +148,30 @@ func (m *Model) Chat() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.current
+}
+
+// Settings returns the person's settings, as far as they were told.
+func (m *Model) Settings() []chat.Setting {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.settings)
+}
+
+// Setting returns the value of a setting, fallback before it is known.
+func (m *Model) Setting(name, fallback string) string {
+	for _, s := range m.Settings() {
+		if s.Name == name && s.Value != "" {
+			return s.Value
+		}
+	}
+	return fallback
+}
+
+// Aliases returns the names of the person's own commands.
+func (m *Model) Aliases() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.aliases
 }
 
 // Rooms returns the rooms one is in, sorted.

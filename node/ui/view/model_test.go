@@ -16,18 +16,22 @@ func TestComplete(t *testing.T) {
 		chat.Room{Chat: "#lager", Cause: "restored", Members: []string{"me"}},
 		chat.Room{Chat: "#zoo", Cause: "restored"},
 		chat.Peer{User: "cyd", Device: "1", State: "online"},
+		chat.Notice{Code: "set", Data: []chat.Setting{{Name: "bell", Choices: []string{"on", "off"}}, {Name: "theme", Choices: []string{"auto", "dark", "light"}}}},
+		chat.Notice{Code: "alias", Data: chat.Aliases{"hello", "standup"}},
 	} {
 		m.Apply(e)
 	}
+	usages := strings.Split("help [command],join #room,invite user,unban user,unsilence user,unmute [chat],msg user text,mode [reliable|fast],notify all|mentions|none,"+
+		"mute [chat] [duration],ban user [duration] [reason],dnd [22:00-07:00|duration|off],verify user [yes|no],create #room [--private],set [name [value]],unalias name", ",")
 	for _, tt := range []struct {
 		in      string // | is the cursor
 		want    string
 		choices []string
 	}{
-		{"/he|", "/help |", nil},
-		{"/he| x", "/help| x", nil},
+		{"/in|", "/invite |", nil},
+		{"/in| x", "/invite| x", nil},
 		{"/j|", "/join |", nil},
-		{"/un|", "/un|", []string{"/unban", "/unsilence", "/unmute"}},
+		{"/un|", "/un|", []string{"/unban", "/unsilence", "/unmute", "/unalias"}},
 		{"/uns|", "/unsilence |", nil},
 		{"/nothing|", "/nothing|", nil},
 		{"/join #z|", "/join #zoo |", nil},
@@ -42,8 +46,31 @@ func TestComplete(t *testing.T) {
 		{"hi |", "hi |", nil},
 		{"|", "|", nil},
 		{"you m|", "you m|", nil}, // not oneself
+		{"/st|", "/standup |", nil},
+		{"/hel|", "/hel|", []string{"/help", "/hello"}},
+		{"/unalias s|", "/unalias standup |", nil},
+		{"/help inv|", "/help invite |", nil},
+		{"/set |", "/set |", []string{"bell", "theme"}},
+		{"/set th|", "/set theme |", nil},
+		{"/SET THEME d|", "/SET THEME dark |", nil},
+		{"/set bell o|", "/set bell o|", []string{"on", "off"}},
+		{"/set nothing o|", "/set nothing o|", nil},
+		{"/mode f|", "/mode fast |", nil},
+		{"/mode |", "/mode |", []string{"reliable", "fast"}},
+		{"/notify m|", "/notify mentions |", nil},
+		{"/mute #z|", "/mute #zoo |", nil},
+		{"/mute @c|", "/mute @cyd |", nil},
+		{"/mute 3|", "/mute 30m |", nil},
+		{"/mute #zoo |", "/mute #zoo |", []string{"30m", "2h", "7d"}},
+		{"/ban bob |", "/ban bob |", []string{"30m", "2h", "7d"}},
+		{"/dnd o|", "/dnd off |", nil},
+		{"/verify cyd y|", "/verify cyd yes |", nil},
+		{"/create #new --|", "/create #new --private |", nil},
+		{"/create #l|", "/create #la|", nil},
+		{"/msg cyd c|", "/msg cyd cyd |", nil}, // a person in a text
+		{"//mode f|", "//mode f|", nil},
 	} {
-		line, pos, choices := m.Complete(strings.Fields("help join invite unban unsilence unmute"), strings.Replace(tt.in, "|", "", 1), strings.Index(tt.in, "|"))
+		line, pos, choices := m.Complete(usages, strings.Replace(tt.in, "|", "", 1), strings.Index(tt.in, "|"))
 		if got := line[:pos] + "|" + line[pos:]; got != tt.want || !reflect.DeepEqual(choices, tt.choices) {
 			t.Errorf("%q: got %q %q, want %q %q", tt.in, got, choices, tt.want, tt.choices)
 		}

@@ -247,10 +247,6 @@ func StrengthWords(score int, advice string) string {
 	return s
 }
 
-// OnEarlier says of an answer that it is one, where the other message is not at
-// hand.
-const OnEarlier = " (on an earlier message)"
-
 // Marks returns what is to be known about a message besides its text.
 func Marks(m chat.Message) string {
 	var list []string
