@@ -254,6 +254,11 @@ func LogIn(ctx context.Context, cfg Config) error {
 
 // Trust finds the realm that cfg.Enter.Trust names, pins it, and returns.
 func Trust(ctx context.Context, cfg Config) error {
+	return withSession(ctx, cfg, func(*login.Session) error { return nil })
+}
+
+// withSession finds authd, calls do with a session, and closes everything.
+func withSession(ctx context.Context, cfg Config, do func(*login.Session) error) error {
 	h, err := open(cfg)
 	if err != nil {
 		return err
@@ -263,7 +268,8 @@ func Trust(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return s.Close()
+	defer s.Close()
+	return do(s)
 }
 
 // transport makes the node's side of every QUIC connection. Its stateless

@@ -21,6 +21,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quic-go/quic-go"
+
 	"lanchat/authd/account"
 	"lanchat/authd/server"
 	authdstore "lanchat/authd/store"
@@ -32,6 +34,7 @@ import (
 	"lanchat/node/login"
 	"lanchat/node/store"
 	"lanchat/wire"
+	"lanchat/wire/link"
 	"lanchat/wire/realm"
 )
 
@@ -742,6 +745,38 @@ func code(c string) func(chat.Event) bool {
 		}
 		return false
 	}
+}
+
+// transport is the socket of a program on the LAN that is no node. done closes it.
+func (l *lab) transport(who, addr string) (tr *quic.Transport, done func()) {
+	l.t.Helper()
+	conn, err := l.net.Host(who, addr+"/24").ListenPacket(0)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	tr = link.NewTransport(conn, nil)
+	return tr, func() {
+		tr.Close()
+		conn.Close()
+	}
+}
+
+// hello dials a node as its peers do, with any identity, and says Hello on the
+// control stream. The caller closes the connection.
+func hello(ctx context.Context, tr *quic.Transport, id link.Identity, to *node, m wire.Hello) (*quic.Conn, *quic.Stream, error) {
+	c, _, err := link.DialPeer(ctx, tr, to.addr, id, to.profile.Verifier(), time.Now, to.profile.DeviceKey().Device())
+	if err != nil {
+		return nil, nil, err
+	}
+	control, err := c.OpenStreamSync(ctx)
+	if err == nil {
+		err = link.WriteFrame(control, wire.FrameHello, m.Append(nil))
+	}
+	if err != nil {
+		c.CloseWithError(link.CloseGoodbye, "")
+		return nil, nil, err
+	}
+	return c, control, nil
 }
 
 // together starts nodes and waits until everybody sees everybody.

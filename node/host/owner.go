@@ -138,20 +138,12 @@ func WithAuthd(ctx context.Context, cfg Config, do func(context.Context, *login.
 	if cfg.Profile.Token() == nil {
 		return login.ErrNoToken
 	}
-	h, err := open(cfg)
-	if err != nil {
-		return err
-	}
-	defer h.transport.Close()
-	s, err := h.find(ctx)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if s.Token() == nil {
-		return login.ErrNoToken
-	}
-	return do(ctx, s)
+	return withSession(ctx, cfg, func(s *login.Session) error {
+		if s.Token() == nil {
+			return login.ErrNoToken
+		}
+		return do(ctx, s)
+	})
 }
 
 // OwnerWords says what authd refused to do with the person's account, and what

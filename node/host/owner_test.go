@@ -159,20 +159,13 @@ func TestTokensOfPeers(t *testing.T) {
 		}
 		cat, err := login.Open(filepath.Join(l.dir, "cat"))
 		must(err)
-		conn, err := l.net.Host("cat's own program", ip("cat")+"/24").ListenPacket(0)
-		must(err)
-		defer conn.Close()
-		tr := link.NewTransport(conn, nil)
-		defer tr.Close()
+		tr, done := l.transport("cat's own program", ip("cat"))
+		defer done()
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		c, _, err := link.DialPeer(ctx, tr, bob.addr, cat.Identity, cat.Verifier(), cat.Now, bob.profile.DeviceKey().Device())
+		c, control, err := hello(ctx, tr, cat.Identity, bob, wire.Hello{Version: 1, Boot: 1})
 		must(err)
 		defer c.CloseWithError(link.CloseGoodbye, "")
-		control, err := c.OpenStream()
-		must(err)
-		hello := wire.Hello{Version: 1, Boot: 1}
-		must(link.WriteFrame(control, wire.FrameHello, hello.Append(nil)))
 		bob.wait("cat", 5*time.Second, peer("cat", "online"))
 
 		other, own := ann.profile.Token(), cat.Token()

@@ -101,20 +101,13 @@ func (q lister) link(l *lab, name string, to *node) (asked int) {
 	}
 	p, err := login.Open(filepath.Join(l.dir, name))
 	must(err)
-	conn, err := l.net.Host(name+" as lister", ip(name)+"/24").ListenPacket(0)
-	must(err)
-	defer conn.Close()
-	tr := link.NewTransport(conn, nil)
-	defer tr.Close()
+	tr, done := l.transport(name+" as lister", ip(name))
+	defer done()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	c, _, err := link.DialPeer(ctx, tr, to.addr, p.Identity, p.Verifier(), p.Now, to.profile.DeviceKey().Device())
+	c, control, err := hello(ctx, tr, p.Identity, to, wire.Hello{Version: 1, Boot: 1, CRLNumber: q.number})
 	must(err)
 	defer c.CloseWithError(link.CloseGoodbye, "")
-	control, err := c.OpenStream()
-	must(err)
-	hello := wire.Hello{Version: 1, Boot: 1, CRLNumber: q.number}
-	must(link.WriteFrame(control, wire.FrameHello, hello.Append(nil)))
 	for {
 		s, err := c.AcceptStream(ctx)
 		if err != nil {
@@ -768,29 +761,16 @@ func TestImpostors(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		conn, err := l.net.Host("mallory", "10.77.0.66/24").ListenPacket(0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		tr := link.NewTransport(conn, nil)
-		defer tr.Close()
+		tr, done := l.transport("mallory", "10.77.0.66")
+		defer done()
 		dial := func(id link.Identity) error {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			defer cancel()
-			c, _, err := link.DialPeer(ctx, tr, ann.addr, id, ann.profile.Verifier(), time.Now, ann.profile.DeviceKey().Device())
+			c, control, err := hello(ctx, tr, id, ann, wire.Hello{Version: 1, Boot: 1})
 			if err != nil {
 				return err
 			}
 			defer c.CloseWithError(link.CloseGoodbye, "")
-			control, err := c.OpenStreamSync(ctx)
-			if err != nil {
-				return err
-			}
-			hello := wire.Hello{Version: 1, Boot: 1}
-			if err := link.WriteFrame(control, wire.FrameHello, hello.Append(nil)); err != nil {
-				return err
-			}
 			control.SetReadDeadline(time.Now().Add(5 * time.Second))
 			_, _, err = link.ReadFrame(control)
 			return err
