@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"lanchat/node/store"
 	"lanchat/node/ui"
 	"lanchat/wire/clean"
+	"lanchat/wire/private"
 	"lanchat/wire/realm"
 	"lanchat/wire/usage"
 )
@@ -42,24 +44,53 @@ func (o *options) accountCommands() []*cobra.Command {
 	}
 }
 
-// logIn gets a token and keeps it.
+// alone opens the data directory for what cannot be changed under a node that
+// uses it.
+func (o *options) alone(ask *ui.Prompter) (*node, error) {
+	n, err := o.open(ask)
+	if errors.Is(err, private.ErrLocked) {
+		err = fmt.Errorf("a node runs on %q: end it first, with /quit, and try again", o.data)
+	}
+	return n, err
+}
+
+// logIn gets a token and keeps it. Who is logged in to the account already has
+// what was asked for, without a password; a token that has ended is renewed.
 func (o *options) logIn(how host.Credentials) error {
+	ctx, stop := interruptible()
+	defer stop()
+	has := func(user string) error {
+		if how.Register || o.user != "" && o.user != user {
+			return fmt.Errorf("this device is logged in as %s already: node logout first", user)
+		}
+		return nil
+	}
+	soon, cancel := context.WithTimeout(ctx, findAuthd)
+	defer cancel()
+	switch s, err := o.attach(soon); {
+	case err != nil:
+		return fmt.Errorf("a node runs on %q, and nobody is logged in there yet: log in in it, or end it first: %w", o.data, err)
+	case s != nil:
+		s.close()
+		if err := has(s.user); err != nil {
+			return err
+		}
+		return saidLoggedIn(s.user, s.realm)
+	}
 	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
 	if err != nil {
 		ask = nil
 	}
-	n, err := o.open(ask)
+	n, err := o.alone(ask)
 	if err != nil {
 		return err
 	}
 	defer n.close()
-	// Who is logged in to the account already has what was asked for, without a
-	// password; a token that has ended is renewed.
-	if t := n.profile.Token(); t != nil && (how.Register || o.user != "" && o.user != t.Name) {
-		return fmt.Errorf("this device is logged in as %s already: node logout first", t.Name)
+	if t := n.profile.Token(); t != nil {
+		if err := has(t.Name); err != nil {
+			return err
+		}
 	}
-	ctx, stop := interruptible()
-	defer stop()
 	if ask == nil {
 		n.stdin = os.Stdin
 	}
@@ -79,14 +110,18 @@ func (o *options) logIn(how host.Credentials) error {
 	if err := host.LogIn(ctx, n.config); err != nil {
 		return err
 	}
-	_, err = fmt.Printf("logged in as %s in the realm %s\n", n.profile.Token().Name, clean.Line(n.profile.Pin().Name, realm.MaxRealmName))
+	return saidLoggedIn(n.profile.Token().Name, n.profile.Pin().Name)
+}
+
+func saidLoggedIn(user, name string) error {
+	_, err := fmt.Printf("logged in as %s in the realm %s\n", user, clean.Line(name, realm.MaxRealmName))
 	return err
 }
 
 // logOut removes the token. A key that was revoked is of no use any more and
 // goes with it, so that the next log-in makes this another device.
 func (o *options) logOut() error {
-	n, err := o.open(nil)
+	n, err := o.alone(nil)
 	if err != nil {
 		return err
 	}
@@ -101,14 +136,13 @@ func (o *options) logOut() error {
 	return n.profile.Forget()
 }
 
-// trustList prints the realm that the data directory trusts.
+// trustList prints the realm that the data directory trusts, whether a node
+// uses it or not.
 func (o *options) trustList() error {
-	n, err := o.open(nil)
+	pin, err := login.ReadPin(o.data)
 	if err != nil {
 		return err
 	}
-	defer n.close()
-	pin := n.profile.Pin()
 	if pin == nil {
 		_, err := fmt.Println("no realm is trusted yet")
 		return err
@@ -124,7 +158,7 @@ func (o *options) trustReplace(code string) error {
 	if err != nil {
 		return usage.Errorf("the join code: %w", err)
 	}
-	n, err := o.open(nil)
+	n, err := o.alone(nil)
 	if err != nil {
 		return err
 	}

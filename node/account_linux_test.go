@@ -104,6 +104,11 @@ func TestSessions(t *testing.T) {
 	bob.want("peer", "user", "ann", "device", device, "state", "left", "cause", "revoked")
 	ann.want("peer", "user", "ann", "device", device, "state", "left", "cause", "revoked")
 	t.Logf("the phone was gone after %v", time.Since(begin))
+	phone.quit()
+	for _, args := range []string{"users", "rooms", "send @bob hi"} { // the revocation is news to it
+		l.run("h4", "", "node", l.as("phone", strings.Fields(args)...)...).exits(3).explains("revoked")
+	}
+	l.run("h4", "", "node", l.as("phone", "history", "@bob")...).exits(0)
 	if list := l.sessions("h2", "ann"); len(list) != 2 || list[1].Device != device || !list[1].Revoked {
 		t.Errorf("got %+v, want the phone revoked, and last", list)
 	}
@@ -245,6 +250,15 @@ func TestAccountCommands(t *testing.T) {
 	call("ann", "register", "--user", "ann", "--password-file", wrong).exits(1).explains("node logout")
 	ann := l.node("h2", "ann", "--user", "ann", "--password-file", wrong)
 	ann.ready("ann", a)
+	// While a node uses the directory: what needs no change is told, the rest
+	// says what to do first.
+	call("ann", "trust", "list").exits(0).says(a.fingerprint)
+	call("ann", "login").exits(0).says("logged in as ann")
+	call("ann", "login", "--user", "bob", "--password-file", wrong).exits(1).explains("logged in as ann", "node logout")
+	call("ann", "register", "--user", "ann", "--password-file", wrong).exits(1).explains("node logout")
+	for _, args := range []string{"logout", "trust replace " + a.code} {
+		call("ann", strings.Fields(args)...).exits(1).explains("a node runs on", "/quit")
+	}
 	ann.quit()
 	call("bob", "login", "--user", "ann", "--password-file", wrong, "--trust", "first").exits(3).explains("password")
 

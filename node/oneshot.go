@@ -39,6 +39,9 @@ type session struct {
 	out     *json.Encoder
 	conn    io.Closer
 	running bool       // a node ran already
+	user    string     // who is logged in
+	realm   string     // its name
+	shutOut error      // authd does not take this device any more
 	ended   chan error // the inner node's end
 	cancel  context.CancelFunc
 	refs    int
@@ -55,6 +58,8 @@ type event struct {
 	Text   string          `json:"text"`
 	Got    int             `json:"got"`
 	Online int             `json:"online"`
+	User   string          `json:"user"`
+	Realm  string          `json:"realm"`
 	Data   json.RawMessage `json:"data"`
 	line   []byte
 }
@@ -107,10 +112,11 @@ func (s *session) begin(ctx context.Context, conn net.Conn) error {
 	s.conn, s.out = conn, json.NewEncoder(conn)
 	s.out.SetEscapeHTML(false)
 	go s.read(conn)
-	_, err := s.wait(ctx, func(e event) bool { return e.Event == "ready" })
+	ready, err := s.wait(ctx, func(e event) bool { return e.Event == "ready" })
 	if err != nil {
 		s.close()
 	}
+	s.user, s.realm = ready.User, ready.Realm
 	return err
 }
 
@@ -129,13 +135,18 @@ func (s *session) read(r io.Reader) {
 	}
 }
 
-// settle waits until nobody new turns up.
+// settle waits until nobody new turns up. authd has been asked meanwhile if it
+// is there, so whose device is shut out knows that.
 func (s *session) settle() {
 	deadline := time.After(settled)
 	for {
 		select {
-		case _, ok := <-s.events:
+		case e, ok := <-s.events:
 			if !ok {
+				return
+			}
+			if e.Event == "error" && (e.Code == "revoked" || e.Code == "not_authenticated") {
+				s.shutOut = refusal(e)
 				return
 			}
 		case <-time.After(settle):
@@ -245,7 +256,7 @@ func (o *options) oneShots() []*cobra.Command {
 	list := func(name, short string) *cobra.Command {
 		return &cobra.Command{
 			Use: name, Short: short, Args: usage.Args(cobra.NoArgs),
-			RunE: func(*cobra.Command, []string) error { return o.list("/" + name) },
+			RunE: func(*cobra.Command, []string) error { return o.list("/"+name, true) },
 		}
 	}
 	history := &cobra.Command{
@@ -254,7 +265,7 @@ func (o *options) oneShots() []*cobra.Command {
 			if err := checkChat(args[0]); err != nil {
 				return err
 			}
-			return o.list("/history " + args[0])
+			return o.list("/history "+args[0], false)
 		},
 	}
 	search := &cobra.Command{
@@ -264,14 +275,15 @@ func (o *options) oneShots() []*cobra.Command {
 			if strings.TrimSpace(text) == "" {
 				return usage.Errorf("there is nothing to look for: node search TEXT")
 			}
-			return o.list("/search " + text)
+			return o.list("/search "+text, false)
 		},
 	}
 	return []*cobra.Command{send, tail, history, search, list("users", "Lists who is here"), list("rooms", "Lists which rooms there are")}
 }
 
-// list prints the answer to a question.
-func (o *options) list(line string) error {
+// list prints the answer to a question, which may be one about others: nobody
+// tells those to a device that is shut out.
+func (o *options) list(line string, others bool) error {
 	ctx, stop := interruptible()
 	defer stop()
 	s, err := o.connect(ctx)
@@ -279,6 +291,9 @@ func (o *options) list(line string) error {
 		return err
 	}
 	defer s.close()
+	if others && s.shutOut != nil {
+		return s.shutOut
+	}
 	e, err := s.ask(ctx, line)
 	if err != nil {
 		return err
@@ -314,6 +329,9 @@ func (o *options) send(to string, words []string, timeout time.Duration) error {
 		return err
 	}
 	defer s.close()
+	if s.shutOut != nil {
+		return s.shutOut
+	}
 	if len(words) > 0 {
 		return s.say(ctx, to, strings.Join(words, " "), o.mode, timeout)
 	}
@@ -387,6 +405,9 @@ func (o *options) tail(chats []string) error {
 		return err
 	}
 	defer s.close()
+	if s.shutOut != nil {
+		return s.shutOut
+	}
 	for _, c := range chats {
 		if _, err := s.ask(ctx, "/history "+c); err != nil {
 			return err // there is no such chat

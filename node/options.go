@@ -209,6 +209,15 @@ func (n *node) close() {
 	}
 }
 
+// inUse says that a node runs on the data directory.
+type inUse struct{ data string }
+
+func (e *inUse) Error() string {
+	return fmt.Sprintf("another node uses %q: talk to it with node send and node tail, or give this one its own --data", e.data)
+}
+
+func (e *inUse) Unwrap() error { return private.ErrLocked }
+
 // open opens the data directory and the socket. ask is nil where nobody can
 // be asked.
 func (o *options) open(ask *ui.Prompter) (*node, error) {
@@ -248,7 +257,7 @@ func (n *node) open() error {
 	}
 	unlock, err := private.Lock(filepath.Join(o.data, "lock"))
 	if errors.Is(err, private.ErrLocked) {
-		return fmt.Errorf("another node uses %q: talk to it with node send and node tail, or give this one its own --data", o.data)
+		return &inUse{o.data}
 	}
 	if err != nil {
 		return fmt.Errorf("locking the data directory: %w", err)

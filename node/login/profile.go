@@ -350,6 +350,16 @@ type pinJSON struct {
 	Root    []byte    `json:"root"`              // the root certificate, DER in base64
 }
 
+// ReadPin returns the realm that the profile in dir trusts, nil if there is
+// none. It changes nothing and may be called while the profile is in use.
+func ReadPin(dir string) (*Pin, error) {
+	p := &Profile{dir: dir}
+	if err := p.loadPin(); err != nil {
+		return nil, fmt.Errorf("reading the trusted realm: %w", err)
+	}
+	return p.pin, nil
+}
+
 func (p *Profile) loadPin() error {
 	b, err := p.read(pinFile)
 	if errors.Is(err, fs.ErrNotExist) {
