@@ -48,7 +48,7 @@ func TestStatus(t *testing.T) {
 			}
 		}
 		out = must(t, "", "status", "--data", dir)
-		for _, line := range []string{"accounts     1\n", "online       1 devices, ", "1 registrations", "refusals     1 (bad_credentials 1)\n"} {
+		for _, line := range []string{"accounts     1\n", "online       1 device, ", "1 registration,", "refusals     1 (bad_credentials 1)\n"} {
 			if !strings.Contains(out, line) {
 				t.Errorf("no %q in\n%s", line, out)
 			}

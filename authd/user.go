@@ -241,7 +241,8 @@ func removeAll(w io.Writer, st *store.Store, reg *account.Registrar, force bool)
 	return err
 }
 
-func count(n int, what string) string {
+// count is n things, in words.
+func count[N int | int64 | uint64](n N, what string) string {
 	if n != 1 {
 		what += "s"
 	}
@@ -298,7 +299,7 @@ func listUsers(w io.Writer, st *store.Store, asJSON bool) error {
 		if u.Disabled {
 			state = "disabled"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%d devices\tsince %s\n", u.Name, state, u.Devices, u.Created.Format(time.DateOnly))
+		fmt.Fprintf(tw, "%s\t%s\t%s\tsince %s\n", u.Name, state, count(u.Devices, "device"), u.Created.Format(time.DateOnly))
 	}
 	return tw.Flush()
 }

@@ -90,7 +90,7 @@ func TestNeverTogether(t *testing.T) {
 	for range ids {
 		ann.want("notice", "code", "kept")
 	}
-	l.run("h1", "", "authd", "status", "--data", a.data).exits(0).says("5 messages wait")
+	l.run("h1", "", "authd", "status", "--data", a.data).exits(0).says("5 messages waiting")
 	ann.quit()
 
 	bob = l.node("h3", "bob")
@@ -99,7 +99,7 @@ func TestNeverTogether(t *testing.T) {
 		bob.want("message", "id", id, "chat", "@ann", "from", "ann", "text", fmt.Sprint("for later ", i), "mode", "reliable")
 	}
 	// His node says so to authd, for ann: that much waits now.
-	for !strings.Contains(l.run("h1", "", "authd", "status", "--data", a.data).exits(0).out, "1 messages wait") {
+	for !strings.Contains(l.run("h1", "", "authd", "status", "--data", a.data).exits(0).out, "1 message waiting") {
 	}
 	bob.quit()
 
@@ -115,7 +115,7 @@ func TestNeverTogether(t *testing.T) {
 	if got := bob.all("message"); len(got) != 1 {
 		t.Errorf("bob sees %d messages the second time, want 1", len(got))
 	}
-	l.run("h1", "", "authd", "status", "--data", a.data).exits(0).says("0 messages wait")
+	l.run("h1", "", "authd", "status", "--data", a.data).exits(0).says("0 messages waiting")
 }
 
 // "kill -9 of sender and receiver in loops: nothing acknowledged is lost, nothing

@@ -266,6 +266,11 @@ func (n *node) open() error {
 	if n.profile, err = login.Open(o.data); err != nil {
 		return fmt.Errorf("opening %q: %w", o.data, err)
 	}
+	if n.profile.Token() == nil {
+		if _, _, err := o.password(); err != nil { // not only once authd was found
+			return err
+		}
+	}
 	st, err := store.Open(o.data)
 	if err != nil {
 		return err

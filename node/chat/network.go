@@ -214,7 +214,7 @@ func (c *Core) whyNobody(n Network) string {
 		return "nobody else is here: no network can be used (" + strings.Join(unused, "; ") + ")"
 	case heardOf > 0:
 		return fmt.Sprintf("nobody else is here, and who is known of (%d) cannot be reached; node doctor says why", heardOf)
-	case c.authd.State == "down":
+	case c.authd.State != "up":
 		return "nobody else is here: nobody was heard on " + strings.Join(used, ", ") + ", and authd, which would know of others, is not found; node doctor looks closer"
 	}
 	return "nobody else is here: nobody was heard on " + strings.Join(used, ", ") + ", and authd knows of nobody else who is connected"

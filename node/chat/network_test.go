@@ -35,6 +35,7 @@ func TestUsersSayWhyNobodyIsHere(t *testing.T) {
 	}{
 		{"no interface", chat.Network{}, "", "this machine has no network"},
 		{"none that can be used", chat.Network{Interfaces: []chat.NetInterface{down}}, "", "no network can be used (eth1 is down)"},
+		{"nobody heard, authd not found yet", chat.Network{Interfaces: []chat.NetInterface{eth0, down}}, "", "nobody was heard on eth0, and authd, which would know of others, is not found"},
 		{"nobody heard, authd away", chat.Network{Interfaces: []chat.NetInterface{eth0, down}}, "down", "nobody was heard on eth0, and authd, which would know of others, is not found"},
 		{"really alone", chat.Network{Interfaces: []chat.NetInterface{eth0}, Peers: []chat.NetPeer{{Device: wire.DeviceID{9}, Authd: true, Here: true}}}, "up", "authd knows of nobody else"},
 		{"known and not reached", chat.Network{Interfaces: []chat.NetInterface{eth0}, Peers: []chat.NetPeer{{Device: wire.DeviceID{7}}}}, "up", "who is known of (1) cannot be reached"},

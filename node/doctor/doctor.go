@@ -213,7 +213,7 @@ func judgeMulticast(r *report, f *Facts, _ time.Time) {
 	for _, i := range f.used() {
 		for _, g := range i.Groups {
 			heard += g.Heard
-			tested = append(tested, fmt.Sprintf("%s %s: own packets come back, %d others heard", i.Name, g.Family, g.Heard))
+			tested = append(tested, fmt.Sprintf("%s %s: own packets come back, heard from %d more", i.Name, g.Family, g.Heard))
 			switch {
 			case i.Loopback && i.back(): // one family does, within a machine
 			case g.Err != nil:
@@ -390,7 +390,7 @@ func judgeKeys(r *report, f *Facts, now time.Time) {
 // people joins names, not too many of them.
 func people(names []string) string {
 	const most = 5
-	if n := len(names) - most; n > 0 {
+	if n := len(names) - most; n > 1 {
 		return fmt.Sprintf("%s and %d others", strings.Join(names[:most], ", "), n)
 	}
 	return strings.Join(names, ", ")

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -181,6 +182,13 @@ func parseCommand(line []byte) (chat.Command, error) {
 	if err := dec.Decode(&o); err != nil {
 		if errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("it ends too early")
+		}
+		if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+			want := "text in quotes"
+			if wrong.Type.Kind() == reflect.Bool {
+				want = "true or false"
+			}
+			return chat.Command{}, fmt.Errorf("in the field %q: want %s, got %s", strings.TrimPrefix(wrong.Field, "."), want, wrong.Value)
 		}
 		return chat.Command{}, fmt.Errorf("not a command object: %s", strings.TrimPrefix(err.Error(), "json: "))
 	}

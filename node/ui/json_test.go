@@ -138,13 +138,15 @@ var commands = []struct {
 	{`{"cmd":"say","ref":"r9"}`, chat.Command{}, `"text"`, "r9"},
 	{`{"cmd":"say","text":"","ref":"r9"}`, chat.Command{}, `"text"`, "r9"},
 	{`{"cmd":"say","text":null}`, chat.Command{}, `"text"`, ""},
-	{`{"cmd":"say","text":5,"ref":"r10"}`, chat.Command{}, "number", "r10"},
+	{`{"cmd":"say","text":5,"ref":"r10"}`, chat.Command{}, `in the field "text": want text in quotes, got number`, "r10"},
 	{`{"cmd":"say","text":"hi","mode":"quick"}`, chat.Command{}, `"quick"`, ""},
 	{`{"cmd":"say","text":"hi","line":"/x"}`, chat.Command{}, `"line"`, ""},
 	{`{"cmd":"do","text":"/x"}`, chat.Command{}, `"line"`, ""},
 	{`{"cmd":"do","line":" "}`, chat.Command{}, `"line"`, ""},
 	{`{"cmd":"do","line":"/x","mode":"fast"}`, chat.Command{}, `"mode"`, ""},
-	{`{"cmd":"do","line":"/x","ref":7}`, chat.Command{}, "number", ""},
+	{`{"cmd":"do","line":"/x","ref":7}`, chat.Command{}, `in the field "ref": want text in quotes, got number`, ""},
+	{`{"cmd":["say"]}`, chat.Command{}, `in the field "cmd": want text in quotes, got array`, ""},
+	{`{"cmd":"passwd","sign_out":"yes"}`, chat.Command{}, `in the field "sign_out": want true or false, got string`, ""},
 }
 
 func TestCommands(t *testing.T) {
