@@ -374,3 +374,81 @@ func TestAdminKilled(t *testing.T) {
 		}
 	}
 }
+
+// An ex-admin's modified program, with what it had before the room was handed over,
+// signs a kick from before that, and then hands the room over to somebody else.
+// Who knows of the first is told and goes on; who was away stands still, is told
+// of both, and decides.
+func TestOldAdmin(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(5)...)
+	a := l.authd("h1", "authd")
+	ann, bob, carol, dan := l.newcomer("h2", "ann"), l.newcomer("h3", "bob", "--port", fmt.Sprint(roguePort)), l.newcomer("h4", "carol"), l.newcomer("h5", "dan")
+	for _, n := range []*node{ann, bob, carol, dan} {
+		n.ready(n.name, a)
+	}
+	meet(ann, bob, carol, dan)
+	gather("#lab", ann, bob, carol, dan)
+	ann.quit()
+	r := l.rogue("h2", l.copyOf("ann"))
+	ann = l.node("h2", "ann")
+	ann.ready("ann", a)
+	dan.quit()
+	meet(ann, bob, carol)
+	ann.object("cmd", "do", "chat", "#lab", "line", "/transfer bob")
+	for _, n := range []*node{ann, bob, carol} {
+		n.want("room", "chat", "#lab", "cause", "transferred", "by", "ann", "whom", "bob", "admins", []string{"bob", "ann"})
+	}
+	ann.quit()
+
+	// Backdated.
+	member := r.log.State().Members[2] // carol
+	kick, err := r.log.Kick(r.identity(), time.Now(), member.Account, "", func(wire.DeviceKey) uint64 { return 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.multicast(kick.Entry)
+	for _, n := range []*node{bob, carol} {
+		n.want("notice", "code", "double_signing", "text", containing("ann signed two histories of #lab", "ann handed the room over to bob", "ann kicked carol"))
+	}
+	all := []string{"bob", "ann", "carol", "dan"}
+	bob.object("cmd", "do", "chat", "#lab", "line", "/topic nobody is kicked")
+	for _, n := range []*node{bob, carol} {
+		n.want("room", "chat", "#lab", "cause", "topic", "topic", "nobody is kicked", "members", all)
+	}
+
+	// A second resignation.
+	again, err := r.log.Transfer(r.identity(), time.Now(), member.Account)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := r.dial(l.at("h3"))
+	if conn == nil {
+		t.Fatal("the rogue is not let in")
+	}
+	r.push(conn, again.Entry) // bob spreads the proof
+	for _, n := range []*node{bob, carol} {
+		n.want("notice", "code", "double_signing", "text", containing("ann handed the room over to bob", "ann handed the room over to carol", "the one that came first counts here"))
+	}
+	carol.refuses("#lab", "/topic mine", "not_admin", "bob")
+	tell("#lab", "fast", "under bob", bob, carol)
+
+	dan = l.node("h5", "dan")
+	dan.ready("dan", a)
+	told := dan.want("notice", "code", "double_signing", "text", containing("stands still here until you decide", "ann handed the room over to bob", "ann handed the room over to carol"))
+	dan.object("cmd", "say", "chat", "#lab", "text", "hello?", "ref", "held")
+	dan.want("error", "ref", "held", "code", "room_held")
+	choice := 1
+	if strings.Contains(told.text("text"), "2. ann handed the room over to bob") {
+		choice = 2
+	}
+	dan.object("cmd", "do", "chat", "#lab", "line", fmt.Sprint("/decide ", choice))
+	dan.want("room", "chat", "#lab", "topic", "nobody is kicked", "members", all, "admins", []string{"bob", "ann"})
+	tell("#lab", "fast", "of one mind", bob, carol, dan)
+	tell("#lab", "fast", "we are", dan, bob, carol)
+	for _, n := range []*node{bob, carol, dan} {
+		if len(n.all("room", "chat", "#lab", "cause", "kicked"))+len(n.all("room", "chat", "#lab", "cause", "transferred", "whom", "carol")) > 0 {
+			t.Errorf("%s took what ann signed afterwards for true", n.name)
+		}
+	}
+}

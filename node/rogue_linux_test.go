@@ -38,6 +38,7 @@ type rogue struct {
 
 	mu    sync.Mutex
 	heard [][]byte
+	links map[*quic.Conn]*quic.Stream // on which frames are pushed
 }
 
 // copyOf copies the directory of a node that does not run.
@@ -74,7 +75,7 @@ func closeDir(t *testing.T, dir string) {
 // room.
 func (l *lan) rogue(host, dir string) *rogue {
 	l.t.Helper()
-	r := &rogue{l: l, host: host}
+	r := &rogue{l: l, host: host, links: map[*quic.Conn]*quic.Stream{}}
 	var err error
 	if r.profile, err = login.Open(dir); err != nil {
 		l.t.Fatal(err)
@@ -144,6 +145,9 @@ func (r *rogue) dial(addr string) *quic.Conn {
 		return nil
 	}
 	control.SetReadDeadline(time.Time{})
+	r.mu.Lock()
+	r.links[conn] = control
+	r.mu.Unlock()
 	go func() { // what is pushed
 		for {
 			typ, body, err := link.ReadFrame(control)
@@ -154,6 +158,16 @@ func (r *rogue) dial(addr string) *quic.Conn {
 		}
 	}()
 	return conn
+}
+
+// push sends an entry over a link.
+func (r *rogue) push(conn *quic.Conn, e *wire.Entry) {
+	r.l.t.Helper()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := link.WriteFrame(r.links[conn], wire.FrameEntry, e.Append(nil)); err != nil {
+		r.l.t.Fatal(err)
+	}
 }
 
 // take keeps what somebody gave it.

@@ -409,16 +409,6 @@ func (c *Core) refuseGoverning(ref string, m *membership, err error) {
 
 // ---- double signing
 
-// sides returns the two entries of a double signature in an order that is the
-// same for everybody, the older one first.
-func sides(q room.Equivocation) [2]*wire.Entry {
-	a, b := q.A.Hash(), q.B.Hash()
-	if cmp.Or(cmp.Compare(q.A.Seq, q.B.Seq), cmp.Compare(q.A.Time, q.B.Time), slices.Compare(a[:], b[:])) > 0 {
-		return [2]*wire.Entry{q.B, q.A}
-	}
-	return [2]*wire.Entry{q.A, q.B}
-}
-
 // alarm tells of a device that signed twice and spreads the proof. What it signs
 // then makes it no guiltier: a branch that is pushed out by others and comes
 // back from a member would be told of, and spread, without an end.
@@ -433,23 +423,31 @@ func (c *Core) alarm(now time.Time, m *membership, q room.Equivocation) {
 	if d := c.people.devices[q.A.Author.Device()]; d != nil {
 		who = d.person.name
 	}
-	two := sides(q)
-	text := fmt.Sprintf("%s signed two histories of %s: 1. %s; 2. %s", who, m.chat(), cmp.Or(c.describe(m, two[0]), causes[two[0].Op()]), cmp.Or(c.describe(m, two[1]), causes[two[1].Op()]))
-	if m.log.HeldFor(c.self.account) {
-		text += fmt.Sprintf("; %s stands still here until you decide which one counts: /decide 1 or /decide 2, after talking to the others", m.chat())
+	text, held := fmt.Sprintf("%s signed two histories of %s: ", who, m.chat()), m.log.HeldFor(c.self.account)
+	if held {
+		text += fmt.Sprintf("%s; %s stands still here until you decide which one counts, after talking to the others: /decide 1, for example", c.numbered(m, m.log.Between()), m.chat())
 	} else {
-		text += "; the one that came first counts here"
+		text += c.numbered(m, []*wire.Entry{q.A, q.B}) + "; the one that came first counts here"
 	}
-	c.show(Notice{Code: "double_signing", Text: text, Data: map[string]any{"chat": m.chat(), "user": who, "held": m.log.HeldFor(c.self.account),
-		"entries": []string{two[0].Hash().String(), two[1].Hash().String()}}})
+	c.show(Notice{Code: "double_signing", Text: text, Data: map[string]any{"chat": m.chat(), "user": who, "held": held,
+		"entries": []string{q.A.Hash().String(), q.B.Hash().String()}}})
 	for _, d := range c.linkedIn(m) {
 		c.prove(d, q)
 	}
 }
 
+// numbered describes entries, as "1. ann left; 2. ann kicked bob".
+func (c *Core) numbered(m *membership, entries []*wire.Entry) string {
+	var all []string
+	for i, e := range entries {
+		all = append(all, fmt.Sprintf("%d. %s", i+1, cmp.Or(c.describe(m, e), causes[e.Op()])))
+	}
+	return strings.Join(all, "; ")
+}
+
 // prove gives a device both entries of somebody who signed twice.
 func (c *Core) prove(d *device, q room.Equivocation) {
-	for _, e := range sides(q) {
+	for _, e := range []*wire.Entry{q.A, q.B} {
 		c.send(Push{To: d.id, Type: wire.FrameEntry, Body: e.Append(nil)})
 	}
 }
@@ -458,9 +456,16 @@ func (c *Core) prove(d *device, q room.Equivocation) {
 // it comes: one is enough to know, and its log brings the others.
 const maxProofs = 4
 
+const proveAfter = 3 * time.Second // after the link came up
+
 // proveAgain tells a device that has come who signed twice in its rooms: it was
 // away when the alarm went, and from where the logs agree it would not learn.
+// What it had not applied of them it has got by then with the rest of the log,
+// so that both come at once, and it decides which counts.
 func (c *Core) proveAgain(d *device) {
+	if !d.linked {
+		return
+	}
 	for _, m := range c.sortedRooms() {
 		if _, member := m.log.State().Owner(d.key); !member {
 			continue
@@ -478,16 +483,16 @@ func (c *Core) doDecide(k *call) {
 		return
 	}
 	n, err := strconv.Atoi(k.args[0])
-	twice := m.log.Equivocations()
-	if !m.log.Held() || len(twice) == 0 {
+	between := m.log.Between()
+	if !m.log.Held() {
 		c.refuse(k.ref, "bad_argument", "there is nothing to decide in %s", m.chat())
 		return
 	}
-	if err != nil || n < 1 || n > 2 {
-		c.refuse(k.ref, "bad_argument", "usage: /decide 1 or /decide 2")
+	if err != nil || n < 1 || n > len(between) {
+		c.refuse(k.ref, "bad_argument", "usage: /decide and a number: %s", c.numbered(m, between))
 		return
 	}
-	e := sides(twice[0])[n-1]
+	e := between[n-1]
 	change, err := m.log.Decide(e.Hash())
 	if err != nil {
 		c.refuseRule(k.ref, m.chat(), err)

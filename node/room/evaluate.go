@@ -13,6 +13,7 @@ type verdict struct {
 	head      *node
 	held      bool
 	signer    wire.AccountID // between whose signatures
+	between   []*node        // first on the branches that it is held between
 	twice     []Equivocation
 	suspended []Suspension
 	excused   []wire.AccountID // would be suspended, if it were not for a ban
@@ -337,13 +338,13 @@ func (ev *evaluation) descend() (v verdict) {
 		case 1:
 			next = children[0]
 		default:
-			var front wire.AccountID
-			var tied bool
-			next, front, tied = ev.choose(cur, children)
-			v.tied = v.tied || tied
-			if next == nil {
-				v.held, v.signer = true, front
+			winners, front := ev.choose(cur, children)
+			v.tied = v.tied || !front.IsZero()
+			if len(winners) > 1 {
+				v.held, v.signer, v.between = true, front, winners
+				break
 			}
+			next = winners[0]
 		}
 		if next == nil {
 			v.head = cur
@@ -355,11 +356,10 @@ func (ev *evaluation) descend() (v verdict) {
 
 // choose is rule 6: "Between branches, the one that contains an entry by the
 // person with the front-most seat (seat order at the fork point) wins."
-// It returns nil if only somebody's decision can tell; tied says that the
-// same person, front, is in front on several sides.
-func (ev *evaluation) choose(fork *node, children []*node) (winner *node, front wire.AccountID, tied bool) {
+// It returns several if only somebody's decision can tell; front is who is in
+// front on several sides, zero if nobody is.
+func (ev *evaluation) choose(fork *node, children []*node) (winners []*node, front wire.AccountID) {
 	best := MaxMembers
-	var winners []*node
 	for _, c := range children {
 		seat := MaxMembers
 		ev.live(c, func(n *node) bool {
@@ -374,7 +374,7 @@ func (ev *evaluation) choose(fork *node, children []*node) (winner *node, front 
 		}
 	}
 	if len(winners) == 1 {
-		return winners[0], front, false
+		return winners, front
 	}
 	// The same person in front on several sides. With different devices that
 	// is an honest race; the one device went on after the other is no
@@ -407,13 +407,13 @@ func (ev *evaluation) choose(fork *node, children []*node) (winner *node, front 
 	twice = twice || resigned > 1
 	lower := func(a, b *node) int { return slices.Compare(a.hash[:], b.hash[:]) }
 	if !twice {
-		return slices.MinFunc(winners, lower), front, true
+		return []*node{slices.MinFunc(winners, lower)}, front
 	}
 	first := slices.MinFunc(winners, func(a, b *node) int { return cmp.Compare(ev.rank(a), ev.rank(b)) })
 	if _, applied := ev.applied[first.hash]; !applied {
-		return nil, front, true
+		return winners, front
 	}
-	return first, front, true
+	return []*node{first}, front
 }
 
 // findTwice returns the equivocations among all entries, void ones too: of
@@ -425,7 +425,7 @@ func (ev *evaluation) findTwice() (twice []Equivocation) {
 		if !ev.clean(fork, a, first) || !ev.clean(fork, b, first) {
 			return
 		}
-		if slices.Compare(a.hash[:], b.hash[:]) > 0 {
+		if compareSigned(a.entry, b.entry) > 0 {
 			a, b = b, a
 		}
 		q := Equivocation{Fork: fork.hash, A: a.entry, B: b.entry}

@@ -100,7 +100,8 @@ func (c *Change) Merged() bool { return len(c.Dropped) > 0 }
 // An Equivocation is two entries of one device with the same number on two
 // branches, neither of which the other branch had overruled: proof that the
 // device, or who copied its key, signed twice. Two resignations of one person
-// on two branches are one too, whichever devices signed them.
+// on two branches are one too, whichever devices signed them. A says that it is
+// the older one.
 //
 // The equal number alone is no proof: who issues an entry of a losing branch
 // again on the winning one must use it again, since numbers have no gaps on
@@ -688,6 +689,21 @@ func (l *Log) Outranked(prev wire.Hash, a wire.AccountID) bool {
 	s := l.stateAt(fork)
 	seat := s.Seat(a)
 	return slices.ContainsFunc(path(fork, l.now.head), func(n *node) bool { return s.Seat(n.author) < seat })
+}
+
+// Between returns the entries that may come next where the room is held, for
+// Decide: in the order of their own times, the same for everybody.
+func (l *Log) Between() (entries []*wire.Entry) {
+	for _, n := range l.now.between {
+		entries = append(entries, n.entry)
+	}
+	slices.SortFunc(entries, compareSigned)
+	return entries
+}
+
+func compareSigned(a, b *wire.Entry) int {
+	p, q := a.Hash(), b.Hash()
+	return cmp.Or(cmp.Compare(a.Seq, b.Seq), cmp.Compare(a.Time, b.Time), slices.Compare(p[:], q[:]))
 }
 
 // Equivocations returns who is known to have signed twice.
