@@ -81,6 +81,36 @@ func TestRevocationSpreads(t *testing.T) {
 	})
 }
 
+// "A disabled account's devices are out of every room's keys within 5 s of the
+// operator's command", with the admin there and with somebody standing in.
+func TestDisabledIsOutOfEveryRoom(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat", "dan")
+		ann, cat, dan := nodes[0], nodes[2], nodes[3]
+		l.inRoom("#lab", nodes[:3])
+		l.inRoom("#den", []*node{dan, nodes[1], cat})
+		dan.stop() // and cat stands in
+		ann.mark()
+		cat.mark()
+		begin := time.Now()
+		l.authd.operate(func(st *authdstore.Store) error { return st.Disable(nodes[1].profile.Token().Account, begin) })
+		for _, n := range []*node{ann, cat} {
+			for _, room := range map[*node][]string{ann: {"#lab"}, cat: {"#lab", "#den"}}[n] {
+				if took := n.wait("another key of "+room, 20*time.Second, rekeyed(room)).Sub(begin); took > 5*time.Second {
+					t.Errorf("%s has another key of %s after %v, want 5 s at most", n.name, room, took)
+				}
+			}
+		}
+	})
+}
+
+func rekeyed(inChat string) func(chat.Event) bool {
+	return func(e chat.Event) bool {
+		r, ok := e.(chat.Room)
+		return ok && r.Chat == inChat && r.Cause == "rekeyed"
+	}
+}
+
 // A lister is a device of the realm that offers revocation lists of its own
 // making.
 type lister struct {
