@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"lanchat/node/delivery"
 	"lanchat/node/room"
 	"lanchat/wire"
 	"lanchat/wire/clean"
@@ -23,17 +24,45 @@ var causes = map[wire.Op]string{
 
 // ---- the log
 
+const (
+	maxTaken  = 2048 // entries of one answer; the rest comes with the next
+	vainRate  = 2    // entries a second of one device that come to nothing …
+	vainBurst = 512  // … after so many
+)
+
 // addEntries takes entries of a room's log that came from a device and shows
-// what they change.
+// what they change. Each costs a signature to check, and some the log's
+// evaluation: from a device whose entries come to nothing, again and again, none
+// are taken for a while. What is good of them others have.
 func (c *Core) addEntries(now time.Time, m *membership, raw [][]byte, from wire.DeviceID) {
+	vain := m.vain[from]
+	if vain != nil && vain.Empty(now) {
+		c.stats.Flooded += uint64(len(raw))
+		return
+	}
 	entries, err := parseEntries(raw)
 	if err != nil {
 		c.stats.Malformed++
 		return
 	}
+	entries = slices.DeleteFunc(entries, func(e *wire.Entry) bool { return m.log.Has(e.Hash()) })
+	entries = entries[:min(len(entries), maxTaken)]
 	change, err := m.log.Add(c.adopt(now, m, entries)...)
 	if err != nil {
 		c.stats.Forbidden++
+	}
+	lost := 0
+	for _, e := range entries {
+		if !m.log.Counts(e.Hash()) {
+			lost++
+		}
+	}
+	if lost > 0 {
+		if vain == nil {
+			vain = &delivery.Bucket{Rate: vainRate, Burst: vainBurst}
+			m.vain[from] = vain
+		}
+		vain.Charge(now, lost)
 	}
 	c.changed(now, m, change, "")
 	if len(m.log.Missing()) > 0 {
@@ -286,7 +315,7 @@ func (c *Core) handleEntry(now time.Time, dev *device, body []byte) error {
 	if err != nil {
 		return err
 	}
-	if m := c.rooms[e.RoomID()]; m != nil {
+	if m := c.rooms[e.RoomID()]; m != nil && m.log.State().Member(dev.person.account) != nil {
 		c.addEntries(now, m, [][]byte{body}, dev.id)
 		c.schedule(m)
 	}
@@ -350,7 +379,7 @@ func (c *Core) sync(now time.Time, m *membership) {
 // who does not answer keeps nobody from what the others know.
 func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 	known := c.people.devices[from]
-	if known == nil || !known.linked || m.asking[from] {
+	if vain := m.vain[from]; known == nil || !known.linked || m.asking[from] || vain != nil && vain.Empty(now) {
 		return
 	}
 	if len(m.asking) >= maxAsking {

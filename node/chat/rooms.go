@@ -85,6 +85,7 @@ type membership struct {
 	name     string                              // what it is called here; see nameRooms
 	was      string                              // and before, until that was told
 	alarms   map[wire.DeviceKey]*delivery.Bucket // of devices that sign twice
+	vain     map[wire.DeviceID]*delivery.Bucket  // what devices may hand on that comes to nothing
 	decided  bool                                // between two signed histories
 	replaced bool                                // by a room of the same name
 
@@ -227,7 +228,7 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
-		knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
+		knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, vain: map[wire.DeviceID]*delivery.Bucket{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
 		asks: delivery.Bucket{Rate: askRate, Burst: askBurst}, overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst}, lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
@@ -926,13 +927,12 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 // beacon tells the members what this device has. The next one is due when no
 // other has been sent for some time.
 func (c *Core) beacon(now time.Time, m *membership) {
-	s := m.log.State()
-	every := max(beaconEvery, time.Duration(len(s.Members))*time.Second/beaconRate)
+	every := max(beaconEvery, time.Duration(len(c.thereIn(m))+1)*time.Second/beaconRate)
 	m.beaconAt = now.Add(every - every/4 + c.jitter(every/2))
 	if c.checkKey(now, m); c.rooms[m.id] != m { // R6: the writer rotates
 		return
 	}
-	s = m.log.State()
+	s := m.log.State()
 	if m.keys.Current() == nil || len(s.Members) < 2 {
 		return
 	}

@@ -4,10 +4,12 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"lanchat/node/chat"
 	"lanchat/node/room"
 	"lanchat/wire"
 )
@@ -19,6 +21,7 @@ import (
 type vandal struct {
 	*node
 	signed uint64
+	by     *node // who hands it on, if it is not the vandal
 }
 
 // sign makes a valid entry by the vandal behind h, an entry of its core's log or
@@ -33,8 +36,12 @@ func (v *vandal) sign(behind *room.Log, args wire.Args, to ...*node) *wire.Entry
 		e.Commit = wire.Hash(sha256.Sum256(fmt.Append(nil, v.name, v.signed)))
 	}
 	entry := wire.SignEntry(testRealm, v.key, e)
+	by := v.node
+	if v.by != nil {
+		by = v.by
+	}
 	for _, n := range to {
-		n.core.HandleFrame(v.l.now, v.token.Device, wire.FrameEntry, entry.Append(nil))
+		n.core.HandleFrame(v.l.now, by.token.Device, wire.FrameEntry, entry.Append(nil))
 	}
 	v.l.settle()
 	return entry
@@ -147,18 +154,18 @@ func TestRekeyStorm(t *testing.T) {
 }
 
 // Who was removed, and had sat in front of others, signs their removal behind an
-// old entry: they get no keys until the admin decides, one by one, and again.
-// A ban of that person ends it.
+// old entry, and a friend hands it in: they get no keys until the admin decides,
+// one by one, and again. A ban of that person ends it.
 func TestRemovalsByTheBanned(t *testing.T) {
-	l := newLAN(t, "ann", "mal", "bob", "cat", "dan").stored(t).room("#lab")
-	ann, mal := l.node("ann"), &vandal{node: l.node("mal")}
+	l := newLAN(t, "ann", "mal", "bob", "cat", "dan", "eve").stored(t).room("#lab")
+	ann, mal := l.node("ann"), &vandal{node: l.node("mal"), by: l.node("eve")}
 	l.pass(time.Minute)
-	behind := until(t, ann.core.Log("#lab"), 4)
+	behind := until(t, ann.core.Log("#lab"), 5)
 	ann.do("/kick mal")
 	l.pass(time.Minute)
 	l.clear()
 	storm := func() {
-		branch := until(t, behind, 4)
+		branch := until(t, behind, 5)
 		for i, args := range []wire.Args{&wire.LogClaim{}, l.removal(behind, "bob"), l.removal(behind, "cat"), l.removal(behind, "dan")} {
 			if i == 0 {
 				mal.signed += 1000
@@ -174,7 +181,7 @@ func TestRemovalsByTheBanned(t *testing.T) {
 	if got := ann.core.Log("#lab").Suspended(); len(got) != 3 {
 		t.Fatalf("suspended: %v; want bob, cat and dan", got)
 	}
-	if s := ann.core.Log("#lab").State(); len(s.Members) != 4 {
+	if s := ann.core.Log("#lab").State(); len(s.Members) != 5 {
 		t.Errorf("%d members: ann's node upheld by itself what somebody did who is out", len(s.Members))
 	}
 	asked := ann.notices("resolve")
@@ -187,7 +194,7 @@ func TestRemovalsByTheBanned(t *testing.T) {
 	if got := ann.core.Log("#lab").Suspended(); len(got) != 0 {
 		t.Errorf("after the ban there are suspended: %v", got)
 	}
-	l.agree(t, "#lab", "ann", "bob", "cat", "dan")
+	l.agree(t, "#lab", "ann", "bob", "cat", "dan", "eve")
 	l.clear()
 	ann.say("#lab", "reliable", "all together")
 	l.pass(time.Second)
@@ -204,4 +211,66 @@ func (l *lan) removal(log *room.Log, name string) *wire.LogKick {
 		a.Marks = append(a.Marks, wire.Mark{Key: d.Key})
 	}
 	return a
+}
+
+// A member answers every question about the log with entries of its own making,
+// as many as an answer holds, and says with each beacon that it knows more; and
+// pushes what does not even verify. It is not asked, nor listened to, for long;
+// what others say comes through meanwhile.
+func TestEndlessAnswers(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "mal").stored(t).room("#lab")
+	ann, mal := l.node("ann"), &vandal{node: l.node("mal")}
+	l.pass(time.Minute)
+	log := ann.core.Log("#lab")
+	var forks [][]byte
+	for range 3000 {
+		forks = append(forks, mal.sign(log, &wire.LogClaim{}).Append(nil))
+	}
+	l.clear()
+	asked := 0
+	l.asked = func(from, to *node, q chat.Ask) bool {
+		if to != mal.node || q.Type != wire.FrameLog {
+			return true
+		}
+		asked++
+		from.core.HandleAnswer(l.now, q.Question, frames(forks[asked*100%len(forks):]), nil)
+		return false
+	}
+	bad := slices.Clone(forks[0])
+	bad[len(bad)-1] ^= 1
+	before := ann.core.Stats()
+	for range 600 {
+		beacon := wire.AppendBody(nil, &wire.Beacon{LogSeq: 1000, Head: wire.Hash{byte(asked), byte(asked >> 8), 1}})
+		ann.core.HandlePacket(l.now, mal.core.Seal("#lab", wire.KindBeacon, false, beacon))
+		for range 10 {
+			ann.core.HandleFrame(l.now, mal.token.Device, wire.FrameEntry, bad)
+		}
+		l.pass(100 * time.Millisecond)
+	}
+	after := ann.core.Stats()
+	if asked > 40 {
+		t.Errorf("in a minute ann asked mal %d times", asked)
+	}
+	if got := after.Flooded - before.Flooded; got < 5000 {
+		t.Errorf("of 6,000 bad entries %d were dropped unchecked", got)
+	}
+	if got := log.Len(); got > 40 {
+		t.Errorf("the log has %d entries", got)
+	}
+	l.clear()
+	ann.say("#lab", "reliable", "are you there?")
+	l.node("bob").say("#lab", "reliable", "yes")
+	ann.do("/kick mal")
+	l.pass(5 * time.Second)
+	checkTexts(t, "bob hears", l.node("bob").texts("#lab", "ann"), []string{"are you there?"})
+	checkTexts(t, "ann hears", ann.texts("#lab", "bob"), []string{"yes"})
+	l.agree(t, "#lab", "ann", "bob")
+}
+
+// frames has entries as an answer has them.
+func frames(entries [][]byte) (answer []chat.Frame) {
+	for _, e := range entries {
+		answer = append(answer, chat.Frame{Type: wire.FrameEntry, Body: e})
+	}
+	return answer
 }

@@ -12,12 +12,23 @@ type Bucket struct {
 
 // Allow takes a token, if there is one.
 func (b *Bucket) Allow(now time.Time) bool {
-	b.fill(now)
-	if b.spent > b.Burst-1 {
+	if b.Empty(now) {
 		return false
 	}
 	b.spent++
 	return true
+}
+
+// Charge takes n tokens, whether or not there are so many.
+func (b *Bucket) Charge(now time.Time, n int) {
+	b.fill(now)
+	b.spent = min(b.spent+float64(n), 2*b.Burst)
+}
+
+// Empty reports whether there is no token.
+func (b *Bucket) Empty(now time.Time) bool {
+	b.fill(now)
+	return b.spent > b.Burst-1
 }
 
 func (b *Bucket) fill(now time.Time) {

@@ -22,6 +22,7 @@ const (
 	maxQueued   = 8 << 20         // bytes waiting for one slow peer; beyond, its link is cut
 	maxFast     = 64              // datagrams waiting for one peer; beyond, the oldest goes
 	maxAnswer   = 16 << 20        // bytes of one answer
+	frameTakes  = 64              // bytes that a frame takes here beside its body: empty ones are counted too
 	maxQuestion = 16              // questions of one peer being answered at once
 )
 
@@ -222,7 +223,7 @@ func (l *peerLink) ask(typ uint8, body []byte) ([]chat.Frame, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the answer: %w", err)
 		}
-		size += len(body)
+		size += len(body) + frameTakes
 		frames = append(frames, chat.Frame{Type: typ, Body: body})
 	}
 	return nil, errors.New("reading the answer: it is too long")
