@@ -419,6 +419,8 @@
 //   - A merge asks for a new epoch at most once a minute, and who is in front
 //     answers false CLAIMs by entries only so often: else who signs branches
 //     all day would fill the log.
+//   - From number 9,000 on only the admin may write: who stands in could fill
+//     a log otherwise, so that the admin, back again, could do nothing.
 //   - A DEVICE that adds a device steps the secret like ADMIT: nobody left.
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.

@@ -108,7 +108,7 @@ func (l *Log) act(self Identity, now time.Time, args wire.Args, secret func() (s
 		e.Commit = Commit(s.Room, a.Secret)
 	}
 	if l.Len() >= l.max && len(l.tips) == 1 {
-		return Act{}, ErrFull
+		return Act{}, ErrLogFull
 	}
 	a.Entry = wire.SignEntry(self.Realm, self.Key, e)
 	if err := s.check(a.Entry); err != nil {

@@ -455,8 +455,8 @@ func TestTooManyBranches(t *testing.T) {
 			t.Errorf("claim of %s kept %v, want %v", nameOf(fork.owners[e.Author]), got, want)
 		}
 	}
-	if c, err := ann.log.Add(tips[0]); !errors.Is(err, ErrFull) || len(c.Added) > 0 {
-		t.Errorf("the weakest again: %v, added %d; want %v", err, len(c.Added), ErrFull)
+	if c, err := ann.log.Add(tips[0]); !errors.Is(err, ErrLogFull) || len(c.Added) > 0 {
+		t.Errorf("the weakest again: %v, added %d; want %v", err, len(c.Added), ErrLogFull)
 	}
 	if dump(ann.log) != want {
 		t.Errorf("head moved:\n%s\nwant\n%s", dump(ann.log), want)
@@ -571,10 +571,10 @@ func TestFullLog(t *testing.T) {
 	if c, err := ann.log.Add(last); err != nil || len(c.Evicted) != 1 {
 		t.Errorf("%v, evicted %d; want room made", err, len(c.Evicted))
 	}
-	if _, err := ann.log.Add(sign(ann.self, ann.log.State(), &wire.LogClaim{})); !errors.Is(err, ErrFull) {
-		t.Errorf("one entry more: %v, want %v", err, ErrFull)
+	if _, err := ann.log.Add(sign(ann.self, ann.log.State(), &wire.LogClaim{})); !errors.Is(err, ErrLogFull) {
+		t.Errorf("one entry more: %v, want %v", err, ErrLogFull)
 	}
-	refused(t, "acts", ErrFull)(ann.log.Claim(ann.self, ann.now))
+	refused(t, "acts", ErrLogFull)(ann.log.Claim(ann.self, ann.now))
 	l, err := Load(testRealm, ann.log.Since(0), nil)
 	if err != nil || dump(l) != dump(ann.log) {
 		t.Errorf("loaded: %v, differs %v", err, dump(l) != dump(ann.log))
@@ -583,6 +583,26 @@ func TestFullLog(t *testing.T) {
 		if s := l.stateAt(l.nodes[e.Hash()]); s.Head != e.Hash() || s.Seq != e.Seq {
 			t.Fatalf("state %d after entry %d", s.Seq, e.Seq)
 		}
+	}
+}
+
+// The last entries that a branch may have are the admin's: whoever stands in
+// cannot fill a log so that the admin, back again, can do nothing about it.
+func TestLastEntriesAreTheAdmins(t *testing.T) {
+	d := found(t, "ann", "bob")
+	s := d.log.State().clone()
+	bob := who("bob")
+	s.Regent = bob.Account
+	s.Seq = MaxEntries - adminEntries - 2
+	if err := s.checkAct(bob.Account, bob.Device(), &wire.LogRekey{}); err != nil {
+		t.Errorf("the last but one: %v", err)
+	}
+	s.Seq++
+	if err := s.checkAct(bob.Account, bob.Device(), &wire.LogRekey{}); !errors.Is(err, ErrLogFull) {
+		t.Errorf("one more: %v, want %v", err, ErrLogFull)
+	}
+	if err := s.checkAct(d.self.Account, d.self.Device(), &wire.LogKick{Account: bob.Account, Marks: d.log.marks(bob.Account, nil)}); err != nil {
+		t.Errorf("the admin: %v", err)
 	}
 }
 

@@ -200,7 +200,7 @@ func (l *Log) Add(entries ...*wire.Entry) (Change, error) {
 	}
 	for _, e := range l.trim(MaxBranches, &c) {
 		if slices.Contains(entries, e) {
-			refused(e, ErrFull)
+			refused(e, ErrLogFull)
 		}
 	}
 	l.together(&c)
@@ -265,7 +265,7 @@ func (l *Log) add(e *wire.Entry, c *Change) error {
 // enter attaches a verified entry and settles what counts.
 func (l *Log) enter(parent *node, e *wire.Entry, c *Change) error {
 	if l.Len() >= l.max && len(l.tips) == 1 {
-		return ErrFull
+		return ErrLogFull
 	}
 	if err := l.attach(parent, e); err != nil {
 		return err
@@ -273,7 +273,7 @@ func (l *Log) enter(parent *node, e *wire.Entry, c *Change) error {
 	c.Added = append(c.Added, e)
 	l.settle(l.nodes[e.Hash()], c)
 	if slices.Contains(l.trim(maxNewBranches, c), e) {
-		return ErrFull
+		return ErrLogFull
 	}
 	return nil
 }

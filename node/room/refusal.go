@@ -44,6 +44,7 @@ var (
 	ErrResolved     = &Refusal{Code: "bad_argument", Rule: "the removal does not stand open"}
 	ErrTooLong      = &Refusal{Code: "too_long", Rule: "the text is too long, empty or not UTF-8"}
 	ErrFull         = &Refusal{Code: "room_full", Rule: "the room is full"}
+	ErrLogFull      = &Refusal{Code: "room_full", Rule: "the room's history is full: /refound makes the room anew"}
 	ErrHeld         = &Refusal{Code: "room_held", Rule: "the room waits for a decision between two signatures"}
 	ErrNoSecret     = &Refusal{Code: "room_key", Rule: "the key is not for this device"}
 )

@@ -9,8 +9,13 @@ import (
 	"lanchat/wire"
 )
 
-// MaxMembers is how many people a room holds.
-const MaxMembers = 1024
+const (
+	// MaxMembers is how many people a room holds.
+	MaxMembers = 1024
+	// adminEntries is how many of the entries that a branch may have, the last
+	// ones, only the admin may write: who stands in could fill it otherwise.
+	adminEntries = 1000
+)
 
 // A State is a room after one entry of its log: what all who know the same
 // entries agree on. A State that Log.State returned never changes.
@@ -320,6 +325,9 @@ func (s *State) checkAct(author wire.AccountID, device wire.DeviceKey, args wire
 	case author == s.Writer() && RegentMay(op):
 	default:
 		return refuse(ErrNotAdmin, s.front(op)...)
+	}
+	if author != s.Admin() && s.Seq+1 >= MaxEntries-adminEntries {
+		return ErrLogFull
 	}
 	return s.checkTarget(author, device, args)
 }
