@@ -287,3 +287,49 @@ func TestAccountCommands(t *testing.T) {
 	call("ann", "rename", "again").exits(4).explains("authd")
 	call("ann", "trust", "list").exits(0).says(a.fingerprint)
 }
+
+// While a new password is typed, the terminal says after each key how hard it is
+// to guess, and shows nothing of it: where an account is made, where node passwd
+// asks and on the full screen.
+func TestPasswordMeter(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(2)...)
+	l.authd("h1", "authd")
+	// fresh types a password that is too weak, mends it key by key and confirms it.
+	fresh := func(p *person, question, again, pw string) {
+		t.Helper()
+		p.sees(question)
+		p.press("pass")
+		p.sees(question + " [----] very weak")
+		p.press("word")
+		p.press("\x7f\x7f\x7f\x7f\x7f\x7f\x7f\x7f")
+		half := len(pw) / 2
+		p.press(pw[:half])
+		p.misses("very weak")
+		p.press(pw[half:])
+		p.sees(question + " [####] strong")
+		p.press("\r")
+		p.sees(again)
+		p.press(pw + "\r")
+	}
+	const second, third = "brass-Lantern-quiver-27", "cobalt-Ferry-thimble-61"
+	fresh(l.sit("h2", "ann", 90, 24, "register", "--user", "ann", "--trust", "first"), "New password:", "once more:", password)
+	l.run("h2", "", "node", l.as("ann", "login")...).exits(0).says("logged in as ann")
+
+	p := l.sit("h2", "ann", 90, 24, "passwd")
+	p.sees("Present password:")
+	p.press(password + "\r")
+	fresh(p, "New password:", "once more:", second)
+	p.sees("Shut your other devices out?")
+	p.press("n\r")
+	p.sees("your password is changed")
+	<-p.done
+
+	p = l.sit("h2", "ann", 90, 24)
+	p.sees("you are ann on")
+	p.types("/passwd")
+	p.sees("present password")
+	p.press(second + "\r")
+	fresh(p, "new password:", "once more", third)
+	p.sees("your password is changed")
+}

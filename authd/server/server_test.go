@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -1247,5 +1248,77 @@ func TestThousandGuesses(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantGrant(t, many[0].newDevice().login("alice", "correct"))
+	})
+}
+
+// A4, A5: certificates that are stolen, foreign, forged, no leaves or ended too
+// long ago get nobody in, and nothing of them is seen.
+func TestImpostors(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, l *lab, owner *client) {
+		old := owner.newDevice()
+		wantGrant(t, old.register("oldie", "correct"))
+		l.away(realm.TokenLife + realm.RenewGrace + time.Hour)
+		wantGrant(t, owner.register("alice", "correct"))
+		mallory := owner.newDevice()
+		wantGrant(t, mallory.register("mallory", "correct"))
+		now := time.Now()
+		leaf, issuing := parse(t, owner.grant.Leaf), parse(t, owner.grant.Issuing)
+		root, err := realm.NewRoot(rand.Reader, l.srv.Realm().Name, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		foreign, err := root.IssueCA(rand.Reader, now, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// forged is a token of alice's account for mallory's key, signed by ca.
+		forged := func(ca *realm.CA) *x509.Certificate {
+			cert, err := ca.IssueToken(rand.Reader, realm.Grant{Account: owner.token().Account, Key: mallory.deviceKey(), Name: "alice", NameSeq: 9, From: now})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return cert
+		}
+		own := parse(t, mallory.grant.Leaf)
+		bare, err := realm.SelfSigned(mallory.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		authd, err := l.srv.keys.identity()
+		if err != nil {
+			t.Fatal(err)
+		}
+		issuer := l.srv.keys.issuer()
+		for name, id := range map[string]link.Identity{
+			"a token without its key":                  link.Fixed(mallory.key, leaf, issuing),
+			"a token of a realm of the same name":      link.Fixed(mallory.key, forged(foreign), foreign.Cert, root.Cert),
+			"the same with the right issuer beside it": link.Fixed(mallory.key, forged(foreign), issuing),
+			"a token that a token has signed":          link.Fixed(mallory.key, forged(&realm.CA{Realm: issuer.Realm, Cert: own, Key: mallory.key}), own, issuing),
+			"a token without its issuer":               link.Fixed(mallory.key, own),
+			"a token that ended long ago":              link.Fixed(old.key, parse(t, old.grant.Leaf), parse(t, old.grant.Issuing)),
+			"two certificates of its own":              link.Fixed(mallory.key, bare, bare),
+			"the issuing CA":                           link.Fixed(issuer.Key, issuer.Cert, l.srv.Realm().Root),
+			"authd itself":                             func() (*tls.Certificate, error) { return authd, nil },
+			"nothing":                                  func() (*tls.Certificate, error) { return new(tls.Certificate), nil },
+		} {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			conn, err := link.DialAuthd(ctx, mallory.tr, mallory.to, id, func([]*x509.Certificate) error { return nil })
+			if err == nil {
+				_, err = ask(conn, new(wire.AuthRenew))
+				conn.CloseWithError(link.CloseGoodbye, "")
+			}
+			cancel()
+			if e, ok := errors.AsType[*quic.TransportError](err); !ok || !e.Remote || !e.ErrorCode.IsCryptoError() {
+				t.Errorf("%s: got %v, want a refusal in the handshake", name, err)
+			}
+			if st := l.srv.Stats(); st.Online != 0 || st.Renewed != 0 {
+				t.Errorf("%s: %d online, %d renewed", name, st.Online, st.Renewed)
+			}
+		}
+		if answer, err := ask(owner.mustDial(), new(wire.AuthRenew)); err != nil {
+			t.Errorf("the owner renews: %v", err)
+		} else {
+			wantGrant(t, answer)
+		}
 	})
 }
