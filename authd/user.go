@@ -161,7 +161,7 @@ func (o *options) deviceCommand() *cobra.Command {
 			RunE: func(_ *cobra.Command, args []string) error {
 				id, err := wire.ParseDeviceID(args[1])
 				if err != nil {
-					return usage.Errorf("%w", err)
+					return usage.Errorf("%w: authd device list %s shows them", err, args[0])
 				}
 				return o.operate(func(st *store.Store, _ *account.Registrar, _ realm.Realm) error {
 					devices, err := devicesOf(st, args[0])
