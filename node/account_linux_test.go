@@ -331,5 +331,5 @@ func TestPasswordMeter(t *testing.T) {
 	p.sees("present password")
 	p.press(second + "\r")
 	fresh(p, "new password:", "once more", third)
-	p.sees("your password is changed")
+	p.sees("/sessions lists them")
 }
