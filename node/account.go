@@ -68,9 +68,11 @@ func (o *options) logIn(how host.Credentials) error {
 	soon, cancel := context.WithTimeout(ctx, findAuthd)
 	defer cancel()
 	switch s, err := o.attach(soon); {
-	case err != nil:
-		return fmt.Errorf("a node runs on %q, and nobody is logged in there yet: log in in it, or end it first: %w", o.data, err)
-	case s != nil:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("a node runs on %q, and nobody is logged in there yet: log in in it, or end it first", o.data)
+	case s != nil && err == nil: // else it has just ended
 		s.close()
 		if err := has(s.user); err != nil {
 			return err

@@ -313,10 +313,12 @@ func TestPasswordMeter(t *testing.T) {
 		p.press(pw + "\r")
 	}
 	const second, third = "brass-Lantern-quiver-27", "cobalt-Ferry-thimble-61"
-	fresh(l.sit("h2", "ann", 90, 24, "register", "--user", "ann", "--trust", "first"), "New password:", "once more:", password)
-	l.run("h2", "", "node", l.as("ann", "login")...).exits(0).says("logged in as ann")
+	p := l.sit("h2", "ann", 90, 24, "register", "--user", "ann", "--trust", "first")
+	fresh(p, "New password:", "once more:", password)
+	p.sees("logged in as ann")
+	<-p.done
 
-	p := l.sit("h2", "ann", 90, 24, "passwd")
+	p = l.sit("h2", "ann", 90, 24, "passwd")
 	p.sees("Present password:")
 	p.press(password + "\r")
 	fresh(p, "New password:", "once more:", second)
