@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -278,6 +279,29 @@ func TestReader(t *testing.T) {
 	}
 	if texts := bob.texts("#lab", "cat"); len(texts) != 2 {
 		t.Errorf("bob sees %q", texts)
+	}
+
+	// What waits for one that is missing came, too.
+	l.clear()
+	l.fate = func(from, to *node, p []byte) []time.Duration {
+		if from == cat && to == bob {
+			return nil
+		}
+		return []time.Duration{0}
+	}
+	cat.say("#lab", "reliable", "missing")
+	l.fate = nil
+	cat.say("#lab", "reliable", "waits")
+	packets := slices.Clone(bob.packets)
+	reader := bob.core.Reader()
+	for _, p := range packets {
+		if device, ok := reader.Read(l.now, from, p).From(); ok && device == cat.token.Device {
+			t.Error("the signature of what waits was checked again")
+		}
+	}
+	l.pass(10 * time.Second)
+	if got := bob.texts("#lab", "cat"); len(packets) == 0 || !slices.Equal(got, []string{"missing", "waits"}) {
+		t.Errorf("bob sees %q, %d packets", got, len(packets))
 	}
 
 	// cat is kicked while a packet of hers is between a reader and the core.

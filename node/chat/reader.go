@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"lanchat/node/delivery"
 	"lanchat/node/room"
 	"lanchat/wire"
 )
@@ -61,7 +62,8 @@ const (
 type marks struct {
 	mu       sync.Mutex
 	replay   room.Replay
-	received uint64 // reliable messages: the highest number that misses none before it
+	received uint64 // reliable messages: the highest number that misses none before it …
+	ahead    []byte // … and a bit for each of the delivery.Window behind it, in a ring; nil: none waits
 }
 
 // again judges a packet that was opened and not verified.
@@ -76,10 +78,25 @@ func (k *marks) again(o *room.Opened) verdict {
 	}
 	// Reliable messages have numbers of their own to be told by. Their packets
 	// are sent again for repair, perhaps much later than the window is long.
-	if n, ok := o.LastNumber(); ok && n <= k.received {
+	if n, ok := o.LastNumber(); ok && (n <= k.received || n-k.received <= delivery.Window && k.ahead != nil && k.ahead[n/8%aheadSize]&(1<<(n%8)) != 0) {
 		return duplicate
 	}
 	return fine
+}
+
+const aheadSize = delivery.Window / 8 // bytes
+
+// came notes a reliable message that is there and waits for one before it.
+func (k *marks) came(n uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if n <= k.received || n-k.received > delivery.Window {
+		return
+	}
+	if k.ahead == nil {
+		k.ahead = make([]byte, aheadSize)
+	}
+	k.ahead[n/8%aheadSize] |= 1 << (n % 8)
 }
 
 // mark notes the sequence number of a packet that was verified and reports
@@ -90,9 +107,21 @@ func (k *marks) mark(seq uint64) bool {
 	return k.replay.Mark(seq)
 }
 
-func (k *marks) setReceived(n uint64) {
+// setReceived notes how far nothing is missing, and whether anything waits
+// behind that.
+func (k *marks) setReceived(n uint64, waits bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	switch {
+	case !waits:
+		k.ahead = nil
+	case n-k.received >= delivery.Window:
+		clear(k.ahead)
+	case k.ahead != nil:
+		for i := k.received + 1; i <= n; i++ {
+			k.ahead[i/8%aheadSize] &^= 1 << (i % 8)
+		}
+	}
 	k.received = n
 }
 

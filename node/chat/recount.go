@@ -241,7 +241,8 @@ func (p *recount) remember(number uint64, raw []byte, s saying) {
 	for ; len(p.said)-drop > maxRemembered || p.size > maxRememberedSize; drop++ {
 		p.size -= len(p.said[drop].saying.text)
 	}
-	p.said = slices.Delete(p.said, 0, drop)
+	clear(p.said[:drop])
+	p.said = p.said[drop:] // append moves them once in a while
 }
 
 // takeOwn takes a message that this very device has signed, from who has it, and

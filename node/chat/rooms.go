@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"lanchat/node/delivery"
 	"lanchat/node/room"
@@ -18,8 +19,9 @@ import (
 const (
 	ackDelay    = 50 * time.Millisecond // before reliable messages are acknowledged, plus …
 	ackJitter   = 150 * time.Millisecond
-	ackPerSec   = 20 // acknowledgement packets a room takes per second, of all members
-	spreadAbove = 8  // devices in a room; in larger ones requests for repair are spread in time
+	ackMost     = delivery.Window / 4 // messages of an author that are not acknowledged at once, in rooms up to spreadAbove
+	ackPerSec   = 20                  // acknowledgement packets a room takes per second, of all members
+	spreadAbove = 8                   // devices in a room; in larger ones requests for repair are spread in time
 	spreadEach  = 250 * time.Microsecond
 	spreadMost  = 100 * time.Millisecond
 	beaconEvery = 5 * time.Second
@@ -497,11 +499,9 @@ func (c *Core) takePacket(now time.Time, m *membership, p *Packet) {
 	c.clock = c.clock.Merge(now, o.Clock)
 	switch body := p.body.(type) {
 	case *wire.Message:
-		c.handleMessage(now, m, a, o, *body, false)
+		c.handleMessages(now, m, a, o, []wire.Message{*body}, false)
 	case *wire.Pack:
-		for _, msg := range body.Messages {
-			c.handleMessage(now, m, a, o, msg, false)
-		}
+		c.handleMessages(now, m, a, o, body.Messages, false)
 	case *wire.Notice:
 		c.handleNotice(now, m, a, o, body, false, wire.DeviceID{})
 	case *wire.LogEntry:
@@ -520,41 +520,58 @@ func (c *Core) takePacket(now time.Time, m *membership, p *Packet) {
 
 // handleMessage takes a verified message and reports whether it is new.
 func (c *Core) handleMessage(now time.Time, m *membership, a *author, o *room.Opened, msg wire.Message, replay bool) (fresh bool) {
-	if _, silenced := m.log.State().Silenced(now, o.From.Account); silenced {
-		c.stats.Forbidden++ // the number still counts, so no gap stays open
-		msg.Verb = Hidden
-	}
-	x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay, long: o.Kind == wire.KindNotice}
+	return c.handleMessages(now, m, a, o, []wire.Message{msg}, replay)
+}
+
+// handleMessages takes the messages of a verified packet and reports whether any
+// is new.
+func (c *Core) handleMessages(now time.Time, m *membership, a *author, o *room.Opened, messages []wire.Message, replay bool) (fresh bool) {
+	_, silenced := m.log.State().Silenced(now, o.From.Account)
 	c.touch(m, a)
-	if !o.Reliable {
-		if !a.fast.limit.Allow(now) {
-			c.stats.Flooded++
-			return
+	for _, msg := range messages {
+		if silenced {
+			c.stats.Forbidden++ // the number still counts, so no gap stays open
+			msg.Verb = Hidden
 		}
-		x.mode = Fast
-		late := a.fast.Handle(msg.Number)
-		c.watchFast(now, m, a)
-		c.deliver(now, m, x, late)
-		return true
+		x := arrival{from: o.From, clock: o.Clock, mode: Reliable, message: msg, raw: o.Signed, epoch: o.Epoch.Entry, replay: replay, long: o.Kind == wire.KindNotice}
+		if o.Reliable {
+			fresh = c.handleReliable(now, m, a, x) || fresh
+		} else if a.fast.limit.Allow(now) {
+			x.mode, fresh = Fast, true
+			late := a.fast.Handle(msg.Number)
+			c.watchFast(now, m, a)
+			c.deliver(now, m, x, late)
+		} else {
+			c.stats.Flooded++
+		}
 	}
-	ready, fresh, late := a.inbox.Handle(now, msg.Number, x)
+	if o.Reliable {
+		c.tellGap(now, m, a)
+		c.owe(now, m, a)
+		c.watch(m, a)
+	}
+	return fresh
+}
+
+func (c *Core) handleReliable(now time.Time, m *membership, a *author, x arrival) (fresh bool) {
+	ready, fresh, late := a.inbox.Handle(now, x.message.Number, x)
 	if fresh {
 		m.received++
+		if len(ready) == 0 {
+			a.marks.came(x.message.Number)
+		}
 	} else {
 		c.stats.Duplicates++
 	}
 	for _, r := range ready {
 		c.deliver(now, m, r, late)
 	}
-	c.tellGap(now, m, a)
-	c.owe(now, m, a)
-	c.watch(m, a)
 	return fresh
 }
 
 // watch notes whether the inbox of an author wants to be told the time.
 func (c *Core) watch(m *membership, a *author) {
-	a.marks.setReceived(a.inbox.Received())
+	a.marks.setReceived(a.inbox.Received(), a.inbox.Open())
 	if a.inbox.Deadline().IsZero() {
 		delete(m.gaps, a)
 	} else {
@@ -582,11 +599,25 @@ func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
 
 // Mentions reports whether text names a user as a word of its own.
 func Mentions(text, name string) bool {
+	if !mayMention(text, name) {
+		return false
+	}
 	word := func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' || r == '-' || r == '.')
 	}
 	for _, w := range strings.FieldsFunc(strings.ToLower(text), word) {
 		if strings.Trim(w, ".-_") == name || w == name {
+			return true
+		}
+	}
+	return false
+}
+
+// mayMention reports whether text has the letters of a name anywhere, or any that
+// are not ASCII: most texts can be told from those that mention somebody so.
+func mayMention(text, name string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf || len(text)-i >= len(name) && strings.EqualFold(text[i:i+len(name)], name) {
 			return true
 		}
 	}
@@ -639,6 +670,9 @@ func (c *Core) owe(now time.Time, m *membership, a *author) {
 	if m.ackAt.IsZero() {
 		mean := time.Duration(len(c.thereIn(m))+1) * time.Second / ackPerSec
 		m.ackAt = now.Add(ackDelay + c.jitter(max(ackJitter, 2*(mean-ackDelay))))
+	}
+	if a.inbox.Received() > a.acked+ackMost && len(c.thereIn(m)) <= spreadAbove {
+		m.ackAt = now // else the author's window is full before it hears of it
 	}
 }
 

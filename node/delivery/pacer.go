@@ -9,6 +9,7 @@ const (
 	paceEvery = 50 * time.Millisecond
 	paceBurst = 10 * time.Millisecond // of the rate, at least minBurst packets
 	minBurst  = 64
+	paceStep  = time.Millisecond
 	// paceLoss is the share of packets a member may lose before the sender is
 	// taken to be too fast for it: more than radio loses, less than a queue that
 	// overflows.
@@ -78,10 +79,12 @@ func (p *pacer) spend() { p.tokens-- }
 // roomy reports whether there is room for more than what has to be sent.
 func (p *pacer) roomy() bool { return p.tokens > p.burst()/2 }
 
-// next returns when the bucket will have something again.
+// next returns when the bucket will have something again: what paceStep brings,
+// since it costs more to wake for each packet than to send it.
 func (p *pacer) next() time.Time {
 	if p.tokens >= 1 {
 		return p.now
 	}
-	return p.now.Add(time.Duration((1 - p.tokens) / p.rate * float64(time.Second)))
+	want := max(1, p.rate*paceStep.Seconds())
+	return p.now.Add(time.Duration((want - p.tokens) / p.rate * float64(time.Second)))
 }
