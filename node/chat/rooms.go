@@ -599,7 +599,7 @@ func (c *Core) deliver(now time.Time, m *membership, x arrival, late bool) {
 
 // Mentions reports whether text names a user as a word of its own.
 func Mentions(text, name string) bool {
-	if !mayMention(text, name) {
+	if name == "" || !mayMention(text, name) {
 		return false
 	}
 	word := func(r rune) bool {
@@ -617,7 +617,10 @@ func Mentions(text, name string) bool {
 // are not ASCII: most texts can be told from those that mention somebody so.
 func mayMention(text, name string) bool {
 	for i := range len(text) {
-		if text[i] >= utf8.RuneSelf || len(text)-i >= len(name) && strings.EqualFold(text[i:i+len(name)], name) {
+		switch b := text[i]; {
+		case b >= utf8.RuneSelf:
+			return true
+		case b|0x20 == name[0]|0x20 && len(text)-i >= len(name) && strings.EqualFold(text[i:i+len(name)], name):
 			return true
 		}
 	}
