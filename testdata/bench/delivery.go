@@ -116,6 +116,14 @@ func (p *part) ask(format string, args ...any) (string, error) {
 	return strings.TrimSpace(line), nil
 }
 
+func (p *part) report() (r report, err error) {
+	line, err := p.ask("report")
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal([]byte(line), &r)
+}
+
 func (p *part) end() {
 	p.stdin.Close()
 	p.cmd.Wait()
@@ -176,6 +184,14 @@ type outcome struct {
 	perMessage    float64 // packets on the sender's link
 	rate          float64 // messages a second at the slowest receiver
 	twice         int
+	sender        time.Duration // processor time a message
+	receiver      time.Duration // likewise, of the receiver that takes most
+}
+
+// cpu says what a message costs.
+func (r outcome) cpu() string {
+	us := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+	return fmt.Sprintf("cpu/message %.1f µs sender, %.1f µs receiver", us(r.sender), us(r.receiver))
 }
 
 func (r outcome) String() string {
@@ -189,30 +205,29 @@ func (r outcome) String() string {
 
 // measure has the sender talk and waits until nothing comes any more.
 func (c *cast) measure(to, mode string, rate, count int) (r outcome, err error) {
+	total := make([]report, len(c.all))
+	for i, p := range c.all {
+		if total[i], err = p.report(); err != nil {
+			return r, err
+		}
+		total[i] = report{CPU: total[i].CPU}
+	}
 	port := c.s.lab.Hosts()[0].Port(0)
 	before := port.Stats()
 	if _, err = c.all[0].ask("say %s %s %d %d", to, mode, rate, count); err != nil {
 		return r, err
 	}
-	var total []report
-	for range c.all[1:] {
-		total = append(total, report{})
-	}
 	for idle := 0; idle < 4; idle++ {
 		time.Sleep(150 * time.Millisecond)
 		for i, p := range c.all[1:] {
-			line, err := p.ask("report")
+			got, err := p.report()
 			if err != nil {
-				return r, err
-			}
-			var got report
-			if err := json.Unmarshal([]byte(line), &got); err != nil {
 				return r, err
 			}
 			if got.Got > 0 {
 				idle = -1
 			}
-			t := &total[i]
+			t := &total[1+i]
 			t.Got, t.Twice, t.Took = t.Got+got.Got, t.Twice+got.Twice, append(t.Took, got.Took...)
 			if got.Got > 0 {
 				t.First, t.Last = cmp.Or(t.First, got.First), got.Last
@@ -221,7 +236,18 @@ func (c *cast) measure(to, mode string, rate, count int) (r outcome, err error) 
 	}
 	after := port.Stats()
 	r.delivered, r.rate = 1, 1e12
-	for _, t := range total {
+	for i, p := range c.all {
+		now, err := p.report()
+		if err != nil {
+			return r, err
+		}
+		if cpu := (now.CPU - total[i].CPU) / time.Duration(count); i == 0 {
+			r.sender = cpu
+		} else {
+			r.receiver = max(r.receiver, cpu)
+		}
+	}
+	for _, t := range total[1:] {
 		r.delivered = min(r.delivered, float64(t.Got)/float64(count))
 		r.p50, r.p99 = max(r.p50, percentile(t.Took, 0.5)), max(r.p99, percentile(t.Took, 0.99))
 		r.max = max(r.max, percentile(t.Took, 1))
@@ -269,7 +295,7 @@ func (b *bench) rooms(receivers int, losses []float64) error {
 		if err != nil {
 			return err
 		}
-		say("reliable", "%v  (p50 %.2f × raw)", reliable, ratio(reliable.p50, base.p50))
+		say("reliable", "%v  (p50 %.2f × raw)  %s", reliable, ratio(reliable.p50, base.p50), reliable.cpu())
 		fast, err := engine.measure("#bench", "fast", 400, 400*seconds)
 		if err != nil {
 			return err
@@ -279,7 +305,7 @@ func (b *bench) rooms(receivers int, losses []float64) error {
 		if err != nil {
 			return err
 		}
-		say("reliable, as fast as it goes", "%.4f  %.0f messages/s to each  %.2f packets", flat.delivered, flat.rate, flat.perMessage)
+		say("reliable, as fast as it goes", "%.4f  %.0f messages/s to each  %.2f packets  %s", flat.delivered, flat.rate, flat.perMessage, flat.cpu())
 	}
 	return nil
 }
@@ -409,9 +435,9 @@ func (b *bench) wholeNodes(losses []float64) error {
 	}
 	for _, loss := range losses {
 		s.impair(loss)
-		fmt.Printf("\n  whole nodes, %v %% lost: from one's standard input to the other's standard output, 20 messages/s\n", loss)
+		fmt.Printf("\n  whole nodes, %v %% lost: from one's standard input to the other's standard output, 100 messages/s\n", loss)
 		for _, chat := range []string{"#bench", "@p2"} {
-			count := max(int(20*b.each.Seconds()), 20)
+			count := max(int(100*b.each.Seconds()), 100)
 			var took []time.Duration
 			sent := map[string]time.Time{}
 			collect := func(wait time.Duration) {
@@ -433,7 +459,7 @@ func (b *bench) wholeNodes(losses []float64) error {
 				if _, err := fmt.Fprintf(nodes[0].stdin, `{"cmd":"say","chat":%q,"text":%q}`+"\n", chat, text); err != nil {
 					return err
 				}
-				collect(50 * time.Millisecond)
+				collect(10 * time.Millisecond)
 			}
 			collect(5 * time.Second)
 			slices.Sort(took)

@@ -111,16 +111,21 @@ func answer(ready, profile string) error {
 	return nil
 }
 
+// cpuTime returns the processor time that this process took since its start.
+func cpuTime() time.Duration {
+	var r syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
+		panic(err) // cannot fail
+	}
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
+}
+
 func myUsage() (u usage, err error) {
 	debug.FreeOSMemory() // which collects first
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	u.Heap, u.Stacks, u.Goroutines = m.HeapAlloc, m.StackInuse, runtime.NumGoroutine()
-	var r syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
-		return u, err
-	}
-	u.CPU = time.Duration(r.Utime.Nano() + r.Stime.Nano())
+	u.CPU = cpuTime()
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return u, err

@@ -116,7 +116,7 @@ func sayMany(t talker, to, mode string, rate, count int) {
 type heard struct {
 	mu      sync.Mutex
 	r       report
-	seen    map[string]bool
+	seen    []int64 // when message n was sent that came
 	members int
 	online  map[string]bool
 }
@@ -126,30 +126,29 @@ type report struct {
 	Got, Twice, Disorder int
 	Took                 []time.Duration // of each, sorted
 	First, Last          int64           // when the first was sent and the last was heard, in Unix nanoseconds
+	CPU                  time.Duration   // of the process, since it started
 	top                  int
 }
 
 func (h *heard) message(text string) {
 	now := time.Now().UnixNano()
-	f := strings.Fields(text)
-	if len(f) < 2 {
-		return
-	}
-	sent, err1 := strconv.ParseInt(f[0], 10, 64)
-	n, err2 := strconv.Atoi(f[1])
+	at, rest, _ := strings.Cut(text, " ")
+	count, _, _ := strings.Cut(rest, " ")
+	sent, err1 := strconv.ParseInt(at, 10, 64)
+	n, err2 := strconv.Atoi(count)
 	if err1 != nil || err2 != nil {
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.seen == nil {
-		h.seen = map[string]bool{}
+	for n >= len(h.seen) {
+		h.seen = append(h.seen, make([]int64, 1<<16)...)
 	}
-	if h.seen[f[0]+" "+f[1]] {
+	if h.seen[n] == sent {
 		h.r.Twice++
 		return
 	}
-	h.seen[f[0]+" "+f[1]] = true
+	h.seen[n] = sent
 	if h.r.Got == 0 || sent < h.r.First {
 		h.r.First = sent
 	}
@@ -166,7 +165,8 @@ func (h *heard) report() report {
 	defer h.mu.Unlock()
 	r := h.r
 	slices.Sort(r.Took)
-	h.r, h.seen = report{}, nil
+	h.r = report{}
+	r.CPU = cpuTime()
 	return r
 }
 
