@@ -92,6 +92,21 @@ func TestSessions(t *testing.T) {
 	phone := second("phone", l.pw)
 	device := phone.all("ready")[0].text("device")
 	bob.want("peer", "user", "ann", "device", device, "state", "online")
+	// Both devices show both sides of a chat.
+	ann.want("notice", "code", "own_device_new")
+	phone.want("peer", "user", "bob", "state", "online")
+	ann.want("peer", "user", "ann", "device", device, "state", "online")
+	for _, mode := range []string{"reliable", "fast"} {
+		id := phone.say("@bob", mode, mode+" from the phone")
+		bob.want("message", "id", id, "from", "ann", "mode", mode)
+		ann.want("message", "id", id, "chat", "@bob", "from", "ann", "mode", mode, "text", mode+" from the phone")
+		if got := phone.all("message", "id", id); len(got) > 0 {
+			t.Errorf("what the phone wrote comes back to it: %v", got[0].fields)
+		}
+		id = bob.say("@ann", mode, mode+" to both")
+		ann.want("message", "id", id, "chat", "@bob", "from", "bob")
+		phone.want("message", "id", id, "chat", "@bob", "from", "bob")
+	}
 	list := l.sessions("h2", "ann")
 	if len(list) != 2 || list[0].Device != device || list[0].Self || !list[1].Self || list[0].Revoked || list[1].Revoked {
 		t.Errorf("got %+v, want the phone %s and this device", list, device)

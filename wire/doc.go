@@ -147,7 +147,7 @@
 //
 //	control stream  Ping and Pong, Direct and DirectAck (reliable messages to
 //	                a person, in order, cumulative acknowledgement once they
-//	                are on disk), Key, Entry, Base, Signed, Packet, Mirror,
+//	                are on disk), Copy, Key, Entry, Base, Signed, Packet, Mirror,
 //	                Token (the sender has a new one), NewCRL, RoomInfo (the
 //	                receiver was let into that room, or taken back: it joins)
 //	DATAGRAM        DirectMessage, fast: one each, never repeated
@@ -183,6 +183,12 @@
 // counts, for each author's device, up to where it has the messages; what is
 // not above that is a duplicate, whichever way it came. From a mailbox a message
 // counts only in its turn: its Mail says which one comes before it.
+//
+// What a device writes to a person, in either mode, it also sends to the other
+// devices of its own account (Copy), with the number and so the id that the
+// person gets: reliably, numbered, kept and acknowledged like direct messages to
+// oneself, over links and by mail. Nobody has to confirm them, at most 1,000 are
+// kept, and only a device of the same account may send them.
 //
 // AskPeers goes to the first three peers after a start and after a change of
 // the network, and to one at random every 30 s. The answer is hints, like those

@@ -217,21 +217,22 @@ func (m *AuthTaken) parse(r *Reader) {
 // the receiver; the encapsulated key, then the ciphertext.
 type Mail struct {
 	From DeviceKey // of the sender
-	Kind uint8     // MailMessage or MailAck
-	// After is, of a message, the number of the one before it that this device
-	// is to have first; 0: none. A message counts only when that is there.
+	Kind uint8     // MailMessage, MailAck or MailCopy
+	// After is, of a message or a copy, the number of the one before it that
+	// this device is to have first; 0: none. It counts only when that is there.
 	After uint64
-	Body  []byte // DirectMessage or DirectAck
+	Body  []byte // DirectMessage, DirectAck or Copy
 }
 
 const (
 	MailMessage = 1
 	MailAck     = 2
+	MailCopy    = 3 // between devices of one account
 )
 
 // Sign appends the mail with the signature of the sender's device key.
 func (m *Mail) Sign(b []byte, key ed25519.PrivateKey, realm RealmID, to DeviceKey) []byte {
-	if m.Kind != MailMessage && m.Kind != MailAck {
+	if m.Kind < MailMessage || m.Kind > MailCopy {
 		panic(fmt.Sprintf("wire: mail of kind %d", m.Kind))
 	}
 	n := len(b)
@@ -260,7 +261,7 @@ func ParseMail(b []byte, realm RealmID, to DeviceKey) (*Mail, error) {
 	m.After = r.Uint64()
 	m.Body = r.Rest()
 	switch {
-	case m.Kind != MailMessage && m.Kind != MailAck:
+	case m.Kind < MailMessage || m.Kind > MailCopy:
 		r.Fail(ErrValue)
 	case ed25519.VerifyWithOptions(m.From.Public(), mailSigned(realm, to, signed), sig, &ed25519.Options{Context: MailContext}) != nil:
 		r.Fail(ErrSignature)

@@ -24,6 +24,7 @@ const (
 	FrameMirror    = 0x09 // Mirror
 	FrameToken     = 0x0a // Token
 	FrameNewCRL    = 0x0b // NewCRL
+	FrameCopy      = 0x0c // Copy, to another device of one's own
 
 	FrameRooms    = 0x40 // question: empty; answer: RoomInfo frames
 	FrameRoomInfo = 0x41 // on the control stream too: the receiver is in the room
@@ -49,12 +50,12 @@ const (
 
 // Limits of the conversation, in bytes unless said otherwise.
 const (
-	MaxFrame      = 64 << 10                               // body of one frame
-	MaxDirectText = MaxFrame - 8 - messageHeader - refSize // text of a reliable direct message
-	MaxPacketText = MaxBody - messageHeader - refSize      // text of a message in one datagram or room packet
-	MaxDatagram   = 1100                                   // a QUIC DATAGRAM's payload
-	MaxPeers      = 64                                     // devices in one Peers
-	pingPadding   = 48                                     // makes a ping long enough to draw a stateless reset
+	MaxFrame      = 64 << 10                                            // body of one frame
+	MaxDirectText = MaxFrame - copyHeader - 8 - messageHeader - refSize // text of a reliable direct message, of which a Copy fits a frame
+	MaxPacketText = MaxBody - messageHeader - refSize                   // text of a message in one datagram or room packet
+	MaxDatagram   = 1100                                                // a QUIC DATAGRAM's payload
+	MaxPeers      = 64                                                  // devices in one Peers
+	pingPadding   = 48                                                  // makes a ping long enough to draw a stateless reset
 )
 
 // A Hello is the first frame in either direction.
@@ -126,8 +127,41 @@ func ParseDirectMessage(b []byte) (*DirectMessage, error) {
 	return parsed("direct message", m, r)
 }
 
-// A DirectAck says that every reliable direct message of the receiving device
-// up to Number is on the sender's disk.
+// A Copy tells another device of the same account what this one wrote to
+// somebody, so that all of them show both sides of a chat. It is delivered like
+// a reliable direct message to oneself.
+type Copy struct {
+	Number uint64    // counts the device's copies
+	To     AccountID // who it was written to
+	Fast   bool      // how it went there
+	DirectMessage
+}
+
+const copyHeader = 8 + 16 + 1
+
+func (m *Copy) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, m.Number) // Number (64)
+	b = append(b, m.To[:]...)                      // To (128)
+	b = AppendBool(b, m.Fast)                      // Fast (8)
+	mustFit(m.Message.Len(), MaxFrame-copyHeader-8)
+	return m.DirectMessage.Append(b) // Direct Message (..)
+}
+
+func ParseCopy(b []byte) (*Copy, error) {
+	r := NewReader(b)
+	m := &Copy{Number: r.Uint64()}
+	if m.Number == 0 {
+		r.Fail(ErrValue)
+	}
+	r.Fill(m.To[:])
+	m.Fast = r.Bool()
+	m.Clock = Clock(r.Uint64())
+	m.Message.parseBody(r)
+	return parsed("copy", m, r)
+}
+
+// A DirectAck says that every reliable direct message, or Copy, of the receiving
+// device up to Number is on the sender's disk.
 type DirectAck struct {
 	Number uint64
 }

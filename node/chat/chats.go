@@ -56,7 +56,9 @@ func (c *Core) chatIDs() (ids []ChatID) {
 	}
 	people := map[*person]bool{}
 	for _, d := range c.direct {
-		people[d.person] = true
+		if d.person.account != c.self.account {
+			people[d.person] = true
+		}
 	}
 	for id := range c.received {
 		if d := c.people.devices[id]; d != nil && d.person.account != c.self.account {

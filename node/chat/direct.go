@@ -15,6 +15,10 @@ import (
 // A reliable message stays in the queue until every device of the person that
 // is still about has it, so that each of them gets it, from this queue or from
 // authd. It is confirmed, and the receipt shown, when the first has it.
+//
+// The one with oneself holds, for one's own other devices, copies of what this
+// device wrote to others. They are delivered in the same way, and nobody has to
+// confirm them.
 type direct struct {
 	person    *person
 	queue     *delivery.Queue
@@ -50,6 +54,9 @@ func (c *Core) restoreDirect(s State) {
 		if p := c.people.accounts[account]; p != nil {
 			d := newDirect(p, delivery.NewQueue(max(n, c.directBase()), wait[account]))
 			d.confirmed = d.queue.First() - 1
+			if account == c.self.account {
+				d.confirmed = d.queue.Last()
+			}
 			c.direct[account] = d
 		}
 	}
@@ -116,6 +123,7 @@ func (c *Core) sayDirect(now time.Time, p *person, s saying) {
 	c.show(s.sent(id, "@"+p.name, online))
 	c.planMail(now, d, mailSoon)
 	c.watchDirect(now, d)
+	c.copyDirect(now, p, Reliable, m)
 	if !p.online() {
 		c.show(Notice{Code: "waiting", Text: p.name + " is away; the message is kept and goes out when " + p.name + " is back", Ref: s.ref})
 	}
@@ -143,6 +151,35 @@ func (c *Core) sayDirectFast(now time.Time, p *person, s saying) {
 		c.send(Datagram{To: dev.id, Body: m.Append(nil)})
 	}
 	c.show(s.sent(id, "@"+p.name, 1))
+	c.copyDirect(now, p, Fast, m)
+}
+
+// copyDirect has the other devices of the person here get what was written to
+// somebody, whichever way it went.
+func (c *Core) copyDirect(now time.Time, to *person, mode Mode, m wire.DirectMessage) {
+	me := c.people.accounts[c.self.account]
+	d := c.directWith(me)
+	if !slices.ContainsFunc(me.devices, func(dev *device) bool { return c.keptFor(now, dev) }) {
+		c.settleDirect(now, d)
+		return
+	}
+	n := d.queue.Next()
+	cp := wire.Copy{Number: n, To: to.account, Fast: mode == Fast, DirectMessage: m}
+	body := cp.Append(nil)
+	d.queue.Add(delivery.Queued{Number: n, Body: body})
+	d.confirmed = n
+	c.save(SaveDirect{Account: me.account, Sent: n}, SaveOutbox{Account: me.account, Number: n, Body: body})
+	for _, dev := range me.linked() {
+		c.pushDirect(d, dev)
+	}
+	c.planMail(now, d, mailSoon)
+	c.settleDirect(now, d)
+}
+
+// keptFor reports whether what is written is kept for a device until it has it:
+// it is another one, not shut out, and was seen lately.
+func (c *Core) keptFor(now time.Time, dev *device) bool {
+	return dev.id != c.self.device && !dev.revoked && (dev.linked || now.Sub(dev.seen) < about)
 }
 
 func (c *Core) ownMessage(now time.Time, chat ChatID, id MessageID, s saying, n uint64) SaveMessage {
@@ -159,8 +196,12 @@ func (c *Core) flushDirect(dev *device) {
 }
 
 func (c *Core) pushDirect(d *direct, dev *device) {
+	frame := uint8(wire.FrameDirect)
+	if d.person.account == c.self.account {
+		frame = wire.FrameCopy
+	}
 	for _, m := range d.queue.After(d.sentTo[dev.id]) {
-		c.send(Push{To: dev.id, Type: wire.FrameDirect, Body: m.Body})
+		c.send(Push{To: dev.id, Type: frame, Body: m.Body})
 		d.sentTo[dev.id] = m.Number
 	}
 }
@@ -179,6 +220,8 @@ func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []
 		err = c.handleDirect(now, dev, body)
 	case wire.FrameDirectAck:
 		err = c.handleDirectAck(now, dev, body)
+	case wire.FrameCopy:
+		err = c.handleCopy(now, dev, body)
 	case wire.FrameKey:
 		err = c.handleKey(now, body)
 	case wire.FrameEntry:
@@ -204,6 +247,10 @@ func (c *Core) handleDirect(now time.Time, dev *device, body []byte) error {
 	if err != nil {
 		return err
 	}
+	if dev.person.account == c.self.account {
+		c.stats.Forbidden++
+		return nil
+	}
 	c.receiveDirect(now, dev, m)
 	c.oweDirectAck(now, dev)
 	return nil
@@ -211,13 +258,50 @@ func (c *Core) handleDirect(now time.Time, dev *device, body []byte) error {
 
 // receiveDirect takes a reliable message at its turn, whichever way it came.
 func (c *Core) receiveDirect(now time.Time, dev *device, m *wire.DirectMessage) {
-	if m.Message.Number <= c.received[dev.id] {
+	if c.isNews(dev, m.Message.Number) {
+		c.showDirect(now, dev, m, Reliable, false)
+	}
+}
+
+// isNews counts a reliable message, or a copy, of a device and reports
+// whether it is new.
+func (c *Core) isNews(dev *device, n uint64) bool {
+	if n <= c.received[dev.id] {
 		c.stats.Duplicates++
+		return false
+	}
+	c.received[dev.id] = n
+	c.save(SaveReceived{Device: dev.id, Number: n})
+	return true
+}
+
+func (c *Core) handleCopy(now time.Time, dev *device, body []byte) error {
+	m, err := wire.ParseCopy(body)
+	if err != nil {
+		return err
+	}
+	if dev.person.account != c.self.account || m.To == c.self.account {
+		c.stats.Forbidden++
+		return nil
+	}
+	c.receiveCopy(now, dev, m)
+	c.oweDirectAck(now, dev)
+	return nil
+}
+
+// receiveCopy takes what another device of the person here wrote to somebody.
+func (c *Core) receiveCopy(now time.Time, dev *device, m *wire.Copy) {
+	if !c.isNews(dev, m.Number) {
 		return
 	}
-	c.received[dev.id] = m.Message.Number
-	c.save(SaveReceived{Device: dev.id, Number: m.Message.Number})
-	c.showDirect(now, dev, m, Reliable, false)
+	mode := Reliable
+	if m.Fast {
+		mode = Fast
+	}
+	if p := c.people.accounts[m.To]; p != nil && c.direct[m.To] == nil {
+		c.save(SaveDirect{Account: m.To, Sent: c.directWith(p).queue.Last()}) // one of the chats from now on
+	}
+	c.takeDirect(now, ChatID{Account: m.To}, messageID(m.To[:], dev.id, mode, m.Message.Number), dev, &m.DirectMessage, mode, false)
 }
 
 // handleDirectAck takes a device's word that it has messages of this one, over
@@ -252,7 +336,7 @@ func (c *Core) handleDirectAck(now time.Time, dev *device, body []byte) error {
 func (c *Core) settleDirect(now time.Time, d *direct) {
 	settled := d.confirmed
 	for _, dev := range d.person.devices {
-		if !dev.revoked && (dev.linked || now.Sub(dev.seen) < about) {
+		if c.keptFor(now, dev) {
 			settled = min(settled, d.acked[dev.id])
 		}
 	}
@@ -308,17 +392,20 @@ func (c *Core) HandleDatagram(now time.Time, from wire.DeviceID, body []byte) {
 }
 
 func (c *Core) showDirect(now time.Time, dev *device, m *wire.DirectMessage, mode Mode, late bool) {
-	c.clock = c.clock.Merge(now, m.Clock)
-	from := dev.person
-	c.take(now, told{
-		SaveMessage: SaveMessage{ID: messageID(c.self.account[:], dev.id, mode, m.Message.Number), Chat: ChatID{Account: from.account},
-			Account: from.account, Device: dev.id, From: from.name, Mode: mode, Number: m.Message.Number, Clock: m.Clock, At: now,
-			Text: clean.Text(m.Message.Text, wire.MaxDirectText), ReplyTo: m.Message.Ref},
-		verb: m.Message.Verb, chat: "@" + from.name, late: late, why: "dm",
-	})
+	c.takeDirect(now, ChatID{Account: dev.person.account}, messageID(c.self.account[:], dev.id, mode, m.Message.Number), dev, m, mode, late)
 	if m.Message.Verb == wire.Say || m.Message.Verb == wire.Action {
-		c.lastFrom = from
+		c.lastFrom = dev.person
 	}
+}
+
+// takeDirect stores and shows a message of one of the two people in a chat.
+func (c *Core) takeDirect(now time.Time, in ChatID, id MessageID, dev *device, m *wire.DirectMessage, mode Mode, late bool) {
+	c.clock = c.clock.Merge(now, m.Clock)
+	c.take(now, told{
+		SaveMessage: SaveMessage{ID: id, Chat: in, Account: dev.person.account, Device: dev.id, From: dev.person.name, Mode: mode,
+			Number: m.Message.Number, Clock: m.Clock, At: now, Text: clean.Text(m.Message.Text, wire.MaxDirectText), ReplyTo: m.Message.Ref},
+		verb: m.Message.Verb, chat: c.chatName(in), late: late, why: "dm",
+	})
 }
 
 // whoGotDirect says whether a person has a message of one's own, and if not,

@@ -14,8 +14,8 @@ import (
 // name another of their author's. The store applies them to the history,
 // whichever comes first; what is shown of them is read back from there.
 
-// told is a message whose turn it is: somebody else's, or one of this device
-// that it had forgotten.
+// told is a message whose turn it is: somebody else's, one that another device
+// of the person here wrote, or one of this device that it had forgotten.
 type told struct {
 	SaveMessage
 	verb   wire.Verb
@@ -33,21 +33,23 @@ func (c *Core) take(now time.Time, x told) {
 	default:
 		x.Verb, x.Read = x.verb, true
 	}
+	mine := x.Account == c.self.account
+	x.Read = x.Read || mine
 	c.save(x.SaveMessage)
 	switch {
 	case x.Own || x.Verb == Hidden || c.ignored(now, x.Account):
 		return
 	case x.Verb != 0:
-		c.showAgain(x.Chat, x.ReplyTo, x.replay, true)
+		c.showAgain(x.Chat, x.ReplyTo, x.replay, true, mine)
 		return
 	case c.orphans[x.ID]: // it was edited before it came
-		c.showAgain(x.Chat, x.ID, x.replay, false)
+		c.showAgain(x.Chat, x.ID, x.replay, false, mine)
 	default:
 		e := x.message(x.chat)
 		e.Late, e.Replay = x.late, x.replay
 		c.show(e)
 	}
-	if !x.replay { // what was said while one was away does not ring
+	if !x.replay && !mine { // what was said while one was away does not ring
 		c.ring(now, x.Chat, x.chat, x.ID, x.why)
 	}
 }
@@ -62,8 +64,8 @@ func (m *SaveMessage) message(chat string) Message {
 const maxOrphans = 4096
 
 // showAgain shows a message as it stands in the store now; one that was changed
-// only if it was.
-func (c *Core) showAgain(in ChatID, id MessageID, replay, changed bool) {
+// only if it was. mine says that the person here changed it, on another device.
+func (c *Core) showAgain(in ChatID, id MessageID, replay, changed, mine bool) {
 	c.lookUp(Lookup{Chat: in, Message: id, then: func(_ time.Time, found []SaveMessage) {
 		if len(found) == 0 {
 			if len(c.orphans) < maxOrphans {
@@ -73,7 +75,7 @@ func (c *Core) showAgain(in ChatID, id MessageID, replay, changed bool) {
 		}
 		delete(c.orphans, id)
 		m := &found[0]
-		if m.Own || changed && !m.Edited && !m.Deleted {
+		if m.Own && !mine || changed && !m.Edited && !m.Deleted {
 			return // another's word about it counts nothing
 		}
 		m.From, m.Text = c.people.nameOf(m.Account), clean.Text(m.Text, 0)

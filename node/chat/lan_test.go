@@ -274,7 +274,6 @@ func (l *lan) land() (flying, bool) {
 // perform stores, sends and shows.
 func (n *node) perform(w chat.Work) {
 	l := n.l
-	l.t.Helper()
 	if n.dead || n.burn() {
 		return
 	}

@@ -189,7 +189,7 @@ func (c *Core) openMail(now time.Time, i *wire.MailItem) bool {
 	switch {
 	case dev == nil || dev.key != m.From:
 		return false // who that is may turn out while it waits
-	case dev.revoked || dev.person.account == c.self.account:
+	case dev.revoked, dev.id == c.self.device, m.Kind != wire.MailAck && (m.Kind == wire.MailCopy) != (dev.person.account == c.self.account):
 		c.stats.Forbidden++
 		return true
 	case m.Kind == wire.MailAck:
@@ -201,20 +201,23 @@ func (c *Core) openMail(now time.Time, i *wire.MailItem) bool {
 	return c.takeMessage(now, dev, m)
 }
 
-// takeMessage takes a message from the mailbox at its turn, and reports whether
-// it need not wait any longer: it is there now, or was before.
+// takeMessage takes a message, or a copy, from the mailbox at its turn, and
+// reports whether it need not wait any longer: it is there now, or was before.
 func (c *Core) takeMessage(now time.Time, dev *device, m *wire.Mail) bool {
-	d, err := wire.ParseDirectMessage(m.Body)
-	if err != nil {
-		c.stats.Malformed++
-		return true
+	number, handle := uint64(0), c.handleDirect
+	if m.Kind == wire.MailCopy {
+		if cp, err := wire.ParseCopy(m.Body); err == nil {
+			number, handle = cp.Number, c.handleCopy
+		}
+	} else if d, err := wire.ParseDirectMessage(m.Body); err == nil {
+		number = d.Message.Number
 	}
-	n := d.Message.Number
-	if m.After < n && m.After > c.received[dev.id] {
+	if m.After < number && m.After > c.received[dev.id] {
 		return false // that one comes over a link, or by mail that is on its way
 	}
-	c.receiveDirect(now, dev, d)
-	c.oweDirectAck(now, dev)
+	if err := handle(now, dev, m.Body); err != nil {
+		c.stats.Malformed++
+	}
 	return true
 }
 
@@ -260,7 +263,7 @@ func (c *Core) leaveMail(now time.Time, d *direct) {
 	}
 	for _, dev := range d.person.devices {
 		key := o.keys[dev.id]
-		if key == nil || dev.linked || dev.revoked {
+		if key == nil || !c.mailed(dev) {
 			continue
 		}
 		if n := o.owed[dev.id]; n > 0 {
@@ -281,9 +284,13 @@ func (c *Core) leaveMail(now time.Time, d *direct) {
 		if before <= d.acked[dev.id] {
 			before = 0
 		}
-		c.deposit(d, dev, key, m.Number, &wire.Mail{Kind: wire.MailMessage, After: before, Body: m.Body}, func(now time.Time) {
+		kind, own := uint8(wire.MailMessage), d.person.account == c.self.account
+		if own {
+			kind = wire.MailCopy
+		}
+		c.deposit(d, dev, key, m.Number, &wire.Mail{Kind: kind, After: before, Body: m.Body}, func(now time.Time) {
 			o.left[dev.id] = max(o.left[dev.id], m.Number)
-			if m.Number > o.told {
+			if m.Number > o.told && !own {
 				o.told = m.Number
 				c.show(Notice{Code: "kept", Text: "authd keeps your message to " + d.person.name + ", sealed, until " + d.person.name + " fetches it",
 					Data: map[string]string{"chat": "@" + d.person.name, "id": MessageID(m.ID).String()}})
@@ -299,9 +306,13 @@ const ackBit = 1 << 63
 // hasMail reports whether something is to be left for a device without a link.
 func (c *Core) hasMail(d *direct) bool {
 	return slices.ContainsFunc(d.person.devices, func(dev *device) bool {
-		return !dev.linked && !dev.revoked &&
-			(d.mail.owed[dev.id] > 0 || len(d.queue.After(max(d.acked[dev.id], d.mail.left[dev.id]))) > 0)
+		return c.mailed(dev) && (d.mail.owed[dev.id] > 0 || len(d.queue.After(max(d.acked[dev.id], d.mail.left[dev.id]))) > 0)
 	})
+}
+
+// mailed reports whether mail is left for a device: there is no better way.
+func (c *Core) mailed(dev *device) bool {
+	return !dev.linked && !dev.revoked && dev.id != c.self.device
 }
 
 // askKeys asks what mail for a person is sealed to, and goes on.

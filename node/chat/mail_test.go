@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -332,8 +333,138 @@ func TestMailboxFull(t *testing.T) {
 	checkTexts(t, "bob sees over the link", bob.texts("@ann", "ann"), []string{"one", long, "three"})
 }
 
+// "Both devices have both directions of a chat": what is written on one device
+// appears on the others of the same person, once and in order, whether they are
+// there or come later, over links and by mail; it rings nowhere, and never comes
+// back to the device that wrote it.
+func TestOwnDevices(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "bob2").stored(t)
+	o := l.open()
+	ann, bob, phone := l.node("ann"), l.node("bob"), l.node("bob2")
+	phone.say("@ann", "reliable", "one")
+	phone.say("@ann", "fast", "two")
+	phone.do("/msg ann three")
+	edit := func(n *node, line string) {
+		n.core.Do(l.now, chat.Command{Line: line, Chat: "@ann"})
+		l.settle()
+	}
+	edit(phone, "/edit three, and more")
+	ann.say("@bob", "reliable", "four")
+	l.pass(time.Second)
+	checkTexts(t, "ann sees", ann.texts("@bob", "bob"), []string{"one", "two", "three", "three, and more"})
+	checkTexts(t, "the other device sees", bob.texts("@ann", "bob"), []string{"one", "two", "three", "three, and more"})
+	checkTexts(t, "the writing device sees", phone.texts("@ann", "bob"), nil)
+	for _, n := range []*node{bob, phone} {
+		checkTexts(t, n.name+" sees", n.texts("@ann", "ann"), []string{"four"})
+		if got := shown[chat.Notify](n); len(got) != 1 {
+			t.Errorf("%s rings for %+v", n.name, got)
+		}
+		unread, err := n.store.Unread()
+		if err != nil || unread[chat.ChatID{Account: ann.token.Account}] != 1 {
+			t.Errorf("%s has %v unread (%v)", n.name, unread, err)
+		}
+	}
+	// Either device can edit and answer what the other wrote.
+	bob.do("/msg ann five")
+	edit(bob, "/edit 2 three, after all")
+	l.pass(time.Second)
+	checkTexts(t, "the phone sees", phone.texts("@ann", "bob"), []string{"five", "three, after all"})
+	checkTexts(t, "ann sees", ann.texts("@bob", "bob")[4:], []string{"five", "three, after all"})
+
+	// Away: over the link when they meet, with acknowledgements that get lost.
+	l.clear()
+	bob.goes()
+	for i := range 5 {
+		phone.say("@ann", "reliable", fmt.Sprint("away ", i+1))
+	}
+	l.pass(time.Second)
+	o.stop()
+	o.items = nil
+	acks := 0
+	l.pushed = func(_, _ *node, p chat.Push) bool {
+		acks++
+		return p.Type != wire.FrameDirectAck || acks > 2
+	}
+	bob.start()
+	l.link(bob, phone)
+	bob.start() // kill -9
+	l.link(bob, phone)
+	l.pass(time.Second)
+	checkTexts(t, "the other device sees", bob.texts("@ann", "bob"), numbered("away", 1, 5))
+	// By mail, and never together.
+	l.clear()
+	o.start()
+	bob.goes()
+	phone.comes()
+	for i := range 5 {
+		phone.say("@ann", "reliable", fmt.Sprint("mailed ", i+1))
+	}
+	l.pass(5 * time.Second)
+	if got := phone.notices("kept"); len(got) != 5 { // of those for ann
+		t.Errorf("the phone is told %q", got)
+	}
+	phone.goes()
+	bob.comes()
+	l.pass(5 * time.Second)
+	checkTexts(t, "the other device sees", bob.texts("@ann", "bob"), numbered("mailed", 1, 5))
+	bob.goes()
+	phone.comes()
+	l.pass(5 * time.Second)
+	l.link(ann, phone)
+	l.pass(time.Second)
+	checkTexts(t, "ann sees", ann.texts("@bob", "bob"), numbered("mailed", 1, 5))
+	state, err := phone.store.Load()
+	if err != nil || len(state.Outbox) != 0 || phone.core.Pending() != 0 {
+		t.Errorf("%d messages stay in the outbox, %d wait (%v)", len(state.Outbox), phone.core.Pending(), err)
+	}
+}
+
+// Copies count from one's own devices only, and to others only; nobody keeps any
+// who has one device.
+func TestCopiesAreForOneself(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "bob2", "cat").stored(t)
+	ann, bob, phone, cat := l.node("ann"), l.node("bob"), l.node("bob2"), l.node("cat")
+	l.pass(time.Second)
+	l.clear()
+	hand := func(from *node, number uint64, to *node) {
+		m := wire.Copy{Number: number, To: to.token.Account, DirectMessage: wire.DirectMessage{Message: wire.Message{Number: 1, Text: "forged"}}}
+		bob.core.HandleFrame(l.now, from.token.Device, wire.FrameCopy, m.Append(nil))
+		direct := wire.DirectMessage{Message: wire.Message{Number: number, Text: "from oneself"}}
+		if from == phone {
+			bob.core.HandleFrame(l.now, from.token.Device, wire.FrameDirect, direct.Append(nil))
+		}
+		l.settle()
+	}
+	before := bob.core.Stats().Forbidden
+	hand(ann, 1<<50, cat)
+	hand(phone, 1<<51, bob)
+	if got := shown[chat.Message](bob); len(got) > 0 || bob.core.Stats().Forbidden != before+3 {
+		t.Errorf("bob sees %+v, %d are forbidden", got, bob.core.Stats().Forbidden-before)
+	}
+	ann.say("@cat", "reliable", "hi")
+	l.unlink(bob, phone)
+	for range 1500 {
+		bob.say("@ann", "fast", "many")
+	}
+	for _, tt := range []struct {
+		n    *node
+		most int
+	}{{ann, 0}, {bob, 1000}} {
+		if state, err := tt.n.store.Load(); err != nil || len(state.Outbox) != tt.most {
+			t.Errorf("%s keeps %d, want %d (%v)", tt.n.name, len(state.Outbox), tt.most, err)
+		}
+	}
+	l.clear()
+	l.pass(40 * 24 * time.Hour)
+	bob.say("@ann", "reliable", "much later")
+	if state, err := bob.store.Load(); err != nil || len(state.Outbox) != 0 {
+		t.Errorf("bob keeps %d for a device that was not seen for long (%v)", len(state.Outbox), err)
+	}
+}
+
 // "Exactly once on screen, whichever ways it came, across restarts of either
 // side": links, mail, lost acknowledgements and kill -9 between any two steps.
+// All devices of the two people have both sides of the chat in the end.
 func TestDirectExactlyOnce(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		l := newLAN(rt, "ann", "bob", "bob2")
@@ -346,12 +477,12 @@ func TestDirectExactlyOnce(t *testing.T) {
 			n.store = st
 			n.start()
 		}
-		ann, bobs := l.nodes[0], l.nodes[1:]
-		for _, bob := range bobs {
-			l.link(ann, bob)
+		pairs := [][2]*node{{l.nodes[0], l.nodes[1]}, {l.nodes[0], l.nodes[2]}, {l.nodes[1], l.nodes[2]}}
+		for _, p := range pairs {
+			l.link(p[0], p[1])
 		}
 		o := l.open()
-		said := 0
+		said := map[*node]int{}
 		restart := func() {
 			for _, n := range l.nodes {
 				if n.dead {
@@ -361,14 +492,16 @@ func TestDirectExactlyOnce(t *testing.T) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"say": func(t *rapid.T) {
+				n := l.nodes[rapid.IntRange(0, 2).Draw(t, "who")]
 				for range rapid.IntRange(1, 3).Draw(t, "n") {
-					if ann.dead {
+					if n.dead {
 						return
 					}
-					said++
-					ann.say("@bob", "reliable", fmt.Sprint("ann ", said))
-					if ann.dead && !stored(rt, ann, fmt.Sprint("ann ", said)) {
-						said-- // it was killed before it had it
+					said[n]++
+					text := fmt.Sprint(n.name, " ", said[n])
+					n.say(map[string]string{"ann": "@bob", "bob": "@ann"}[n.token.Name], "reliable", text)
+					if n.dead && !stored(rt, n, text) {
+						said[n]-- // it was killed before it had it
 					}
 				}
 			},
@@ -378,13 +511,13 @@ func TestDirectExactlyOnce(t *testing.T) {
 			},
 			"restart": func(*rapid.T) { restart() },
 			"link": func(t *rapid.T) {
-				if bob := bobs[rapid.IntRange(0, len(bobs)-1).Draw(t, "who")]; !ann.dead && !bob.dead && !ann.links[bob] {
-					l.link(ann, bob)
+				if p := pairs[rapid.IntRange(0, 2).Draw(t, "who")]; !p[0].dead && !p[1].dead && !p[0].links[p[1]] {
+					l.link(p[0], p[1])
 				}
 			},
 			"unlink": func(t *rapid.T) {
-				if bob := bobs[rapid.IntRange(0, len(bobs)-1).Draw(t, "who")]; ann.links[bob] {
-					l.unlink(ann, bob)
+				if p := pairs[rapid.IntRange(0, 2).Draw(t, "who")]; p[0].links[p[1]] {
+					l.unlink(p[0], p[1])
 				}
 			},
 			"lose": func(t *rapid.T) {
@@ -403,9 +536,13 @@ func TestDirectExactlyOnce(t *testing.T) {
 			},
 			"wait": func(t *rapid.T) { l.pass(time.Duration(rapid.IntRange(1, 20).Draw(t, "s")) * time.Second) },
 			"": func(*rapid.T) {
-				for _, bob := range bobs {
-					if seen := bob.texts("@ann", "ann"); len(seen) != len(slices.Compact(slices.Sorted(slices.Values(seen)))) {
-						rt.Fatalf("%s sees something twice: %q", bob.name, seen)
+				for _, n := range l.nodes {
+					seen := map[string]bool{}
+					for _, m := range shown[chat.Message](n) {
+						if seen[m.ID] || strings.HasPrefix(m.Text, n.name+" ") {
+							rt.Fatalf("%s sees %q again", n.name, m.Text)
+						}
+						seen[m.ID] = true
 					}
 				}
 			},
@@ -415,26 +552,34 @@ func TestDirectExactlyOnce(t *testing.T) {
 		}
 		restart()
 		l.pushed = nil
-		for _, bob := range bobs {
-			if ann.links[bob] {
-				l.unlink(ann, bob) // what was lost on it comes with a new one
+		for _, p := range pairs {
+			if p[0].links[p[1]] {
+				l.unlink(p[0], p[1]) // what was lost on it comes with a new one
 			}
-			l.link(ann, bob)
+			l.link(p[0], p[1])
 		}
 		l.pass(time.Minute)
-		for _, bob := range bobs {
-			found, err := bob.store.History(chat.ChatID{Account: ann.token.Account}, chat.MessageID{}, 1000)
+		for _, n := range l.nodes {
+			other := l.nodes[0]
+			if n == other {
+				other = l.nodes[1]
+			}
+			found, err := n.store.History(chat.ChatID{Account: other.token.Account}, chat.MessageID{}, 1000)
 			if err != nil {
 				rt.Fatalf("%v", err)
 			}
-			var got []string
-			for _, m := range found {
-				got = append(got, m.Text)
+			for _, from := range l.nodes {
+				var got []string
+				for _, m := range found {
+					if m.Device == from.token.Device {
+						got = append(got, m.Text)
+					}
+				}
+				checkTexts(rt, n.name+" has of "+from.name, got, numbered(from.name, 1, said[from]))
 			}
-			checkTexts(rt, bob.name+" has", got, numbered("ann", 1, said))
-		}
-		if ann.core.Pending() != 0 {
-			rt.Errorf("%d messages wait", ann.core.Pending())
+			if n.core.Pending() != 0 {
+				rt.Errorf("%d messages wait at %s", n.core.Pending(), n.name)
+			}
 		}
 	})
 }

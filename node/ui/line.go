@@ -383,7 +383,7 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 	news := l.model.Apply(it.e)
 	switch e := it.e.(type) {
 	case chat.Message:
-		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, links: e.Links, action: e.Action, from: e.From, marks: view.Marks(e) + l.on(e.ReplyTo)})
+		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, links: e.Links, action: e.Action, from: e.From, own: e.From == l.model.Self(), marks: view.Marks(e) + l.on(e.ReplyTo)})
 		l.remember(quoted{e.ID, view.Name(e.From), e.Text})
 	case chat.Sent:
 		// Who types into a pipe knows; on a terminal it says that the

@@ -58,6 +58,8 @@ func TestLineOnAPipe(t *testing.T) {
 		chat.Message{Chat: "#lab", From: "bob", Text: "yes", Mode: "reliable", ReplyTo: "0010917aa468e3b6"},
 		chat.Message{Chat: "@bob", From: "bob", Text: "psst", Mode: "reliable", Late: true},
 		chat.Message{Chat: "@bob", From: "bob", Text: "waves", Mode: "fast", Action: true},
+		chat.Message{Chat: "@bob", From: "ann", Text: "from my phone", Mode: "reliable"},
+		chat.Message{Chat: "#lab", From: "ann", Text: "from there too", Mode: "reliable"},
 		chat.Sent{Chat: "#lab", Text: "mine"},
 		chat.Notify{Chat: "#lab"},
 		chat.Receipt{Chat: "#lab", By: "bob", Got: 1, Of: 1},
@@ -79,6 +81,8 @@ func TestLineOnAPipe(t *testing.T) {
 00:00 #lab bob (on an earlier message): yes
 00:00 @bob → you (late): psst
 00:00 * ~@bob → you waves
+00:00 you → @bob: from my phone
+00:00 #lab you: from there too
 00:00 - bob
       cyd
 00:00 ! there is no room #x

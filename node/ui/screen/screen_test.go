@@ -291,3 +291,21 @@ func TestOwnNameChanges(t *testing.T) {
 		}
 	}
 }
+
+// What one wrote on another device is one's own here: said by "you", and nothing
+// that is unread.
+func TestWrittenElsewhere(t *testing.T) {
+	d := newDesk(t, 80, 24)
+	d.room("#lab", "me", "bob")
+	d.hears("#lab", "bob", "hi")
+	d.show(chat.Message{ID: "1", Chat: "@bob", From: "me", Text: "from my phone", Mode: "reliable"})
+	d.misses("from my phone")
+	if p := d.pane("@bob"); p.unread != 0 || len(p.entries) != 1 || !p.entries[0].own {
+		t.Errorf("%d unread, %d entries", p.unread, len(p.entries))
+	}
+	d.show(chat.Message{ID: "2", Chat: "#lab", From: "me", Text: "here, too, me", Mode: "reliable"})
+	d.sees("you: here, too, me")
+	if p := d.pane("#lab"); p.mentions != 0 {
+		t.Errorf("%d mentions of oneself", p.mentions)
+	}
+}

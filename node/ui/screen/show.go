@@ -189,6 +189,10 @@ func (s *Screen) message(now, at time.Time, e chat.Message, me string) {
 	m := speech(at, e.Text)
 	m.id, m.from, m.action, m.fast, m.links = e.ID, e.From, e.Action, e.Mode == chat.Fast.String(), e.Links
 	m.marks, m.on = view.Marks(e), s.answers(p, nil, e.ReplyTo)
+	if m.own = e.From == me; m.own { // written on another device
+		s.add(p, m)
+		return
+	}
 	m.mention = strings.HasPrefix(e.Chat, "#") && chat.Mentions(e.Text, me)
 	if p.unread == 0 && p.unreadAt == nil && (p != s.current || !s.looking()) {
 		p.unreadAt = m
@@ -379,9 +383,9 @@ func (s *Screen) page(now time.Time, p *pane, found []chat.Past) {
 		m := speech(f.At, f.Text)
 		m.marks, m.on = view.Marks(chat.Message{Edited: f.Edited, Deleted: f.Deleted}), s.answers(p, older, f.ReplyTo)
 		m.links = f.Links
-		m.id, m.from, m.own, m.action, m.fast = f.ID, f.From, f.Own, f.Action, f.Mode == chat.Fast.String()
-		m.mention = !f.Own && strings.HasPrefix(f.Chat, "#") && chat.Mentions(f.Text, s.model.Self())
-		if !f.Read && !f.Own {
+		m.id, m.from, m.own, m.action, m.fast = f.ID, f.From, f.Own || f.From == s.model.Self(), f.Action, f.Mode == chat.Fast.String()
+		m.mention = !m.own && strings.HasPrefix(f.Chat, "#") && chat.Mentions(f.Text, s.model.Self())
+		if !f.Read && !m.own {
 			if p.unreadAt == nil || p.unreadAt.at.After(m.at) {
 				p.unreadAt = m
 			}
