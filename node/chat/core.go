@@ -83,11 +83,11 @@ type Core struct {
 	joinings map[wire.RoomID]*joining
 	invites  map[inviteKey]*wire.Invite
 	partings map[wire.RoomID]*parting
-	renamed  []*membership          // told of by the next Take
-	gone     map[wire.RoomID]uint64 // rooms one was removed from since the start: the log's number then
-	lookedAt time.Time              // when others were asked about a room that is not known
-	current  string                 // the chat that text without a chat goes to
-	lastFrom *person                // who wrote to me directly last, for /r
+	renamed  []*membership             // told of by the next Take
+	gone     map[wire.RoomID]*room.Log // of rooms one was removed from since the start
+	lookedAt time.Time                 // when others were asked about a room that is not known
+	current  string                    // the chat that text without a chat goes to
+	lastFrom *person                   // who wrote to me directly last, for /r
 	clock    wire.Clock
 	started  time.Time
 	authd    Authd
@@ -166,7 +166,7 @@ func New(now time.Time, cfg Config) (*Core, error) {
 		joinings:  map[wire.RoomID]*joining{},
 		invites:   map[inviteKey]*wire.Invite{},
 		partings:  map[wire.RoomID]*parting{},
-		gone:      map[wire.RoomID]uint64{},
+		gone:      map[wire.RoomID]*room.Log{},
 		numbers:   map[wire.RoomID]uint64{},
 		packets:   map[wire.RoomID]uint64{},
 		fast:      map[wire.RoomID]uint64{},

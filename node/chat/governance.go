@@ -157,7 +157,7 @@ func (c *Core) removed(now time.Time, m *membership, change room.Change) {
 	})
 	name := m.chat()
 	if !lapsed {
-		c.gone[m.id] = m.log.State().Seq
+		c.gone[m.id] = m.log
 		c.dropInvite(m.id, c.self.account)
 	}
 	c.drop(m)

@@ -97,8 +97,9 @@ func (c *Core) offered(now time.Time, info wire.RoomInfo, from wire.DeviceID) {
 	}
 	c.offers[info.Room] = o
 	// The person is a member, this device is not: it is a second one, or was
-	// thrown out on a side that lost.
-	if at, gone := c.gone[info.Room]; info.Member && !(gone && info.Seq <= at) && c.partings[info.Room] == nil {
+	// thrown out on a side that lost. Who knows no more than it did has only not
+	// heard of the removal.
+	if gone := c.gone[info.Room]; info.Member && (gone == nil || !gone.Has(info.Head)) && c.partings[info.Room] == nil {
 		c.startJoin(now, &joining{room: info.Room, name: name, quiet: true})
 	}
 }
@@ -110,7 +111,6 @@ func (c *Core) handleRoomInfo(now time.Time, dev *device, body []byte) error {
 		return err
 	}
 	if info.Member {
-		delete(c.gone, info.Room) // whatever this device knew of its removal
 		c.offered(now, *info, dev.id)
 	}
 	return nil
@@ -457,6 +457,9 @@ func (c *Core) enter(now time.Time, entries []*wire.Entry, secret room.Secret) (
 	}
 	if _, err := log.Add(entries[1:]...); err != nil {
 		return nil, err
+	}
+	if gone := c.gone[log.Room()]; gone != nil { // who lets in may not have heard of a removal
+		_, _ = log.Add(gone.Since(0)...) // they were good
 	}
 	s := log.State()
 	if s.Member(c.self.account) == nil {

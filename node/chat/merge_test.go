@@ -112,26 +112,49 @@ func TestResolve(t *testing.T) {
 }
 
 // Who was removed on the side that lost and is taken back returns by itself,
-// also when their program was started anew meanwhile.
-func TestDismissedReturnsAfterRestart(t *testing.T) {
-	l := newLAN(t, "ann", "bob", "cat", "dan").stored(t).room("#lab")
-	l.pass(time.Minute)
-	l.split("bob", "dan")
-	l.pass(time.Minute)
-	l.node("ann").do("/topic meanwhile")
-	l.node("bob").do("/kick dan") // who applies it
-	l.pass(5 * time.Second)
-	if !l.node("dan").core.Head("#lab").IsZero() {
-		t.Fatal("dan is in the room still")
+// wherever they were when that was decided, and whether or not their program was
+// started anew meanwhile.
+func TestDismissedReturns(t *testing.T) {
+	for _, restarted := range []bool{false, true} {
+		for _, away := range []bool{false, true} { // when it is decided
+			t.Run(fmt.Sprintf("restarted %v, away %v", restarted, away), func(t *testing.T) {
+				l := newLAN(t, "ann", "bob", "cat", "dan", "eve").stored(t).room("#lab")
+				l.pass(time.Minute)
+				l.split("bob", "dan")
+				l.pass(time.Minute)
+				l.node("ann").do("/topic meanwhile")
+				l.node("bob").do("/kick eve")
+				l.pass(50 * time.Second)
+				l.node("bob").do("/ban eve", "/ban eve", "/ban eve", "/ban eve", "/kick dan") // the side that loses is the longer one
+				l.pass(5 * time.Second)
+				if !l.node("dan").core.Head("#lab").IsZero() {
+					t.Fatal("dan is in the room still")
+				}
+				l.split("dan") // alone
+				for _, n := range []string{"ann", "cat"} {
+					l.link(l.node("bob"), l.node(n))
+				}
+				l.pass(5 * time.Second)
+				back := func() {
+					l.heal()
+					if restarted {
+						l.quit("dan")
+						l.back("dan")
+					}
+					l.pass(5 * time.Second)
+				}
+				if !away {
+					back()
+				}
+				l.node("ann").do("/resolve eve uphold", "/resolve dan dismiss")
+				l.pass(15 * time.Second)
+				if away {
+					back()
+				}
+				l.agree(t, "#lab", "ann", "bob", "cat", "dan")
+			})
+		}
 	}
-	l.quit("dan")
-	l.heal()
-	l.pass(5 * time.Second)
-	l.back("dan")
-	l.pass(5 * time.Second)
-	l.node("ann").do("/resolve dan dismiss")
-	l.pass(15 * time.Second)
-	l.agree(t, "#lab", "ann", "bob", "cat", "dan")
 }
 
 // Two signed histories, of which this node had applied neither: it stands
