@@ -590,13 +590,23 @@ func (failing) Create(account.Account, account.Device, realm.Grant) error {
 }
 func (failing) Admit(account.Device, realm.Grant) error { return account.ErrUnavailable }
 func (failing) Renew(realm.Grant) error                 { return account.ErrUnavailable }
-func (failing) Fail([]byte, time.Time) error            { return account.ErrUnavailable }
+func (failing) Readmit(account.Account, account.Device, realm.Grant, time.Time) error {
+	return account.ErrUnavailable
+}
+func (failing) Recover([32]byte, account.Password, account.Device, realm.Grant) error {
+	return account.ErrUnavailable
+}
+func (failing) Rename(wire.AccountID, string, time.Time, time.Time, *realm.Grant) error {
+	return account.ErrUnavailable
+}
+func (failing) Fail([]byte, time.Time) error { return account.ErrUnavailable }
 
 // "Never a certificate that was not recorded." Nor is a guess answered that
 // could not be counted.
 func TestNothingGrantedUnrecorded(t *testing.T) {
 	d := newDesk(t, account.Config{})
 	g := d.register("alice", "secret", 1)
+	want(t, d.SetReset(d.now, "alice", [16]byte{7}), 0)
 	d.Registrar = account.New(account.Config{Pepper: [32]byte{1, 2, 3}}, failing{d.st})
 	for name, f := range map[string]func() (*account.Grant, error){
 		"register": func() (*account.Grant, error) {
@@ -605,6 +615,16 @@ func TestNothingGrantedUnrecorded(t *testing.T) {
 		"login": func() (*account.Grant, error) { return d.login("alice", "secret", 1) },
 		"wrong": func() (*account.Grant, error) { return d.login("alice", "wrong", 1) },
 		"renew": func() (*account.Grant, error) { return d.renew(g.Account, wire.DeviceKey{1}) },
+		"rename": func() (*account.Grant, error) {
+			return d.RenameOwn(d.now, g.Account, wire.DeviceKey{1}, "alina", home)
+		},
+		"recover": func() (*account.Grant, error) { return nil, d.recover("alice", [16]byte{7}, "new", 1) },
+		"readmit": func() (*account.Grant, error) {
+			gone := g.Grant
+			gone.Account, gone.Key, gone.Name = wire.AccountID{9}, wire.DeviceKey{9}, "gone"
+			_, err := d.Readmit(d.now, gone)
+			return nil, err
+		},
 	} {
 		if got, err := f(); got != nil || !errors.Is(err, account.ErrUnavailable) {
 			t.Errorf("%s: got %+v, %v, want nothing, ErrUnavailable", name, got, err)
