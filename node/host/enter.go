@@ -25,6 +25,7 @@ const (
 	tryEvery = 2 * time.Second         // what is known of addresses is looked at again
 	spread   = 5 * time.Millisecond    // for each known device: when authd is heard, all of them come
 
+	maxTries  = 5  // with the same name and password, where authd goes away meanwhile
 	maxAuthds = 16 // addresses tried at a time, of those that presence tells: anybody can
 )
 
@@ -85,6 +86,13 @@ func (h *Host) enter(ctx context.Context) error {
 			return err
 		}
 		problem = h.logIn(ctx, s, c)
+		for try := 1; try < maxTries && lost(s, problem); try++ {
+			s.Close()
+			if s, err = h.find(ctx); err != nil {
+				return err
+			}
+			problem = h.logInAgain(ctx, s, c)
+		}
 		if refused, ok := errors.AsType[*login.RefusedError](problem); ok && refused.Code == wire.CodeRevoked {
 			// The password is right and the key was revoked before: with another
 			// key this is another device.
@@ -108,6 +116,34 @@ func (h *Host) enter(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// lost reports whether a log-in came to nothing since authd has gone, or did not
+// wait for as long as the person took to type.
+func lost(s *login.Session, err error) bool {
+	if _, refused := errors.AsType[*login.RefusedError](err); err == nil || refused {
+		return false
+	}
+	select {
+	case <-s.Done():
+		return true
+	default:
+		return errors.Is(err, login.ErrNoAnswer)
+	}
+}
+
+// logInAgain is logIn after one whose answer was lost: that may have made the
+// account, or set the password.
+func (h *Host) logInAgain(ctx context.Context, s *login.Session, c Credentials) error {
+	err := h.logIn(ctx, s, c)
+	refused, ok := errors.AsType[*login.RefusedError](err)
+	if !ok || refused.Code != wire.CodeNameTaken && (refused.Code != wire.CodeBadCredentials || c.Code == nil) {
+		return err
+	}
+	if _, lerr := s.Login(ctx, c.Name, c.Password, c.Device); lerr == nil {
+		return nil
+	}
+	return err
 }
 
 func (h *Host) logIn(ctx context.Context, s *login.Session, c Credentials) error {

@@ -191,6 +191,34 @@ func TestControl(t *testing.T) {
 	})
 }
 
+// People take their time with name and password, longer than authd waits for
+// them, and authd can go away meanwhile or while the password is hashed: nobody
+// is asked again for that.
+func TestSlowTyping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLab(t, t.TempDir())
+		defer l.close()
+		l.startAuthd()
+		for name, typing := range map[string]func(){
+			"ann": func() { time.Sleep(3 * time.Minute) },
+			"bob": func() {
+				l.authd.halt()
+				time.AfterFunc(20*time.Second, l.authd.start)
+			},
+		} {
+			n := l.node(name)
+			n.typing = typing
+			n.start().wait("ready", 4*time.Minute, func(e chat.Event) bool {
+				r, ok := e.(chat.Ready)
+				return ok && r.User == name
+			})
+			if n.asked != 1 || n.count(func(e chat.Event) bool { _, is := e.(chat.Error); return is }) != 0 {
+				t.Errorf("%s was asked %d times, want once, without an error:\n%s", name, n.asked, n.log())
+			}
+		}
+	})
+}
+
 // A token that lives two minutes is renewed by itself, and new links are made
 // with the new one.
 func TestRenewal(t *testing.T) {

@@ -279,7 +279,8 @@ type node struct {
 
 	control *pipeListener // nil: none
 
-	asked  int // how often for name and password
+	asked  int    // how often for name and password
+	typing func() // what happens while they are typed; nil: nothing
 	cancel func()
 	ended  chan error
 
@@ -366,6 +367,9 @@ func (n *node) start() *node {
 			Trust: login.Trust{Fingerprint: &fingerprint},
 			Credentials: func(_ context.Context, _ realm.Realm, problem error) (host.Credentials, error) {
 				n.asked++ // before Run is called
+				if n.typing != nil {
+					n.typing()
+				}
 				c := host.Credentials{Name: n.name, Password: password, Device: "test", Register: true, LogIn: true}
 				if n.user != "" {
 					c.Name, c.Register = n.user, false
