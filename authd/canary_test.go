@@ -129,8 +129,13 @@ func canaries(t *testing.T, format string) {
 	}
 	if format == "json" {
 		for line := range bytes.Lines(places["standard error"]) {
-			if !json.Valid(line) {
-				t.Errorf("not JSON: %q", line)
+			var said struct{ Msg, User, Device, From, Code string }
+			if err := json.Unmarshal(line, &said); err != nil {
+				t.Errorf("%v: %q", err, line)
+			}
+			if _, err := wire.ParseDeviceID(said.Device); said.Msg == "registered" && (err != nil || said.User == "" || said.From == "") ||
+				said.Msg == "refused" && !strings.Contains(said.Code, "_") {
+				t.Errorf("got %+v: %q", said, line)
 			}
 		}
 	}

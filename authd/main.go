@@ -170,9 +170,18 @@ func (o *options) logger(w io.Writer) (*slog.Logger, error) {
 	case "text":
 		return slog.New(slog.NewTextHandler(w, nil)), nil
 	case "json":
-		return slog.New(slog.NewJSONHandler(w, nil)), nil
+		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: inWords})), nil
 	}
 	return nil, usage.Errorf("--log-format %q: want text or json", o.logFormat)
+}
+
+// inWords has the log as JSON say what the log as text does: ids and codes, not
+// the numbers they are made of.
+func inWords(_ []string, a slog.Attr) slog.Attr {
+	if s, ok := a.Value.Any().(fmt.Stringer); ok && a.Value.Kind() == slog.KindAny {
+		a.Value = slog.StringValue(s.String())
+	}
+	return a
 }
 
 // serve is authd itself.
