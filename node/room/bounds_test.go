@@ -221,3 +221,60 @@ func BenchmarkAddToLosingBranch(b *testing.B) {
 		}
 	}
 }
+
+// Whoever stands in lets in people that do not exist, with as many devices as
+// there may be, and makes keys for them: the room gets full, and no fuller. The
+// admin comes back to it and removes who did that; and the log is as quick to
+// load as one of so many entries is.
+func TestHostileRegent(t *testing.T) {
+	d := found(t, "ann", "bob")
+	bob := who("bob")
+	s := d.log.State()
+	var all []*wire.Entry
+	add := func(args wire.Args) bool {
+		e := sign(bob, s, args)
+		if s.check(e) != nil {
+			return false
+		}
+		s = s.clone()
+		s.apply(e)
+		all = append(all, e)
+		return true
+	}
+	add(&wire.LogClaim{})
+	admitted := 0
+	for ; ; admitted++ {
+		a := &wire.LogAdmit{Account: wire.AccountID{9, byte(admitted), byte(admitted >> 8)}, Name: "x"}
+		for i := range wire.MaxDevices {
+			a.Devices = append(a.Devices, wire.Device{Key: wire.DeviceKey{9, byte(admitted), byte(admitted >> 8), byte(i)}})
+		}
+		if !add(a) {
+			break
+		}
+	}
+	if admitted != MaxMembers-2 {
+		t.Errorf("%d people were let in, want %d", admitted, MaxMembers-2)
+	}
+	for range 100 {
+		add(&wire.LogRekey{})
+	}
+	before := heapInUse()
+	d.add(all...)
+	if got := int64(heapInUse()) - int64(before); got > 16<<20 {
+		t.Errorf("the log of %d entries takes %d MB", d.log.Len(), got>>20)
+	}
+	d.do(d.log.Kick(d.self, d.now, bob.Account, "", nil))
+	if s := d.log.State(); s.Regent == bob.Account || s.Member(bob.Account) != nil || s.Admin() != d.self.Account {
+		t.Error("bob is in the room still")
+	}
+	if _, err := Load(testRealm, d.log.Since(0), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func heapInUse() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}

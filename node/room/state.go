@@ -47,6 +47,30 @@ type State struct {
 	cuts     map[wire.DeviceKey]Cut
 	without  map[wire.DeviceID]bool // left out of device tables
 	resolved map[wire.Hash]bool     // removals on losing branches that were settled
+
+	own shared // of these maps, those that are no other state's too
+}
+
+// shared names the maps of a State. An entry changes one or two of them, and
+// whoever stands in can let thousands of devices in: apply copies what it changes.
+type shared uint8
+
+const (
+	sharedOwners shared = 1 << iota
+	sharedBans
+	sharedSilences
+	sharedCuts
+	sharedWithout
+	sharedResolved
+)
+
+// mine makes a map of s one that apply may change.
+func mine[K comparable, V any](s *State, which shared, m *map[K]V) map[K]V {
+	if s.own&which == 0 {
+		*m = maps.Clone(*m)
+		s.own |= which
+	}
+	return *m
 }
 
 // A Member is a person in a room. It never changes; a new one takes its place.
@@ -137,13 +161,8 @@ func genesis(e *wire.Entry) (*State, error) {
 func (s *State) clone() *State {
 	n := *s
 	n.Members = slices.Clone(s.Members)
-	n.owners = maps.Clone(s.owners)
-	n.counters = maps.Clone(s.counters)
-	n.bans = maps.Clone(s.bans)
-	n.silences = maps.Clone(s.silences)
-	n.cuts = maps.Clone(s.cuts)
-	n.without = maps.Clone(s.without)
-	n.resolved = maps.Clone(s.resolved)
+	n.counters = maps.Clone(s.counters) // every entry changes it
+	n.own, s.own = 0, 0
 	return &n
 }
 
@@ -544,7 +563,7 @@ func (s *State) apply(e *wire.Entry) {
 	if who, marks, ok := removes(e.Args); ok {
 		s.remove(who)
 		for _, m := range marks {
-			s.cuts[m.Key] = Cut{Seq: e.Seq, Number: m.Number}
+			mine(s, sharedCuts, &s.cuts)[m.Key] = Cut{Seq: e.Seq, Number: m.Number}
 		}
 	}
 	switch a := e.Args.(type) {
@@ -552,13 +571,13 @@ func (s *State) apply(e *wire.Entry) {
 		m := &Member{Account: a.Account, Name: a.Name, Admitted: e.Seq}
 		for _, d := range a.Devices {
 			m.Devices = append(m.Devices, Device{Key: d.Key, ID: d.Key.Device(), Cert: d.Cert})
-			s.owners[d.Key] = a.Account
+			mine(s, sharedOwners, &s.owners)[d.Key] = a.Account
 		}
 		s.Members = append(s.Members, m)
 	case *wire.LogBan:
-		s.bans[a.Account] = Ban{Until: timeOf(a.Until), Reason: a.Reason, By: cmp.Or(e.For, author), Seq: e.Seq}
+		mine(s, sharedBans, &s.bans)[a.Account] = Ban{Until: timeOf(a.Until), Reason: a.Reason, By: cmp.Or(e.For, author), Seq: e.Seq}
 	case *wire.LogUnban:
-		delete(s.bans, a.Account)
+		delete(mine(s, sharedBans, &s.bans), a.Account)
 	case *wire.LogLeave:
 		s.remove(author)
 		s.Unkeyed = true
@@ -576,11 +595,12 @@ func (s *State) apply(e *wire.Entry) {
 		}
 		s.Members = slices.Insert(s.Members, i, m)
 	case *wire.LogSilence:
-		s.silences[a.Account] = a.Until
+		mine(s, sharedSilences, &s.silences)[a.Account] = a.Until
 	case *wire.LogUnsilence:
-		delete(s.silences, a.Account)
+		delete(mine(s, sharedSilences, &s.silences), a.Account)
 	case *wire.LogRekey:
-		clear(s.without)
+		s.without = make(map[wire.DeviceID]bool, len(a.Without))
+		s.own |= sharedWithout
 		for _, d := range a.Without {
 			s.without[d] = true
 		}
@@ -589,10 +609,10 @@ func (s *State) apply(e *wire.Entry) {
 	case *wire.LogDevice:
 		s.device(e, a)
 	case *wire.LogResolve:
-		s.resolved[a.Removal] = true
+		mine(s, sharedResolved, &s.resolved)[a.Removal] = true
 		if m := s.Member(a.Account); m != nil {
 			for _, d := range m.Devices {
-				delete(s.without, d.ID)
+				delete(mine(s, sharedWithout, &s.without), d.ID)
 			}
 		}
 	}
@@ -608,6 +628,7 @@ func (s *State) begin(e *wire.Entry) {
 	if s.Epoch != nil {
 		info.Number = s.Epoch.Number + 1
 	}
+	info.Slots = make([]Slot, 0, len(s.owners))
 	for _, m := range s.Members {
 		for _, d := range m.Devices {
 			if !s.without[d.ID] {
@@ -637,8 +658,8 @@ func (s *State) remove(a wire.AccountID) {
 		return
 	}
 	for _, d := range s.take(a).Devices {
-		delete(s.owners, d.Key)
-		delete(s.without, d.ID)
+		delete(mine(s, sharedOwners, &s.owners), d.Key)
+		delete(mine(s, sharedWithout, &s.without), d.ID)
 	}
 	if s.Regent == a {
 		s.Regent = wire.AccountID{}
@@ -658,12 +679,12 @@ func (s *State) device(e *wire.Entry, a *wire.LogDevice) {
 	m.Devices = slices.Clone(m.Devices)
 	if a.Remove {
 		m.Devices = slices.DeleteFunc(m.Devices, func(d Device) bool { return d.Key == a.Key })
-		delete(s.owners, a.Key)
-		delete(s.without, a.Key.Device())
-		s.cuts[a.Key] = Cut{Seq: e.Seq, Number: a.Number}
+		delete(mine(s, sharedOwners, &s.owners), a.Key)
+		delete(mine(s, sharedWithout, &s.without), a.Key.Device())
+		mine(s, sharedCuts, &s.cuts)[a.Key] = Cut{Seq: e.Seq, Number: a.Number}
 	} else {
 		m.Devices = append(m.Devices, Device{Key: a.Key, ID: a.Key.Device(), Cert: a.Cert})
-		s.owners[a.Key] = a.Account
+		mine(s, sharedOwners, &s.owners)[a.Key] = a.Account
 	}
 	s.Members[i] = &m
 }
