@@ -78,7 +78,8 @@
 //
 // A token is valid for 30 days, from ten minutes before it was made; clocks
 // may differ by ten minutes. A node may take those of other nodes for longer, up
-// to 30 days, if its person says so; authd's lists hold for them all the same. With authd a node that has no token presents a
+// to 30 days, if its person says so, as long as it holds no revocation list that
+// was signed after they ended: authd leaves out of those what has ended. With authd a node that has no token presents a
 // self-signed certificate of its device key. With a peer the dialler checks
 // that the device is the one it wanted.
 //

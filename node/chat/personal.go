@@ -35,7 +35,7 @@ var settingList = []Setting{
 	{Name: "links", Choices: []string{"auto", "numbered", "plain"}, Help: "a number behind each link, for /open; auto: where the terminal may not open it by a click"},
 	{Name: "mouse", Choices: []string{"on", "off"}, Help: "click and scroll; with on, Shift selects text"},
 	{Name: graceSetting, Choices: []string{"0", "7d", "30d"}, check: checkGrace,
-		Help: "how long a token still opens links after its end, here, where authd is away for so long; at most 30d"},
+		Help: "how long after their end tokens still open links here, if authd has been away ever since; at most 30d"},
 	{Name: "presence", Choices: []string{"all", "spoke", "none"}, Help: "lines about people coming and going: all, those who spoke lately, none"},
 	{Name: "receipts", Choices: []string{"on", "off"}, Help: "line mode: a line for every receipt"},
 	{Name: "retention", Choices: []string{"off", "90d", "1GB"}, check: checkRetention, Help: "how long history is kept: a time such as 90d, a size such as 1GB"},

@@ -24,13 +24,13 @@ func (h *Host) checkTokens(now time.Time) {
 	left := own.NotAfter.Sub(h.now())
 	grace := h.cfg.Profile.Verifier().Grace()
 	switch {
-	case left <= 0 && left+grace > 0:
+	case left <= 0 && grace > 0 && h.cfg.Profile.Verifier().Check(own, h.now()) == nil:
 		h.core.HandleTrouble(chat.Error{Code: "token_expired", Text: fmt.Sprintf(
 			"your token ended on %s, and outage_grace lets this device go on until %s, with others that have set it, too: the token is renewed by itself, without a password, as soon as authd can be reached",
 			date(own.NotAfter), date(own.NotAfter.Add(grace)))})
 	case left <= 0:
 		h.core.HandleTrouble(chat.Error{Code: "token_expired", Text: fmt.Sprintf(
-			"your token ended on %s, and others take no links from this device: it is renewed by itself, without a password, as soon as authd can be reached; /set outage_grace 7d on all devices bridges that", date(own.NotAfter))})
+			"your token ended on %s, and others take no links from this device: it is renewed by itself, without a password, as soon as authd can be reached; /set outage_grace 7d, on all devices, bridges the time until it is back", date(own.NotAfter))})
 	case left < min(endsSoon, own.NotAfter.Sub(own.NotBefore.Add(realm.Backdate))/4) && !h.warned.Equal(own.NotAfter):
 		h.warned = own.NotAfter
 		h.show(chat.Notice{Code: "token_ends", Text: fmt.Sprintf(

@@ -410,7 +410,7 @@ func bend(der []byte) []byte {
 }
 
 // With a grace tokens are in force longer, by at most MaxGrace, unless they are
-// revoked. Nothing else is.
+// revoked or authd was there after their end. Nothing else is.
 func TestGrace(t *testing.T) {
 	h := newHouse(t, 1)
 	chain := h.token(t)
@@ -446,15 +446,29 @@ func TestGrace(t *testing.T) {
 	if _, err := h.Renewable(chain, end.Add(RenewGrace+time.Second)); !errors.Is(err, ErrExpired) {
 		t.Errorf("renewing: %v, want %v", err, ErrExpired)
 	}
-	list, err := h.issuing.RevocationList(1, []Revoked{{Serial: token.Serial, At: noon}}, noon)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := h.SetCRL(h.issuing.Cert.Raw, list); err != nil {
-		t.Fatal(err)
-	}
-	if err := h.Check(token, end.Add(time.Hour)); !errors.Is(err, ErrRevoked) {
-		t.Errorf("revoked: %v, want %v", err, ErrRevoked)
+	for i, tt := range []struct {
+		revoked []Revoked
+		at      time.Time
+		want    error
+	}{
+		{nil, end, nil},
+		{[]Revoked{{Serial: token.Serial, At: noon}}, end, ErrRevoked},
+		// A list leaves out what has ended: it does not say that all is well.
+		{nil, end.Add(time.Second), ErrExpired},
+	} {
+		list, err := h.issuing.RevocationList(uint64(i+1), tt.revoked, tt.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.SetCRL(h.issuing.Cert.Raw, list); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Check(token, end.Add(time.Hour)); !errors.Is(err, tt.want) {
+			t.Errorf("with list %d: %v, want %v", i+1, err, tt.want)
+		}
+		if _, err := h.Device(chain, end.Add(time.Hour)); !errors.Is(err, tt.want) {
+			t.Errorf("with list %d, Device: %v, want %v", i+1, err, tt.want)
+		}
 	}
 }
 

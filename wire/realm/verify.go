@@ -119,13 +119,22 @@ func (v *Verifier) Realm() Realm { return v.realm }
 // Device judges the certificates of a device, leaf first, as TLS presents
 // them, and returns the token, which others may be given too.
 func (v *Verifier) Device(certs []*x509.Certificate, now time.Time) (*Token, error) {
-	return v.device(certs, now, Tolerance, v.late())
+	t, err := v.token(certs)
+	if err != nil {
+		return nil, err
+	}
+	return v.inForce(t, now, Tolerance, v.late(t.NotAfter))
 }
 
 // SetGrace says how long after its end a token is still accepted, at most
 // MaxGrace, and reports whether that is another time than before. It is for
 // nodes, whose person can so decide to go on while authd is away for longer than
-// a token lasts. A revocation holds all the same.
+// a token lasts.
+//
+// It holds for tokens that ended after the newest revocation list was signed.
+// Since that list authd may have been there, and then who is still welcome has
+// another token; and a list leaves out what has ended by itself, so a newer one
+// would not tell that an old token was revoked, nor is its name still kept free.
 func (v *Verifier) SetGrace(d time.Duration) (changed bool) {
 	d = min(max(d, 0), MaxGrace)
 	return v.grace.Swap(int64(d)) != int64(d)
@@ -134,20 +143,25 @@ func (v *Verifier) SetGrace(d time.Duration) (changed bool) {
 // Grace returns what SetGrace has said; 0: nothing.
 func (v *Verifier) Grace() time.Duration { return time.Duration(v.grace.Load()) }
 
-func (v *Verifier) late() time.Duration { return max(Tolerance, v.Grace()) }
+func (v *Verifier) late(notAfter time.Time) time.Duration {
+	if v.CRL().Time.After(notAfter) {
+		return Tolerance
+	}
+	return max(Tolerance, v.Grace())
+}
 
 // Renewable is Device for authd alone: it accepts tokens that expired within
 // RenewGrace, whose holder can still have them renewed, and ones that are not
 // valid yet: authd made them while its clock was ahead.
 func (v *Verifier) Renewable(certs []*x509.Certificate, now time.Time) (*Token, error) {
-	return v.device(certs, now, RootLife, RenewGrace)
-}
-
-func (v *Verifier) device(certs []*x509.Certificate, now time.Time, early, late time.Duration) (*Token, error) {
 	t, err := v.token(certs)
 	if err != nil {
 		return nil, err
 	}
+	return v.inForce(t, now, RootLife, RenewGrace)
+}
+
+func (v *Verifier) inForce(t *Token, now time.Time, early, late time.Duration) (*Token, error) {
 	if err := v.current(t.Serial, t.NotBefore, t.NotAfter, now, early, late); err != nil {
 		if te, ok := errors.AsType[*TimeError](err); ok {
 			te.Name = t.Name
@@ -257,7 +271,7 @@ func (v *Verifier) Authd(certs []*x509.Certificate, now time.Time) error {
 // revoked or has expired since. Every live connection is checked when a new
 // revocation list arrives.
 func (v *Verifier) Check(t *Token, now time.Time) error {
-	return v.current(t.Serial, t.NotBefore, t.NotAfter, now, Tolerance, v.late())
+	return v.current(t.Serial, t.NotBefore, t.NotAfter, now, Tolerance, v.late(t.NotAfter))
 }
 
 // chain returns the chain from the leaf to the pinned root, which must have
