@@ -41,9 +41,16 @@ type person struct {
 // sit starts a node with the full screen in a host.
 func (l *lan) sit(host, name string, width, height int, args ...string) *person {
 	l.t.Helper()
+	return l.sitWith(host, name, width, height, nil, args...)
+}
+
+// sitWith does so with more in the environment.
+func (l *lan) sitWith(host, name string, width, height int, env []string, args ...string) *person {
+	l.t.Helper()
 	p := &person{t: l.t, name: name, done: make(chan struct{}), changed: make(chan struct{}), terminal: vt.NewEmulator(width, height)}
 	p.cmd = l.command(context.Background(), host, "node", append([]string{"--data", l.path(name)}, args...)...)
 	p.cmd.Env = append(p.cmd.Env, "TERM=xterm-256color", "COLORTERM=truecolor")
+	p.cmd.Env = append(p.cmd.Env, env...)
 	tty, line, err := pty.Open()
 	if err != nil {
 		l.t.Fatalf("opening a pseudo-terminal: %v", err)
