@@ -223,7 +223,7 @@ func (c *Core) HandleFrame(now time.Time, from wire.DeviceID, typ uint8, body []
 	case wire.FrameCopy:
 		err = c.handleCopy(now, dev, body)
 	case wire.FrameKey:
-		err = c.handleKey(now, body)
+		err = c.handleKey(now, dev, body)
 	case wire.FrameEntry:
 		err = c.handleEntry(now, dev, body)
 	case wire.FramePacket:

@@ -323,19 +323,19 @@ func (c *Core) handleEntry(now time.Time, dev *device, body []byte) error {
 }
 
 // handleKey takes an epoch's secret that a member pushed.
-func (c *Core) handleKey(now time.Time, body []byte) error {
+func (c *Core) handleKey(now time.Time, dev *device, body []byte) error {
 	k, err := wire.ParseKey(body)
 	if err != nil {
 		return err
 	}
 	m := c.rooms[k.Room]
-	if m == nil {
+	if m == nil || m.log.State().Member(dev.person.account) == nil {
 		return nil
 	}
 	keys, err := m.keys.Accept(now, k.Entry, k.Secret)
 	c.keep(m, keys)
 	if errors.Is(err, room.ErrUnknown) {
-		c.sync(now, m)
+		c.wonder(now, m)
 		return nil
 	}
 	if err != nil {
@@ -359,6 +359,19 @@ func (c *Core) checkKey(now time.Time, m *membership) {
 	}
 	m.syncAt, m.patient = time.Time{}, time.Time{}
 	c.schedule(m)
+}
+
+const (
+	wonderRate  = 1 // questions a second because of what nobody has proved …
+	wonderBurst = 8 // … after so many
+)
+
+// wonder asks a member for what may be missing here: somebody uses a key that is
+// not known. Anybody on the LAN can say so, all day.
+func (c *Core) wonder(now time.Time, m *membership) {
+	if m.wonders.Allow(now) {
+		c.sync(now, m)
+	}
 }
 
 // sync asks a member for entries and the key that are missing here, and does
@@ -435,12 +448,16 @@ func (c *Core) askKey(now time.Time, m *membership, from wire.DeviceID) {
 	if !missing {
 		return
 	}
+	known := c.people.devices[from]
+	if known == nil {
+		return
+	}
 	q := wire.KeyRequest{Room: m.id, Entry: entry}
 	c.ask(from, wire.FrameKeyOf, q.Append(nil), func(now time.Time, frames []Frame, err error) {
 		if c.rooms[m.id] != m || err != nil || len(frames) != 1 || frames[0].Type != wire.FrameKey {
 			return
 		}
-		if err := c.handleKey(now, frames[0].Body); err != nil {
+		if err := c.handleKey(now, known, frames[0].Body); err != nil {
 			c.stats.Malformed++
 		}
 	})

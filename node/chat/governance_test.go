@@ -191,3 +191,36 @@ func TestHostileSettings(t *testing.T) {
 		t.Errorf("chat %q", got)
 	}
 }
+
+// "/audit prints the signed history, and still verifies it when authd is gone":
+// there is none here. An entry that was changed on the disk is seen.
+func TestAuditVerifies(t *testing.T) {
+	l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+	ann, bob := l.node("ann"), l.node("bob")
+	ann.do("/topic signed by ann")
+	l.pass(time.Second)
+	audit := func() string {
+		t.Helper()
+		l.clear()
+		bob.do("/audit")
+		text := bob.notices("audit")
+		if len(text) != 1 {
+			t.Fatalf("bob is told %q", text)
+		}
+		return text[0]
+	}
+	if got := audit(); !strings.HasSuffix(got, "\n3 entries, each signed by the device it names and linked to the one before") || strings.Contains(got, "NOT") {
+		t.Errorf("the audit: %s", got)
+	}
+	had, err := bob.store.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := had.Entries[len(had.Entries)-1].Entry
+	last[len(last)-1] ^= 1
+	bob.restore(t, had)
+	bob.start()
+	if got := audit(); !strings.Contains(got, "topic      by ann (signed by ann)  NOT SIGNED BY THAT DEVICE\n1 of 3 entries are NOT signed") {
+		t.Errorf("the audit of what was changed: %s", got)
+	}
+}

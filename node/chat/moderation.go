@@ -242,8 +242,9 @@ func (c *Core) doRename(k *call) {
 	c.govern(k, m, &wire.LogSettings{Name: name, Topic: s.Topic, Policy: s.Policy})
 }
 
-// doAudit prints the room's signed log, as far as it counts. Each entry was
-// verified when it came and needs no authd.
+// doAudit prints the room's signed log, as far as it counts, and verifies once
+// more that it is signed and linked, which needs no authd: each entry was
+// verified when it came, but the store may not be what it was.
 func (c *Core) doAudit(k *call) {
 	m := c.myRoom(k)
 	if m == nil {
@@ -258,9 +259,11 @@ func (c *Core) doAudit(k *call) {
 		Whom   string `json:"whom"`
 		Reason string `json:"reason"`
 		Hash   string `json:"hash"`
+		Good   bool   `json:"good"` // the signature verifies
 	}
 	list := []entry{}
 	var lines []string
+	bad := 0
 	for _, e := range m.log.Audit() {
 		at := time.UnixMilli(int64(e.Time))
 		by := "device " + e.Author.Device().String()
@@ -280,8 +283,17 @@ func (c *Core) doAudit(k *call) {
 		if v.Reason = clean.Line(reasonOf(e.Args), wire.MaxReason); v.Reason != "" {
 			line += " (" + v.Reason + ")"
 		}
+		if v.Good = e.Verify(c.cfg.Realm) == nil; !v.Good {
+			bad++
+			line += "  NOT SIGNED BY THAT DEVICE"
+		}
 		list, lines = append(list, v), append(lines, line)
 	}
+	verdict := fmt.Sprintf("%d entries, each signed by the device it names and linked to the one before", len(list))
+	if bad > 0 {
+		verdict = fmt.Sprintf("%d of %d entries are NOT signed by the device they name: what this device keeps was changed", bad, len(list))
+	}
+	lines = append(lines, verdict)
 	c.show(Notice{Code: "audit", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list})
 }
 

@@ -94,6 +94,7 @@ type membership struct {
 	ackAt    time.Time // when to acknowledge next; zero: nothing new
 	beaconAt time.Time
 	active   bool                   // in Core.active
+	wonders  delivery.Bucket        // see Core.wonder
 	asking   map[wire.DeviceID]bool // whom a question about the log is under way to
 	askNext  wire.DeviceID          // who is to be asked then; zero: nobody
 	syncAt   time.Time              // when to ask again for what is missing; zero: nothing is
@@ -231,7 +232,7 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
 		knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, vain: map[wire.DeviceID]*delivery.Bucket{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
-		asks: delivery.Bucket{Rate: askRate, Burst: askBurst}, overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst}, lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
+		wonders: delivery.Bucket{Rate: wonderRate, Burst: wonderBurst}, asks: delivery.Bucket{Rate: askRate, Burst: askBurst}, overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst}, lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
 	}
@@ -458,7 +459,7 @@ func (c *Core) hold(now time.Time, packet []byte) {
 	c.limbo.hold(now, h.KeyID, packet)
 	if c.limbo.strange(h.KeyID) {
 		for _, m := range c.rooms {
-			c.sync(now, m)
+			c.wonder(now, m)
 		}
 	}
 }

@@ -274,3 +274,36 @@ func frames(entries [][]byte) (answer []chat.Frame) {
 	}
 	return answer
 }
+
+// Packets under keys that nobody knows, which anybody on the LAN can send, and
+// keys of entries that there are not, have nobody ask others all day. A key that
+// is there is asked for as before.
+func TestUnknownKeysAskLittle(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "mal").stored(t).room("#lab")
+	ann, bob, mal := l.node("ann"), l.node("bob"), l.node("mal")
+	l.pass(time.Minute)
+	asked := 0
+	l.asked = func(from, to *node, q chat.Ask) bool {
+		if from == bob && q.Type == wire.FrameLog {
+			asked++
+		}
+		return true
+	}
+	packet := ann.core.Seal("#lab", wire.KindMessage, false, wire.AppendBody(nil, &wire.Message{Text: "x", Number: 1}))
+	for i := range 2000 {
+		copy(packet[2:], fmt.Sprintf("%08d", i))
+		bob.core.HandlePacket(l.now, slices.Clone(packet))
+		k := wire.Key{Room: bob.core.RoomID("#lab"), Entry: wire.Hash{byte(i), byte(i >> 8), 7}}
+		bob.core.HandleFrame(l.now, mal.token.Device, wire.FrameKey, k.Append(nil))
+		l.pass(10 * time.Millisecond)
+	}
+	if asked > 40 {
+		t.Errorf("in 20 s of nonsense bob asked for the log %d times", asked)
+	}
+	ann.do("/kick mal")
+	l.pass(time.Second)
+	bob.say("#lab", "reliable", "with the new key")
+	l.pass(time.Second)
+	checkTexts(t, "ann hears", ann.texts("#lab", "bob"), []string{"with the new key"})
+	l.agree(t, "#lab", "ann", "bob", "cat")
+}
