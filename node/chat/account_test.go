@@ -55,6 +55,19 @@ func TestRenamed(t *testing.T) {
 	l := newLAN(t, "ann", "bob", "cat").stored(t).room("#lab")
 	ann, bob, cat := l.nodes[0], l.nodes[1], l.nodes[2]
 	bob.do("/msg ann before", "/mute @ann", "/dm ann")
+	ann.say("@bob", "reliable", "unread so far")
+	unread := func(name string) (k int) {
+		_, _, data := bob.answer("/chats")
+		for _, s := range data.([]chat.Summary) {
+			if s.Chat == name {
+				k = s.Unread
+			}
+		}
+		return k
+	}
+	if got := unread("@ann"); got != 1 {
+		t.Errorf("%d messages are unread before", got)
+	}
 	l.unlink(ann, cat)
 	l.clear()
 	l.rename(ann, "anna")
@@ -68,6 +81,9 @@ func TestRenamed(t *testing.T) {
 	}
 
 	// Everywhere by both names, rooms and chats as before.
+	if got, old := unread("@anna"), unread("@ann"); got != 1 || old != 0 {
+		t.Errorf("%d messages are unread under the new name, %d under the old one", got, old)
+	}
 	bob.do("/users", "/whois anna", "/names #lab")
 	for _, code := range []string{"users", "whois", "names"} {
 		if got := bob.notice(code).Text; !strings.Contains(got, "anna (was ann)") {

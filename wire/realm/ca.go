@@ -133,8 +133,9 @@ func (issuing *CA) Token(g Grant, leaf *x509.Certificate) *Token {
 	return t
 }
 
-// A Revoked certificate stands on the revocation list until it expires by
-// itself (and RenewGrace is over).
+// A Revoked certificate stands on the revocation list until it has ended by
+// itself: who shows it then is refused for that, and by authd for what it has on
+// record.
 type Revoked struct {
 	Serial Serial
 	At     time.Time
