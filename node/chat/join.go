@@ -534,6 +534,9 @@ func (c *Core) answerJoin(now time.Time, dev *device, body []byte) ([]Frame, err
 		info := c.roomInfo(m, false)
 		return []Frame{{wire.FrameRoomInfo, info.Append(nil)}}, c.ruleRefusal(m, err)
 	}
+	if err := c.wishes(now, m, who); err != nil {
+		return nil, err
+	}
 	if !invited {
 		inviter = c.self.account
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"lanchat/node/delivery"
 	"lanchat/node/room"
 	"lanchat/wire"
 )
@@ -354,10 +355,43 @@ func (c *Core) answerAct(now time.Time, dev *device, body []byte) ([]Frame, erro
 	if _, err := c.takeOver(now, m, q.Args.Op(), c.wanted(now, m)); err != nil {
 		return nil, c.ruleRefusal(m, err)
 	}
+	if err := c.wishes(now, m, who); err != nil {
+		return nil, err
+	}
 	if err := c.carryOut(now, m, who, q.Args, ""); err != nil {
 		return nil, c.ruleRefusal(m, err)
 	}
 	return []Frame{{wire.FrameDone, nil}}, nil
+}
+
+// What others have this device write into a room's log, by the person: a burst,
+// and then so many a second. Otherwise who comes and goes all day would fill it.
+const (
+	wishRate       = 1.0 / 60 // of anybody, in and out included
+	wishBurst      = 20
+	adminWishRate  = 1.0 / 5 // of co-admins
+	adminWishBurst = 200
+	maxWishers     = 4096
+)
+
+// wishes reports whether a person may have something more written now.
+func (c *Core) wishes(now time.Time, m *membership, who wire.AccountID) error {
+	b := m.wishes[who]
+	if b == nil {
+		b = &delivery.Bucket{}
+		if len(m.wishes) >= maxWishers {
+			clear(m.wishes)
+		}
+		m.wishes[who] = b
+	}
+	b.Rate, b.Burst = wishRate, wishBurst
+	if m.log.State().CoAdmin(who) {
+		b.Rate, b.Burst = adminWishRate, adminWishBurst
+	}
+	if !b.Allow(now) {
+		return &refusal{"rate_limited", m.chat() + ": you have asked for a lot in a short time: try again in a minute"}
+	}
+	return nil
 }
 
 // wanted returns since when others ask this device for something in the room:

@@ -66,12 +66,13 @@ type membership struct {
 	turnedAt time.Time // and when
 
 	requests []*request
-	tendAt   time.Time               // when to look again at what a writer would do; zero: nothing is
-	due      time.Time               // since when something is
-	wantedAt time.Time               // since when others want something done here
-	knocked  map[wire.DeviceID]bool  // new devices of members that want in
-	told     map[wire.AccountID]bool // suspended people that the person was asked about
-	asks     delivery.Bucket         // how often that may be
+	tendAt   time.Time                           // when to look again at what a writer would do; zero: nothing is
+	due      time.Time                           // since when something is
+	wantedAt time.Time                           // since when others want something done here
+	wishes   map[wire.AccountID]*delivery.Bucket // see Core.wishes
+	knocked  map[wire.DeviceID]bool              // new devices of members that want in
+	told     map[wire.AccountID]bool             // suspended people that the person was asked about
+	asks     delivery.Bucket                     // how often that may be
 
 	// CLAIMs that are not believed yet, with what is built on them.
 	delayed   []*wire.Entry
@@ -231,7 +232,7 @@ func (c *Core) newAuthor(m *membership, d wire.DeviceID, done uint64, missing ..
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
 	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
-		knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, vain: map[wire.DeviceID]*delivery.Bucket{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
+		wishes: map[wire.AccountID]*delivery.Bucket{}, knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, vain: map[wire.DeviceID]*delivery.Bucket{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
 		wonders: delivery.Bucket{Rate: wonderRate, Burst: wonderBurst}, asks: delivery.Bucket{Rate: askRate, Burst: askBurst}, overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst}, lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)

@@ -307,3 +307,33 @@ func TestUnknownKeysAskLittle(t *testing.T) {
 	checkTexts(t, "ann hears", ann.texts("#lab", "bob"), []string{"with the new key"})
 	l.agree(t, "#lab", "ann", "bob", "cat")
 }
+
+// Who comes and goes all day, and who has devices of their own let in and out,
+// does not fill a room's log with it, and is told to wait.
+func TestComingAndGoing(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "mal").stored(t)
+	ann, mal := l.node("ann"), l.node("mal")
+	ann.do("/create #lab")
+	l.node("bob").do("/join #lab")
+	l.pass(time.Minute)
+	l.clear()
+	before := ann.core.Log("#lab").Len()
+	for range 200 {
+		mal.do("/join #lab")
+		l.pass(50 * time.Millisecond)
+		if mal.core.Log("#lab") != nil {
+			mal.do("/part #lab")
+		}
+		l.pass(50 * time.Millisecond)
+	}
+	if got := ann.core.Log("#lab").Len() - before; got > 60 {
+		t.Errorf("in 20 s somebody who came and went made the log grow by %d", got)
+	}
+	if e := mal.errors(); len(e) == 0 || e[len(e)-1] != "rate_limited" {
+		t.Errorf("mal is told %q", e)
+	}
+	l.pass(2 * time.Minute)
+	mal.do("/join #lab")
+	l.pass(time.Second)
+	l.agree(t, "#lab", "ann", "bob", "mal")
+}
