@@ -19,6 +19,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -62,6 +63,9 @@ func run() int {
 		return exit.status
 	}
 	said := err.Error()
+	if errors.Is(err, context.Canceled) {
+		said = "interrupted"
+	}
 	if refused, ok := errors.AsType[*login.RefusedError](err); ok {
 		said = fmt.Sprintf("%v: %s", refused.Code, clean.Text(host.RefusalWords(refused), 1000))
 	}

@@ -292,7 +292,7 @@ func (n *node) open() error {
 	n.config = host.Config{
 		Profile: n.profile, Store: st, Conn: conn, Network: network(o.ifaces, log),
 		Authds: authds, Peers: append(peers, o.peers...), Mode: mode, Started: started, Logger: log,
-		Enter:       host.Enter{Trust: trust, Credentials: n.credentials},
+		Enter:       host.Enter{Trust: trust, Asks: ask != nil, Credentials: n.credentials},
 		Control:     control,
 		ControlFace: func(c net.Conn) host.Face { return ui.NewJSON(c, c) },
 	}

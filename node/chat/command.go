@@ -243,6 +243,16 @@ func (v *verb) says() string {
 	return v.help
 }
 
+// Quits reports whether a command ends the program.
+func Quits(cmd Command) bool {
+	line, isCommand := strings.CutPrefix(strings.TrimSpace(cmd.Line), "/")
+	if cmd.Say || cmd.Passwd != nil || !isCommand {
+		return false
+	}
+	v, err := findVerb(line, nil)
+	return err == nil && v.name == "quit"
+}
+
 // findVerb returns the command of that name, or the only one it begins. own are
 // commands of one's own, one of which may have been meant.
 func findVerb(name string, own Aliases) (*verb, error) {
@@ -317,6 +327,10 @@ func (c *Core) sayTo(now time.Time, chat, text, mode string, action bool, ref st
 	s := saying{text: clean.Text(text, maxSaid), action: action, ref: ref}
 	if strings.TrimSpace(s.text) == "" {
 		c.refuse(ref, "bad_argument", "there is nothing to send: type some text")
+		return
+	}
+	if c.muzzled != "" {
+		c.refuse(ref, "not_authenticated", "%s", c.muzzled)
 		return
 	}
 	r, p, ok := c.findChat(chat, ref)

@@ -208,6 +208,17 @@ func TestWritesToWhomItHasYetToMeet(t *testing.T) {
 	checkTexts(t, "long after the start", ann.errors(), []string{"no_such_user", "no_such_user"})
 }
 
+func TestQuits(t *testing.T) {
+	for line, want := range map[string]bool{"/quit": true, " /q\r\n": true, "/QUI": true, "/quit now": false, "//quit": false, "quit": false, "/": false, "": false} {
+		if got := chat.Quits(chat.Command{Line: line}); got != want {
+			t.Errorf("%q: %v, want %v", line, got, want)
+		}
+	}
+	if chat.Quits(chat.Command{Say: true, Text: "/quit", Line: "/quit"}) {
+		t.Error("what is said ends the program")
+	}
+}
+
 func TestParseDuration(t *testing.T) {
 	for _, tt := range []struct {
 		s    string

@@ -91,7 +91,8 @@ type Core struct {
 	clock    wire.Clock
 	started  time.Time
 	authd    Authd
-	trouble  Error // the last one about authd
+	trouble  Error  // the last one about authd
+	muzzled  string // why nothing can be said any more; "": it can
 
 	questions map[uint64]func(time.Time, []Frame, error)
 	pinged    map[wire.DeviceID]string                // refs of pings under way
@@ -375,6 +376,10 @@ func (c *Core) HandleTrouble(e Error) {
 		c.show(e)
 	}
 }
+
+// HandleShutOut is told that the realm has shut this device out, in words for
+// the person: nothing is said any more, as nobody would hear it.
+func (c *Core) HandleShutOut(words string) { c.muzzled = words }
 
 // HandleToken takes the device's renewed token.
 func (c *Core) HandleToken(now time.Time, t *realm.Token) {

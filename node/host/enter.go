@@ -35,6 +35,9 @@ var ErrNoAuthd = errors.New("no authd was found on this network")
 // Enter says how a node without a token gets one.
 type Enter struct {
 	Trust login.Trust
+	// Asks says that Trust, Credentials or Offer ask the person, by what the
+	// face reads from.
+	Asks bool
 	// Credentials returns what to log in with. problem is why the last try was
 	// refused, nil at first. An error ends the node: the refusal itself where
 	// nobody can be asked.

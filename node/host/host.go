@@ -150,6 +150,9 @@ type Host struct {
 	met       atomic.Int64         // devices in contacts
 	quit      chan struct{}        // closed when the loop has ended
 	stop      <-chan struct{}      // closed when the loop is to end
+	ended     chan error           // the end of the face's Run
+	reading   bool                 // the face's Run was called; only touched by Run
+	leave     func()               // ends what enterWithFace does; nil: it was not called
 
 	session atomic.Pointer[login.Session] // with authd, nil: it is away
 
@@ -198,8 +201,11 @@ func Run(ctx context.Context, cfg Config) error {
 	if v := cfg.Profile.Verifier(); v != nil {
 		v.SetGrace(state.OutageGrace()) // which decides whether the token is good
 	}
-	if err := h.enter(ctx); err != nil {
-		if ctx.Err() != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := h.enterWithFace(ctx); err != nil {
+		close(h.quit)
+		if ctx.Err() != nil || errors.Is(err, errLeft) {
 			return nil
 		}
 		return err
@@ -209,6 +215,51 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	return h.loop(ctx)
 }
+
+// runFace has the face read what is typed, which nothing can interrupt on a
+// terminal.
+func (h *Host) runFace(ctx context.Context) {
+	h.reading = true
+	go func() { h.ended <- h.cfg.Face.Run(ctx, h.do) }()
+}
+
+// enterWithFace enters. Where nobody is asked for anything the face reads
+// already: its commands wait, but /quit ends the program, and so does the end
+// of the input, once authd had time to be found.
+func (h *Host) enterWithFace(ctx context.Context) error {
+	if h.cfg.Enter.Asks {
+		return h.enter(ctx)
+	}
+	entering, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	h.leave = func() { cancel(errLeft) }
+	h.runFace(ctx)
+	entered := make(chan struct{})
+	defer close(entered)
+	go func() {
+		select {
+		case err := <-h.ended:
+			h.ended <- err // for the loop
+			select {
+			case <-time.After(leaveAfter):
+				cancel(ErrNoAuthd)
+			case <-entered:
+			}
+		case <-entered:
+		}
+	}()
+	err := h.enter(entering)
+	if cause := context.Cause(entering); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// leaveAfter is how long authd is looked for once nothing more is typed.
+const leaveAfter = 10 * time.Second
+
+// errLeft says that the person has left before the node had its token.
+var errLeft = errors.New("left")
 
 // open returns a host that does nothing yet. The caller closes its transport.
 func open(cfg Config) (*Host, error) {
@@ -222,6 +273,7 @@ func open(cfg Config) (*Host, error) {
 		authdLost:  make(chan struct{}, 1),
 		authdSeen:  make(chan struct{}, 1),
 		quit:       make(chan struct{}),
+		ended:      make(chan error, 1),
 		contacts:   map[wire.DeviceID]*contact{},
 		targets:    targets{},
 		authdAddrs: map[wire.DeviceID][]netip.AddrPort{},
@@ -346,8 +398,9 @@ func (h *Host) loop(ctx context.Context) error {
 	running.Go(func() { h.keepAuthd(ctx) })
 	h.dialPeers(ctx)
 	h.tryRemembered(time.Now())
-	ended := make(chan error, 1)
-	go func() { ended <- h.cfg.Face.Run(ctx, h.do) }() // reads the terminal, which nothing can interrupt
+	if !h.reading {
+		h.runFace(ctx)
+	}
 	if h.cfg.Control != nil {
 		running.Go(func() { h.control(ctx) })
 	}
@@ -407,7 +460,7 @@ func (h *Host) loop(ctx context.Context) error {
 			h.checkTokens(time.Now())
 		case err := <-failed:
 			return err
-		case err := <-ended:
+		case err := <-h.ended:
 			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
 				return err
 			}
@@ -471,6 +524,9 @@ func (h *Host) tryPost(f func(now time.Time)) { go h.post(f) }
 // do hands a command of a face to the core. It waits while so much waits to be
 // sent that no more is taken.
 func (h *Host) do(cmd chat.Command) {
+	if h.leave != nil && chat.Quits(cmd) {
+		h.leave() // of no effect once the node has its token
+	}
 	select {
 	case h.commands <- cmd:
 	case <-h.quit:

@@ -1,8 +1,10 @@
 package host_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"lanchat/node/chat"
+	"lanchat/node/host"
 	"lanchat/node/login"
 	"lanchat/wire/realm"
 )
@@ -69,6 +72,51 @@ func TestConversation(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Where nobody is asked, what is typed is read from the start: /quit and the
+// end of the input end a node that is still looking for authd, the latter once
+// that had time to come.
+func TestEndOfInputWithoutAuthd(t *testing.T) {
+	say := chat.Command{Say: true, Chat: "#lab", Text: "hi", Ref: "r1"}
+	for _, tt := range []struct {
+		name  string
+		piped []chat.Command
+		comes time.Duration // authd; 0: it does not
+		after time.Duration // the node ends
+		want  error
+	}{
+		{"quit", []chat.Command{{Line: "/q"}}, 0, 0, nil},
+		{"quit behind a message", []chat.Command{say, {Line: "/quit"}}, 0, 0, nil},
+		{"the end", []chat.Command{}, 0, 10 * time.Second, host.ErrNoAuthd},
+		{"the end behind a message", []chat.Command{say}, 0, 10 * time.Second, host.ErrNoAuthd},
+		{"authd comes", []chat.Command{say}, 5 * time.Second, 5 * time.Second, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			run(t, func(l *lab) {
+				l.stopAuthd()
+				if err := os.RemoveAll(filepath.Join(l.dir, "dan")); err != nil {
+					t.Fatal(err)
+				}
+				dan := l.node("dan")
+				dan.piped = tt.piped
+				begin := time.Now()
+				dan.start()
+				dan.cancel = nil // it ends by itself
+				if tt.comes > 0 {
+					time.Sleep(tt.comes)
+					l.authd.start()
+				}
+				err := <-dan.ended
+				if took := time.Since(begin); !errors.Is(err, tt.want) || took < tt.after || took > tt.after+4*time.Second {
+					t.Errorf("ended after %v with %v, want %v with %v", took, err, tt.after, tt.want)
+				}
+				if tt.comes > 0 {
+					dan.wait("the answer to what was piped", time.Second, func(e chat.Event) bool { x, ok := e.(chat.Error); return ok && x.Ref == "r1" })
+				}
+			})
+		})
+	}
 }
 
 // "authd may be switched off afterwards; the chat goes on."

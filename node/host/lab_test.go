@@ -277,7 +277,8 @@ type node struct {
 	addr    netip.AddrPort // likewise: its UDP socket
 	logs    bytes.Buffer
 
-	control *pipeListener // nil: none
+	control *pipeListener  // nil: none
+	piped   []chat.Command // typed at once, and the input ends with them unless it is nil
 
 	asked  int    // how often for name and password
 	typing func() // what happens while they are typed; nil: nothing
@@ -365,6 +366,7 @@ func (n *node) start() *node {
 		Authds: []netip.AddrPort{netip.MustParseAddrPort(fmt.Sprintf("10.77.0.100:%d", authdPort))},
 		Enter: host.Enter{
 			Trust: login.Trust{Fingerprint: &fingerprint},
+			Asks:  n.piped == nil,
 			Credentials: func(_ context.Context, _ realm.Realm, problem error) (host.Credentials, error) {
 				n.asked++ // before Run is called
 				if n.typing != nil {
@@ -609,6 +611,12 @@ func (n *node) Run(ctx context.Context, do func(chat.Command)) error {
 	n.do = do
 	close(n.begun)
 	n.mu.Unlock()
+	if n.piped != nil {
+		for _, c := range n.piped {
+			do(c)
+		}
+		return io.EOF
+	}
 	<-ctx.Done()
 	return ctx.Err()
 }

@@ -35,6 +35,9 @@ func (h *Host) newList(now time.Time) {
 // selfRevoked says that this device is shut out, if only by the word of others:
 // they end the link before they could hand over the list.
 func (h *Host) selfRevoked(who string) {
+	if who == "" { // the realm's own word
+		h.core.HandleShutOut(revokedWords)
+	}
 	if h.shutOut {
 		return
 	}

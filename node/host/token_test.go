@@ -743,6 +743,10 @@ func TestStolenProfile(t *testing.T) {
 			n.wait("that it is revoked", 30*time.Second, code("revoked"))
 		}
 		time.Sleep(time.Minute)
+		for _, n := range []*node{ann, thief} { // authd has said it by now
+			n.say("@bob", "reliable", "anybody?")
+			n.wait("that nobody would hear it", time.Second, code("not_authenticated"))
+		}
 		for _, n := range []*node{bob, cat} {
 			if n.count(peer("ann", "online")) != 0 {
 				t.Errorf("%s is linked with ann's device again:\n%s", n.name, n.log())
