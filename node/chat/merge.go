@@ -36,25 +36,15 @@ func (c *Core) adopt(now time.Time, m *membership, entries []*wire.Entry) []*wir
 	first, waited := m.delayedAt, m.delayed
 	m.delayed, m.delayedAt, m.adoptAt = nil, time.Time{}, time.Time{}
 	s := m.log.State()
-	known := func(e *wire.Entry) bool { return m.log.Has(e.Hash()) }
 	claims := func(e *wire.Entry) bool { // and it may count
 		who, ok := s.Owner(e.Author)
 		return e.Op() == wire.OpClaim && ok && who != s.Admin() && who != c.self.account && !m.log.Outranked(e.Prev, who)
 	}
-	waited = slices.DeleteFunc(waited, known)
+	waited = slices.DeleteFunc(waited, func(e *wire.Entry) bool { return m.log.Has(e.Hash()) })
 	if !slices.ContainsFunc(waited, claims) && !slices.ContainsFunc(entries, claims) {
 		return slices.Concat(waited, entries)
 	}
-	fresh := slices.Clone(waited)
-	for _, e := range entries {
-		switch {
-		case known(e) || slices.ContainsFunc(fresh, func(w *wire.Entry) bool { return w.Hash() == e.Hash() }):
-		case e.Verify(c.cfg.Realm) != nil: // what only looks like a word of somebody in front is none
-			c.stats.Malformed++
-		default:
-			fresh = append(fresh, e)
-		}
-	}
+	fresh := c.signed(m, waited, entries)
 	tried, allowed := false, false
 	held := map[wire.Hash]bool{}
 	for _, claim := range fresh {
@@ -82,13 +72,7 @@ func (c *Core) adopt(now time.Time, m *membership, entries []*wire.Entry) []*wir
 				until = now.Add(overruleAgain)
 			}
 		}
-		for _, p := range s.Members[:seat] {
-			for _, d := range c.devicesIn(m, p.Account) {
-				if d != nil && d.id != c.self.device && d.present(now) {
-					until = later(until, later(d.heard, c.started).Add(room.RegencyAfter))
-				}
-			}
-		}
+		until = later(until, c.silentInFront(now, m, seat))
 		if first.IsZero() {
 			first = now
 		}
@@ -113,6 +97,41 @@ func (c *Core) adopt(now time.Time, m *membership, entries []*wire.Entry) []*wir
 		}
 		return true
 	})
+}
+
+// signed returns entries that were looked at before, and behind them those of
+// others that are new and verify: what only looks like a word of somebody in
+// front is none.
+func (c *Core) signed(m *membership, before, entries []*wire.Entry) []*wire.Entry {
+	all, seen := slices.Clone(before), map[wire.Hash]bool{}
+	for _, e := range before {
+		seen[e.Hash()] = true
+	}
+	for _, e := range entries {
+		if seen[e.Hash()] || m.log.Has(e.Hash()) {
+			continue
+		}
+		seen[e.Hash()] = true
+		if e.Verify(c.cfg.Realm) != nil {
+			c.stats.Malformed++
+			continue
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// silentInFront returns when everybody in front of a seat who is heard now will
+// have been silent for long enough; zero if nobody is.
+func (c *Core) silentInFront(now time.Time, m *membership, seat int) (until time.Time) {
+	for _, p := range m.log.State().Members[:seat] {
+		for _, d := range c.devicesIn(m, p.Account) {
+			if d != nil && d.id != c.self.device && d.present(now) {
+				until = later(until, later(d.heard, c.started).Add(room.RegencyAfter))
+			}
+		}
+	}
+	return until
 }
 
 // overrule answers the CLAIM of somebody behind and reports whether there is
@@ -425,7 +444,7 @@ func (c *Core) alarm(now time.Time, m *membership, q room.Equivocation) {
 	}
 	text, held := fmt.Sprintf("%s signed two histories of %s: ", who, m.chat()), m.log.HeldFor(c.self.account)
 	if held {
-		text += fmt.Sprintf("%s; %s stands still here until you decide which one counts, after talking to the others: /decide 1, for example", c.numbered(m, m.log.Between()), m.chat())
+		text += fmt.Sprintf("%s; %s stands still here until you decide which one counts, after talking to the others: /decide 1, or another number", c.numbered(m, m.log.Between()), m.chat())
 	} else {
 		text += c.numbered(m, []*wire.Entry{q.A, q.B}) + "; the one that came first counts here"
 	}
