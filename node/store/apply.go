@@ -144,6 +144,9 @@ const maxTails = 4096
 // is kept in memory: SQLite prepares a query with ORDER BY and parameters anew
 // whenever they change, which was measured to cost as much as the insertion.
 func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
+	if err := s.readEarly(tx); err != nil {
+		return err
+	}
 	from, n := sender{m.Chat, m.Device, m.Mode}, number(m.Number)
 	last, ok := s.tails[from]
 	if !ok {
@@ -172,9 +175,14 @@ func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 	if err == nil && added > 0 {
 		switch m.Verb {
 		case 0:
-			err = amend(tx, m.Chat, m.Account, m.ID)
+			if s.early.has(m.ID) {
+				_, err = amend(tx, m.Chat, m.Account, m.ID)
+			}
 		case wire.Edit, wire.Delete:
-			err = amend(tx, m.Chat, m.Account, m.ReplyTo)
+			var n int64
+			if n, err = amend(tx, m.Chat, m.Account, m.ReplyTo); n == 0 {
+				s.early.add(m.ReplyTo)
+			}
 		}
 	}
 	if err == nil && added > 0 {
@@ -192,21 +200,64 @@ func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 	return err
 }
 
-// amend applies to a message of an account what that account has said about it:
-// the last text, or that it is deleted, whatever else was said.
-func amend(tx *sql.Tx, in chat.ChatID, author wire.AccountID, id chat.MessageID) error {
-	var verb wire.Verb
-	var text string
-	err := tx.QueryRow(`SELECT verb, text FROM message WHERE reply_to = ? AND verb IN (2, 3) AND chat = ? AND account = ?
-		ORDER BY verb DESC, clock DESC, device DESC, number DESC LIMIT 1`, id[:], chatID(in), author[:]).Scan(&verb, &text)
-	if errors.Is(err, sql.ErrNoRows) {
+// Early is the messages that were edited or deleted before they came, and
+// perhaps others: to ask about each that comes was measured to cost a third of
+// storing it.
+type early struct {
+	ids map[chat.MessageID]bool
+	any bool // there were too many: it may be any
+}
+
+const maxEarly = 10_000
+
+func (e *early) add(id chat.MessageID) {
+	switch {
+	case len(e.ids) >= maxEarly:
+		e.ids, e.any = nil, true
+	case !e.any:
+		e.ids[id] = true
+	}
+}
+
+// has reports whether a message may have been amended before it came.
+func (e *early) has(id chat.MessageID) bool { return e.any || e.ids[id] }
+
+// readEarly reads what came before the first message of this run.
+func (s *Store) readEarly(tx *sql.Tx) error {
+	if s.early != nil {
 		return nil
 	}
+	var st chat.State
+	if err := loadOrphans(tx, &st); err != nil {
+		return err
+	}
+	s.early = &early{ids: map[chat.MessageID]bool{}}
+	for _, id := range st.Orphans {
+		s.early.add(id)
+	}
+	return nil
+}
+
+// amend applies to a message of an account what that account has said about it:
+// the last text, or that it is deleted, whatever else was said. It returns how
+// many messages that changed: none where it has not come.
+func amend(tx *sql.Tx, in chat.ChatID, author wire.AccountID, id chat.MessageID) (n int64, err error) {
+	var verb wire.Verb
+	var text string
+	err = tx.QueryRow(`SELECT verb, text FROM message WHERE reply_to = ? AND verb IN (2, 3) AND chat = ? AND account = ?
+		ORDER BY verb DESC, clock DESC, device DESC, number DESC LIMIT 1`, id[:], chatID(in), author[:]).Scan(&verb, &text)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	var res sql.Result
 	if err == nil {
-		_, err = tx.Exec("UPDATE message SET text = ?, edited = ? WHERE id = ? AND chat = ? AND account = ? AND verb = 0",
+		res, err = tx.Exec("UPDATE message SET text = ?, edited = ? WHERE id = ? AND chat = ? AND account = ? AND verb = 0",
 			text, amendment{true, verb == wire.Delete}, id[:], chatID(in), author[:])
 	}
-	return err
+	if err != nil {
+		return 0, err
+	}
+	return res.RowsAffected()
 }
 
 // between returns the place nearest to the one wanted that keeps message n of a

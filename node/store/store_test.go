@@ -1402,6 +1402,30 @@ func TestAmend(t *testing.T) {
 }
 
 // History is forgotten a little at a time, and the rest stays.
+// An edit that came before what it edits counts, even where there was a restart
+// between them, or more such edits than are remembered.
+func TestAmendedEarly(t *testing.T) {
+	for _, many := range []int{0, maxEarly} {
+		dir := newDir(t)
+		s := openAt(t, dir)
+		m := message(lab, 1, 1)
+		m.ID[7] = 9
+		edit := message(lab, 1, 2)
+		edit.Verb, edit.ReplyTo, edit.Text = wire.Edit, m.ID, "better"
+		mustApply(t, s, edit)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = openAt(t, dir)
+		mustApply(t, s, message(alice, 1, 3)) // has it read what is there
+		for i := range many {
+			s.early.add(chat.MessageID{1, 1, byte(i >> 8), byte(i)})
+		}
+		mustApply(t, s, m)
+		want(t, fmt.Sprint("with ", many, " more"), texts(mustHistory(t, s, lab, chat.MessageID{}, 1)), []string{"better"})
+	}
+}
+
 func TestSweep(t *testing.T) {
 	s := newMemory(t)
 	for n := uint64(1); n <= 10; n++ {

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -42,30 +43,18 @@ type member struct {
 	begun   time.Time                       // the program's start
 	ready   time.Duration                   // since then; the program itself does not count what its packages do first
 	since   time.Time                       // when it was ready
-	seen    map[string]map[string]time.Time // user -> state -> when it said so last
+	seen    map[string]map[string]time.Time // user -> state, or room -> "room" -> when it said so last
 }
 
 // benchDiscovery measures how soon people see each other come and go: one who
 // watches, twenty who move, in processes of the real program on an emulated LAN.
 func benchDiscovery(ctx context.Context, b *bench) (err error) {
-	for _, program := range []string{"authd", "node"} {
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.dir+"/", "lanchat/"+program).CombinedOutput(); err != nil {
-			return fmt.Errorf("building %s: %w\n%s", program, err, out)
-		}
-	}
-	lab, err := emu.Open(emu.Config{Hosts: emu.Hosts(crowd + 2)})
+	c, err := openCrowd(ctx, b, crowd+2)
 	if err != nil {
 		return err
 	}
+	lab := c.lab
 	defer func() { err = errors.Join(err, lab.Close()) }()
-	c := &crowdLab{b: b, lab: lab}
-	if err := os.WriteFile(filepath.Join(b.dir, "password"), []byte("plum-Kettle-orbit-93\n"), 0o600); err != nil {
-		return err
-	}
-	authd := c.command("h1", "authd", "--data", filepath.Join(b.dir, "realm"))
-	if err := authd.Start(); err != nil {
-		return err
-	}
 	say(fmt.Sprintf("of %d samples each", crowd), "%10s %10s %10s", "median", "90 %", "most")
 
 	watcher, err := c.member(0)
@@ -160,7 +149,11 @@ func (m *member) idle(peers int) error {
 // usage returns the processor time that a node has used and the memory, in MB,
 // that it has.
 func (m *member) usage() (used time.Duration, rss float64, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.cmd.Process.Pid))
+	return usageOf(m.cmd.Process.Pid)
+}
+
+func usageOf(pid int) (used time.Duration, rss float64, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, 0, err
 	}
@@ -184,6 +177,27 @@ func tell(what string, times []time.Duration) {
 type crowdLab struct {
 	b   *bench
 	lab *emu.Lab
+}
+
+// openCrowd builds the programs, opens a LAN and starts authd on its first host.
+func openCrowd(ctx context.Context, b *bench, hosts int) (*crowdLab, error) {
+	for _, program := range []string{"authd", "node"} {
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", b.dir+"/", "lanchat/"+program).CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("building %s: %w\n%s", program, err, out)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, "password"), []byte("plum-Kettle-orbit-93\n"), 0o600); err != nil {
+		return nil, err
+	}
+	lab, err := emu.Open(emu.Config{Hosts: emu.Hosts(hosts)})
+	if err != nil {
+		return nil, err
+	}
+	c := &crowdLab{b: b, lab: lab}
+	if err := c.command("h1", "authd", "--data", filepath.Join(b.dir, "realm")).Start(); err != nil {
+		return nil, errors.Join(err, lab.Close())
+	}
+	return c, nil
 }
 
 func (c *crowdLab) command(host, program string, args ...string) *emu.Cmd {
@@ -218,8 +232,8 @@ func (m *member) read(out io.Reader) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var e struct {
-			Event, User, State string
-			TS                 time.Time
+			Event, User, State, Chat string
+			TS                       time.Time
 		}
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
@@ -228,11 +242,12 @@ func (m *member) read(out io.Reader) {
 		switch e.Event {
 		case "ready":
 			m.ready, m.since = max(1, e.TS.Sub(m.begun)), e.TS
-		case "peer":
-			if m.seen[e.User] == nil {
-				m.seen[e.User] = map[string]time.Time{}
+		case "peer", "room":
+			name, state := cmp.Or(e.User, e.Chat), cmp.Or(e.State, e.Event)
+			if m.seen[name] == nil {
+				m.seen[name] = map[string]time.Time{}
 			}
-			m.seen[e.User][e.State] = e.TS
+			m.seen[name][state] = e.TS
 		}
 		close(m.changed)
 		m.changed = make(chan struct{})

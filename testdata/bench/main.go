@@ -11,6 +11,7 @@
 //	discovery how soon people see each other come and go
 //	delivery  messages in rooms and directly, with and without loss
 //	rooms     kicks, joins, logs and memory of rooms, in virtual time
+//	ui        memory, a flood of messages and the keys typed meanwhile, at a terminal
 //
 // Everything runs on the loopback interface of a network namespace of its own, or
 // on an emulated LAN in it, in processes that bench starts from its own binary. What is compared with
@@ -43,6 +44,7 @@ var benchmarks = map[string]func(ctx context.Context, b *bench) error{
 	"delivery":  benchDelivery,
 	"discovery": benchDiscovery,
 	"rooms":     benchRooms,
+	"ui":        benchUI,
 }
 
 // helpers are what bench starts further processes of itself as, by name.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/charmbracelet/x/ansi"
 
@@ -122,7 +123,7 @@ func (s *Screen) rowsOf(p *pane, i, width int) int {
 func (s *Screen) inFront(p *pane, i int) (rows []string) {
 	e := p.entries[i]
 	day := e.at.In(s.cfg.Location)
-	if i == 0 || p.entries[i-1].at.In(s.cfg.Location).Format("2006-01-02") != day.Format("2006-01-02") {
+	if i == 0 || dateOf(p.entries[i-1].at.In(s.cfg.Location)) != dateOf(day) {
 		rows = append(rows, s.theme.Paint(theme.Date, "── "+day.Format("Monday, 2 January 2006")+" ──"))
 	}
 	if e == p.unreadAt {
@@ -130,6 +131,14 @@ func (s *Screen) inFront(p *pane, i int) (rows []string) {
 	}
 	return rows
 }
+
+// A date is a day of the calendar.
+type date struct {
+	year int
+	day  int
+}
+
+func dateOf(t time.Time) date { return date{t.Year(), t.YearDay()} }
 
 // messageRows returns the rows of messages in view, from the bottom up: what is
 // not in view is not drawn.
