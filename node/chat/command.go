@@ -590,6 +590,7 @@ func (c *Core) doUsers(k *call) {
 		Self    bool     `json:"self"`
 		Was     string   `json:"was"`
 		Devices []string `json:"devices"`
+		Reason  string   `json:"reason,omitempty"` // of oneself: why nobody else is online
 	}
 	me := c.people.accounts[c.self.account]
 	list := []user{{User: me.name, Online: true, Self: true, Was: me.before(k.now), Devices: []string{c.self.device.String()}}}
@@ -613,7 +614,8 @@ func (c *Core) doUsers(k *call) {
 		return
 	}
 	c.lookUp(Survey{func(n Network) { // an empty list carries its reason
-		lines = append(lines, c.whyNobody(n))
+		list[0].Reason = c.whyNobody(n)
+		lines = append(lines, list[0].Reason)
 		show()
 	}})
 }

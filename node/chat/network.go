@@ -115,6 +115,10 @@ func rounded(d time.Duration) string {
 	return strconv.FormatFloat(milliseconds(d), 'f', digits, 64) + " ms"
 }
 
+// maxStrangersShown is how many devices are listed of which nothing but an id is
+// known.
+const maxStrangersShown = 8
+
 func (c *Core) doNet(k *call) { c.lookUp(Survey{func(n Network) { c.showNetwork(k, n) }}) }
 
 // showNetwork shows what /net is about: the interfaces, authd, and by which
@@ -142,7 +146,7 @@ func (c *Core) showNetwork(k *call, n Network) {
 	if c.authd.State != "" {
 		lines = append(lines, fmt.Sprintf("%-10s %s, %s", "authd", c.authd.State, cmp.Or(c.authd.Addr, "nowhere known")))
 	}
-	peers := []peer{}
+	peers, strangers := []peer{}, 0
 	for _, p := range n.Peers {
 		if p.Authd {
 			continue
@@ -151,6 +155,11 @@ func (c *Core) showNetwork(k *call, n Network) {
 		dev := c.people.devices[p.Device]
 		if dev != nil {
 			v.User = dev.person.name
+		}
+		if dev == nil && p.Link == nil {
+			if strangers++; strangers > maxStrangersShown {
+				continue
+			}
 		}
 		if len(p.Addrs) > 0 {
 			v.Addr = p.Addrs[0]
@@ -175,6 +184,9 @@ func (c *Core) showNetwork(k *call, n Network) {
 			line += "; does not hear our multicast"
 		}
 		peers, lines = append(peers, v), append(lines, line)
+	}
+	if more := strangers - maxStrangersShown; more > 0 {
+		lines = append(lines, fmt.Sprintf("and %d more devices of which nothing is known: anybody can make them up", more))
 	}
 	if len(peers) == 0 {
 		lines = append(lines, c.whyNobody(n))

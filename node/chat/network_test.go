@@ -1,6 +1,7 @@
 package chat_test
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,10 @@ func TestUsersSayWhyNobodyIsHere(t *testing.T) {
 				ann.core.HandleAuthd(chat.Authd{State: tt.authd})
 			}
 			ann.do("/users")
+			data, err := json.Marshal(shown[chat.Notice](ann)[0].Data)
+			if err != nil || !strings.Contains(string(data), `"self":true`) || !strings.Contains(string(data), `"reason":"nobody else is here`) {
+				t.Errorf("machines get %s, want the reason with oneself", data)
+			}
 			if got := answer(t, ann, "users"); !strings.HasPrefix(got, "ann  you\n") || !strings.Contains(got, tt.want) {
 				t.Errorf("got %q, want it to say %q", got, tt.want)
 			}
@@ -84,6 +89,18 @@ func TestNet(t *testing.T) {
 	}
 	if strings.Contains(got, "device aa") {
 		t.Errorf("authd is listed among the people: %s", got)
+	}
+}
+
+// A flood of made-up devices does not fill the screen.
+func TestNetOfStrangers(t *testing.T) {
+	ann := newLAN(t, "ann").node("ann")
+	for n := range 4000 {
+		ann.network.Peers = append(ann.network.Peers, chat.NetPeer{Device: wire.DeviceID{1, byte(n >> 8), byte(n)}, Here: true, Via: []string{"multicast"}})
+	}
+	ann.do("/net")
+	if got := answer(t, ann, "net"); strings.Count(got, "\n") > 12 || !strings.Contains(got, "and 3992 more devices") {
+		t.Errorf("got %q", got)
 	}
 }
 

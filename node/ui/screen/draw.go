@@ -225,6 +225,11 @@ func (s *Screen) memberRows(l layout) (rows []string) {
 		}
 		rows = append(rows, sign+role+s.theme.Name(user, fit(s.called(user), l.members-2)))
 	}
+	if s.current.name == "" && len(rows) == 0 { // an empty list carries its reason, or says where that is
+		for _, line := range []string{"nobody else yet:", "/users says why"} {
+			rows = append(rows, s.theme.Paint(theme.Quiet, fit(line, l.members)))
+		}
+	}
 	if len(rows) > l.messages && l.messages > 0 {
 		hidden := len(rows) - l.messages + 1
 		rows = append(rows[:l.messages-1], s.theme.Paint(theme.Quiet, fmt.Sprintf("  and %d more", hidden)))

@@ -590,13 +590,17 @@ func TestFirstStart(t *testing.T) {
 	d.show(chat.Ready{User: "me", Realm: "workshop"})
 	rows := 0
 	for _, row := range strings.Split(d.text(), "\n")[1:28] {
-		if _, row, _ = strings.Cut(row, "│"); strings.Trim(row, "│ ") != "" {
+		_, row, _ = strings.Cut(row, "│")
+		if row, _, _ = strings.Cut(row, "│"); strings.TrimSpace(row) != "" { // between the chats and the people
 			rows++
 		}
 	}
 	if rows != 6 { // with the day
 		t.Errorf("%d rows:\n%s", rows, d.text())
 	}
+	d.sees("nobody else yet", "/users says why")
+	d.show(chat.Peer{User: "bob", State: "online"})
+	d.misses("nobody else yet")
 	d.show(chat.Ready{User: "me"})
 	if strings.Count(d.text(), "/create #lab") != 1 {
 		t.Error("the help came twice")
