@@ -57,6 +57,9 @@ type GroupConn interface {
 	ReadFrom(b []byte) (n int, from netip.AddrPort, err error)
 	// Send sends b to the group, from any goroutine.
 	Send(b []byte) error
+	// Rejoin leaves the group and joins it again, at once, so that the network
+	// hears again that this machine is in it.
+	Rejoin() error
 	// Overrun returns how many datagrams the socket had no room for.
 	Overrun() uint64
 	// Close makes ReadFrom return net.ErrClosed.
@@ -192,6 +195,23 @@ func (g *group) close(gl *groupLink) {
 	}
 }
 
+// rejoin says on every link again that this machine is in the group. A switch
+// that snoops on IGMP forgets it after some minutes, unless somebody asks now and
+// then who is in which group; on many a LAN nobody does.
+func (g *group) rejoin() {
+	for _, gl := range *g.links.Load() {
+		for _, c := range []GroupConn{gl.v4.conn(), gl.v6.conn()} {
+			if c == nil {
+				continue
+			}
+			if err := c.Rejoin(); err != nil {
+				gl.broken.Store(true) // made anew at the next look
+				g.log.Warn("joining the group again", "interface", gl.Name, "err", err)
+			}
+		}
+	}
+}
+
 // closeAll closes every socket and waits for the readers.
 func (g *group) closeAll() {
 	for _, gl := range *g.links.Swap(new([]*groupLink)) {
@@ -286,6 +306,22 @@ func joinGroup(c *net.UDPConn, link presence.Link, group netip.Addr) error {
 		func() error { return p.SetMulticastInterface(ifi) },
 		func() error { return p.SetMulticastHopLimit(1) },
 		func() error { return p.SetMulticastLoopback(true) })
+}
+
+// rejoinGroup leaves the group on the link and joins it again.
+func rejoinGroup(c *net.UDPConn, link presence.Link, group netip.Addr) error {
+	ifi := netInterface(link)
+	addr := &net.UDPAddr{IP: group.AsSlice()}
+	if group.Is4() {
+		p := ipv4.NewPacketConn(c)
+		return first(
+			func() error { return p.LeaveGroup(ifi, addr) },
+			func() error { return p.JoinGroup(ifi, addr) })
+	}
+	p := ipv6.NewPacketConn(c)
+	return first(
+		func() error { return p.LeaveGroup(ifi, addr) },
+		func() error { return p.JoinGroup(ifi, addr) })
 }
 
 // first returns the first error of steps done one after the other.

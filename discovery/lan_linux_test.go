@@ -361,6 +361,62 @@ func TestLinkChanges(t *testing.T) {
 	b.wait("lost 1")
 }
 
+// Joining again is said on the wire, for switches that snoop, and what is sent to
+// the group comes as before.
+func TestRejoinIsSaid(t *testing.T) {
+	t.Parallel()
+	lab := emu.Start(t, emu.Config{Hosts: emu.Hosts(2)})
+	group, _ := discovery.GroupAddrs(testRealm)
+	reports := make(chan bool, 100)
+	stop := lab.Watch(func(f emu.Frame) {
+		// An IGMPv3 report (RFC 3376, section 4.2), of 8 bytes and a record for a
+		// group at least, behind Ethernet's header and IP's with an option.
+		if ip := f.Data[min(14, len(f.Data)):]; len(ip) >= 24+16 && ip[9] == 2 && ip[24] == 0x22 && bytes.Contains(ip[32:], group.AsSlice()) {
+			reports <- true
+		}
+	})
+	defer stop()
+	h := lab.Hosts()
+	var conns []discovery.GroupConn
+	for _, h := range h {
+		if err := h.Do(func() error {
+			ifi, err := net.InterfaceByName("eth0")
+			if err != nil {
+				return err
+			}
+			link := presence.Link{Index: ifi.Index, Name: "eth0", Prefixes: []netip.Prefix{h.Port(0).IPv4()}}
+			c, err := discovery.System{}.ListenGroup(link, netip.AddrPortFrom(group, discovery.GroupPort))
+			conns = append(conns, c)
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer conns[0].Close()
+	defer conns[1].Close()
+	await := func(n int, what string) {
+		for range n {
+			select {
+			case <-reports:
+			case <-time.After(time.Minute):
+				t.Fatal("no report of ", what)
+			}
+		}
+	}
+	await(2*2, "joining, said twice by each (RFC 3376, section 8.1)")
+	if err := conns[0].Rejoin(); err != nil {
+		t.Fatal(err)
+	}
+	await(1, "joining again")
+	if err := conns[1].Send([]byte("\x11hello")); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 100)
+	if n, _, err := conns[0].ReadFrom(buf); err != nil || string(buf[:n]) != "\x11hello" {
+		t.Errorf("got %q, %v", buf[:n], err)
+	}
+}
+
 // mDNS storms, foreign services, 10,000 entries: at most 16 candidates, no
 // growth, and those who are there are found all the same.
 func TestStorm(t *testing.T) {

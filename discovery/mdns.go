@@ -340,11 +340,7 @@ func (m *mdnsLinks) askOnce(ctx context.Context, l presence.Link) {
 }
 
 func (m *mdnsLinks) askFamily(ctx context.Context, l presence.Link, to netip.AddrPort) error {
-	question := new(dns.Msg)
-	for _, t := range m.types {
-		question.Question = append(question.Question, dns.Question{Name: t + "." + domain, Qtype: dns.TypePTR, Qclass: dns.ClassINET})
-	}
-	packed, err := question.Pack()
+	packed, err := question(m.types...)
 	if err != nil {
 		return err
 	}
@@ -386,6 +382,15 @@ func (m *mdnsLinks) askFamily(ctx context.Context, l presence.Link, to netip.Add
 	}
 	m.counters.excess.Add(1)
 	return nil
+}
+
+// question asks who offers services of the types.
+func question(types ...string) ([]byte, error) {
+	m := new(dns.Msg)
+	for _, t := range types {
+		m.Question = append(m.Question, dns.Question{Name: t + "." + domain, Qtype: dns.TypePTR, Qclass: dns.ClassINET})
+	}
+	return m.Pack()
 }
 
 // openAsker opens a socket that sends to multicast addresses by the link.
@@ -534,6 +539,37 @@ func (i *instance) add(ip net.IP, port uint16, l presence.Link) {
 	if ap := netip.AddrPortFrom(a, port); !slices.Contains(i.addrs, ap) {
 		i.addrs = append(i.addrs, ap)
 	}
+}
+
+// TryMDNS says whether this machine can take part in mDNS on a link: whether its
+// port can be shared with who has it, and a question be sent.
+func TryMDNS(l presence.Link) error {
+	if l.Loopback {
+		return nil // there is none
+	}
+	for _, to := range []netip.AddrPort{mdns4, mdns6} {
+		if to.Addr().Is4() && !l.HasIPv4() || to.Addr().Is6() && (!l.HasIPv6() || l.HasIPv4()) {
+			continue
+		}
+		c, err := net.ListenMulticastUDP(map[bool]string{true: "udp4", false: "udp6"}[to.Addr().Is4()], netInterface(l), net.UDPAddrFromAddrPort(to))
+		if err != nil {
+			return fmt.Errorf("listening on port %d: %w", mdnsPort, err)
+		}
+		c.Close()
+		asker, err := openAsker(l, to.Addr().Is4())
+		if err != nil {
+			return fmt.Errorf("opening a socket to ask with: %w", err)
+		}
+		ask, err := question(authdType)
+		if err == nil {
+			_, err = asker.WriteToUDPAddrPort(ask, to)
+		}
+		asker.Close()
+		if err != nil {
+			return fmt.Errorf("asking: %w", err)
+		}
+	}
+	return nil
 }
 
 func netInterface(l presence.Link) *net.Interface {

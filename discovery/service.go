@@ -19,6 +19,7 @@ import (
 // How often a Service does things that nothing asks for.
 const (
 	pollPeriod    = time.Second            // looks at the interfaces
+	rejoinEvery   = 2 * time.Minute        // says that it is in the group; switches remember it for about four
 	sleepGap      = 3 * time.Second        // of the wall clock beyond the running time: the machine slept
 	heardInterval = 500 * time.Millisecond // Heard of one device is handed on at most this often
 )
@@ -140,6 +141,8 @@ func (s *Service) Run(ctx context.Context) error {
 	defer poll.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	rejoin := time.NewTicker(rejoinEvery)
+	defer rejoin.Stop()
 	polled := time.Now()
 	s.look(tracker, m, polled, false)
 	for {
@@ -165,6 +168,8 @@ func (s *Service) Run(ctx context.Context) error {
 			polled = now
 			s.look(tracker, m, now, slept)
 			s.forgetHeard(now)
+		case <-rejoin.C:
+			s.group.rejoin()
 		case <-ctx.Done():
 			tracker.Stop(time.Now())
 			s.perform(tracker)

@@ -359,6 +359,19 @@ func TestQueueIsBounded(t *testing.T) {
 	})
 }
 
+// A switch that forgets after 260 s who is in a group, as they do, is told in time.
+func TestRejoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := memnet.New()
+		start(t, lan.Host("ann", "10.77.0.1/24", "fe80::1/64"), 1)
+		for range 5 {
+			before := lan.Rejoined()
+			time.Sleep(125 * time.Second)
+			want(t, "sockets that joined again", lan.Rejoined()-before, uint64(2))
+		}
+	})
+}
+
 func TestGroupAddrs(t *testing.T) {
 	v4, v6 := discovery.GroupAddrs(testRealm)
 	// Known answers, for other implementations.

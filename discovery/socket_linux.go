@@ -60,12 +60,13 @@ func (System) ListenGroup(link presence.Link, group netip.AddrPort) (GroupConn, 
 		c.Close()
 		return fail("joining", err)
 	}
-	return &systemConn{c: c, to: group}, nil
+	return &systemConn{c: c, link: link, to: group}, nil
 }
 
 // systemConn is a GroupConn of the kernel's.
 type systemConn struct {
 	c       *net.UDPConn
+	link    presence.Link
 	to      netip.AddrPort
 	oob     [64]byte // used by the reader
 	overrun atomic.Uint64
@@ -93,6 +94,7 @@ func (s *systemConn) Send(b []byte) error {
 	return err
 }
 
+func (s *systemConn) Rejoin() error   { return rejoinGroup(s.c, s.link, s.to.Addr()) }
 func (s *systemConn) Overrun() uint64 { return s.overrun.Load() }
 func (s *systemConn) Close() error    { return s.c.Close() }
 

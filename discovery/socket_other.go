@@ -41,7 +41,7 @@ func (System) ListenGroup(link presence.Link, group netip.AddrPort) (GroupConn, 
 	c := pc.(*net.UDPConn)
 	c.SetReadBuffer(groupBuffer)
 	c.SetWriteBuffer(groupBuffer)
-	s := &systemConn{c: c, to: group, index: link.Index, told: runtime.GOOS != "windows"}
+	s := &systemConn{c: c, to: group, link: link, told: runtime.GOOS != "windows"}
 	if err := joinGroup(c, link, group.Addr()); err != nil {
 		c.Close()
 		return fail("joining", err)
@@ -66,12 +66,12 @@ func (System) ListenGroup(link presence.Link, group netip.AddrPort) (GroupConn, 
 
 // systemConn is a GroupConn of the kernel's.
 type systemConn struct {
-	c     *net.UDPConn
-	p4    *ipv4.PacketConn // one of them
-	p6    *ipv6.PacketConn
-	to    netip.AddrPort
-	index int
-	told  bool // the system tells destination and interface
+	c    *net.UDPConn
+	p4   *ipv4.PacketConn // one of them
+	p6   *ipv6.PacketConn
+	to   netip.AddrPort
+	link presence.Link
+	told bool // the system tells destination and interface
 }
 
 func (s *systemConn) ReadFrom(b []byte) (int, netip.AddrPort, error) {
@@ -98,7 +98,7 @@ func (s *systemConn) ReadFrom(b []byte) (int, netip.AddrPort, error) {
 			return 0, netip.AddrPort{}, err
 		}
 		to, _ := netip.AddrFromSlice(dst)
-		if index != s.index || to.Unmap() != s.to.Addr() {
+		if index != s.link.Index || to.Unmap() != s.to.Addr() {
 			continue
 		}
 		return n, src.(*net.UDPAddr).AddrPort(), nil
@@ -108,11 +108,12 @@ func (s *systemConn) ReadFrom(b []byte) (int, netip.AddrPort, error) {
 func (s *systemConn) Send(b []byte) error {
 	to := s.to
 	if s.p6 != nil {
-		to = netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(s.index)), to.Port())
+		to = netip.AddrPortFrom(to.Addr().WithZone(strconv.Itoa(s.link.Index)), to.Port())
 	}
 	_, err := s.c.WriteToUDPAddrPort(b, to)
 	return err
 }
 
+func (s *systemConn) Rejoin() error   { return rejoinGroup(s.c, s.link, s.to.Addr()) }
 func (s *systemConn) Overrun() uint64 { return 0 } // not told
 func (s *systemConn) Close() error    { return s.c.Close() }

@@ -2,8 +2,12 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"net"
 	"strings"
 	"testing"
+
+	"github.com/vishvananda/netlink"
 
 	"lanchat/node/doctor"
 	"lanchat/testdata/lan/emu"
@@ -78,7 +82,37 @@ func TestDoctor(t *testing.T) {
 		map[string]string{"interfaces": "there is no LAN", "authd": "does not answer"})
 	l.Host("h4").Port(0).SetUp(true)
 
-	a.kill()
+	if err := addAdapter(l.Host("h4"), "utun3", "10.8.0.2/24", "10.77.0.0/25"); err != nil {
+		t.Fatal(err)
+	}
 	wrong := l.checkup("h4", l.as("carol")...)
+	if want := "leave by utun3: a VPN has taken its route"; !strings.Contains(wrong["interfaces"], want) { // by IPv6 all is well
+		t.Errorf("behind a VPN: doctor says %v, want %q", wrong, want)
+	}
+	if err := l.Host("h4").Do(func() error {
+		utun, err := netlink.LinkByName("utun3")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(utun)
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	// A program that does not share the port of mDNS, and one that has the node's.
+	for port, want := range map[int][2]string{5353: {"mdns", "another program has the port 5353"}, 4749: {"interfaces", "UDP port 4749 is in use by another program"}} {
+		var taken *net.UDPConn
+		if err := l.Host("h4").Do(func() (err error) {
+			taken, err = net.ListenUDP("udp4", &net.UDPAddr{Port: port})
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		wantWrong(t, fmt.Sprint("port ", port, " is taken"), l.checkup("h4", l.as("carol", "--port", "4749")...), map[string]string{want[0]: want[1]})
+		taken.Close()
+	}
+
+	a.kill()
+	wrong = l.checkup("h4", l.as("carol")...)
 	wantWrong(t, "authd killed", wrong, map[string]string{"authd": "does not answer"})
 }

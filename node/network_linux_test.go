@@ -197,7 +197,13 @@ func (s *stage) back(name, addr string) {
 // adapter gives somebody's host an interface that leads nowhere.
 func (s *stage) adapter(who, name, prefix string) {
 	s.t.Helper()
-	s.must(s.host(who).Do(func() error {
+	s.must(addAdapter(s.host(who), name, prefix))
+}
+
+// addAdapter gives a host an interface that leads nowhere, and takes the routes
+// to networks.
+func addAdapter(h *emu.Host, name, prefix string, networks ...string) error {
+	return h.Do(func() error {
 		l := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "veth" + name}
 		if err := netlink.LinkAdd(l); err != nil {
 			return fmt.Errorf("adding %s: %w", name, err)
@@ -218,10 +224,19 @@ func (s *stage) adapter(who, name, prefix string) {
 				if err := netlink.AddrAdd(i, addr); err != nil {
 					return err
 				}
+				for _, n := range networks {
+					dst, err := netlink.ParseIPNet(n)
+					if err != nil {
+						return err
+					}
+					if err := netlink.RouteAdd(&netlink.Route{LinkIndex: i.Attrs().Index, Dst: dst}); err != nil {
+						return err
+					}
+				}
 			}
 		}
 		return nil
-	}))
+	})
 }
 
 // avahi runs avahi on ann's host.

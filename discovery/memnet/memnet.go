@@ -45,7 +45,8 @@ type Network struct {
 	cut   map[[2]*Host]bool
 	apart map[[2]*Host]bool // cut for unicast only
 
-	sent uint64 // datagrams sent to groups
+	sent     uint64 // datagrams sent to groups
+	rejoined uint64
 }
 
 // New returns an empty network without loss or delay.
@@ -124,6 +125,13 @@ func (n *Network) Multicasts() uint64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.sent
+}
+
+// Rejoined returns how many times sockets joined their groups again so far.
+func (n *Network) Rejoined() uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.rejoined
 }
 
 // Name returns the host's name.
@@ -458,6 +466,13 @@ type groupConn struct{ *conn }
 
 func (g groupConn) ReadFrom(b []byte) (int, netip.AddrPort, error) { return g.read(b) }
 func (g groupConn) Close() error                                   { return g.close() }
+
+func (g groupConn) Rejoin() error {
+	g.host.net.mu.Lock()
+	defer g.host.net.mu.Unlock()
+	g.host.net.rejoined++
+	return nil
+}
 
 func (g groupConn) Overrun() uint64 {
 	g.mu.Lock()

@@ -106,7 +106,7 @@ func (c *checkup) gather(ctx context.Context) error {
 	c.listen(ctx, uint16(conn.LocalAddr().(*net.UDPAddr).Port), len(named) == 0)
 	contacts := c.tryAuthds(ctx)
 	if others != nil {
-		c.facts.Shared, c.facts.Others = true, others
+		c.facts.Shared, c.facts.Others = true, c.hearAnew(others)
 	} else {
 		c.reach(ctx, contacts)
 	}
@@ -210,6 +210,9 @@ func (c *checkup) listen(ctx context.Context, port uint16, browse bool) {
 	defer cancel()
 	var listening sync.WaitGroup
 	if browse {
+		for i, l := range c.links {
+			c.facts.Interfaces[i].MDNS = tryMDNS(l)
+		}
 		listening.Go(func() { c.browse(ctx) })
 	}
 	var id wire.RealmID // without a realm the group of none does for trying
@@ -238,6 +241,15 @@ func (c *checkup) listen(ctx context.Context, port uint16, browse bool) {
 	for _, i := range c.facts.Interfaces {
 		slices.SortFunc(i.Groups, func(a, b doctor.GroupFact) int { return cmp.Compare(a.Family, b.Family) })
 	}
+}
+
+// tryMDNS says why mDNS cannot work on a link, if it can't.
+func tryMDNS(l presence.Link) error {
+	err := discovery.TryMDNS(l)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w 5353 and does not share it", doctor.ErrPort)
+	}
+	return err
 }
 
 func (c *checkup) browse(ctx context.Context) {
@@ -418,7 +430,7 @@ func (c *checkup) reach(ctx context.Context, contacts []login.Contact) {
 	}
 	var targets []*target
 	for d, h := range c.heard {
-		targets = append(targets, &target{doctor.Other{Name: "device " + d.String(), Heard: true, HearsUs: true}, d, h.addrs})
+		targets = append(targets, &target{doctor.Other{Name: "device " + d.String(), Heard: true, HearsUs: true, Via: []string{"multicast"}}, d, h.addrs})
 	}
 	for _, k := range contacts {
 		i := slices.IndexFunc(targets, func(t *target) bool { return t.device == k.Token.Device })
@@ -427,8 +439,11 @@ func (c *checkup) reach(ctx context.Context, contacts []login.Contact) {
 			targets = append(targets, &target{device: k.Token.Device})
 		}
 		t := targets[i]
-		t.Name, t.Authd, t.addrs = k.Token.Name, true, append(t.addrs, k.Addrs...)
+		t.Name, t.Authd, t.addrs, t.Via = k.Token.Name, true, append(t.addrs, k.Addrs...), append(t.Via, "authd")
 	}
+	slices.SortStableFunc(targets, func(a, b *target) int { // anybody can make up the others
+		return cmp.Compare(map[bool]int{true: 0, false: 1}[a.Authd], map[bool]int{true: 0, false: 1}[b.Authd])
+	})
 	var reaching sync.WaitGroup
 	for n, t := range targets {
 		for _, l := range c.links {
@@ -464,7 +479,7 @@ func (c *checkup) reach(ctx context.Context, contacts []login.Contact) {
 
 // askRunning asks the node that runs on the data directory, which knows more
 // than a checkup can find out; nil: none runs.
-func (c *checkup) askRunning(ctx context.Context) []doctor.Other {
+func (c *checkup) askRunning(ctx context.Context) []running {
 	if c.cfg.Running == nil {
 		return nil
 	}
@@ -486,21 +501,41 @@ func (c *checkup) askRunning(ctx context.Context) []doctor.Other {
 	if json.Unmarshal(answer, &net) != nil {
 		return nil
 	}
-	others := []doctor.Other{}
+	others := []running{}
 	for _, p := range net.Peers {
 		name := p.User
 		if name == "" {
 			name = "device " + p.Device
 		}
 		x := doctor.Other{Name: name, Heard: slices.Contains(p.Via, "multicast"), Authd: slices.Contains(p.Via, "authd"), Reached: p.State == "online", Tried: true,
-			HearsUs: p.Mirror != "to" && p.Mirror != "from and to", RTT: time.Duration(p.RTT * float64(time.Millisecond))}
+			HearsUs: p.Mirror != "to" && p.Mirror != "from and to", Via: p.Via, RTT: time.Duration(p.RTT * float64(time.Millisecond))}
 		if p.Sent > 0 {
 			x.Lost = 100 * float64(p.Lost) / float64(p.Sent)
 		}
 		if a, err := netip.ParseAddrPort(p.Addr); err == nil {
 			x.OnLink = slices.ContainsFunc(c.links, func(l presence.Link) bool { return l.OnLink(a.Addr()) })
 		}
-		others = append(others, x)
+		others = append(others, running{p.Device, x})
+	}
+	return others
+}
+
+// A running is what the node that runs says of a device.
+type running struct {
+	device string
+	doctor.Other
+}
+
+// hearAnew says of those that the node does not hear whether this checkup did.
+func (c *checkup) hearAnew(told []running) (others []doctor.Other) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, r := range told {
+		for device := range c.heard {
+			r.Anew = r.Anew || device.String() == r.device
+		}
+		r.Anew = r.Anew && !r.Heard
+		others = append(others, r.Other)
 	}
 	return others
 }

@@ -8,6 +8,7 @@ package doctor
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -73,6 +74,9 @@ type GroupFact struct {
 	Heard  int    // devices heard, without this one
 }
 
+// ErrPort says that a port is another program's.
+var ErrPort = errors.New("another program has the port")
+
 // back reports whether something came back, in whichever family.
 func (i *Interface) back() bool {
 	return slices.ContainsFunc(i.Groups, func(g GroupFact) bool { return g.Back })
@@ -92,16 +96,17 @@ func (a *AuthdFact) silent() bool { return a.Err != nil && a.Realm == "" }
 
 // An Other is a device of the realm.
 type Other struct {
-	Name     string // of its user, or "device …"
-	Heard    bool   // by multicast, here
-	Authd    bool   // authd told of it
-	Reached  bool   // by QUIC
-	Tried    bool   // to be reached
-	OnLink   bool   // an address of it is in a network of this machine's
-	HearsUs  bool   // by multicast; as far as known
-	RTT      time.Duration
-	Lost     float64 // per cent of the packets to it
-	AddrText string
+	Name    string   // of its user, or "device …"
+	Heard   bool     // by multicast, here
+	Authd   bool     // authd told of it
+	Reached bool     // by QUIC
+	Tried   bool     // to be reached
+	OnLink  bool     // an address of it is in a network of this machine's
+	HearsUs bool     // by multicast; as far as known
+	Anew    bool     // the node that runs does not hear it, and who joined the group just now does
+	Via     []string // ways it is heard of, as /net names them
+	RTT     time.Duration
+	Lost    float64 // per cent of the packets to it
 }
 
 // maxClockError is how wrong a clock may be before it is worth a word.
@@ -182,9 +187,9 @@ func judgeInterfaces(r *report, f *Facts, _ time.Time) {
 	all := strings.Join(append(used, unused...), "; ")
 	switch {
 	case len(used) == 0:
-		r.bad(cureInterfaces(f), "no network interface can be used: %s", cmp.Or(all, "there is none"))
+		r.bad(cureInterfaces(f), "no network interface can be used: %s%s", cmp.Or(all, "there is none"), f.System.hint())
 	case !lan && len(f.Named) == 0:
-		r.bad(cureInterfaces(f), "there is no LAN, only this machine itself: %s", all)
+		r.bad(cureInterfaces(f), "there is no LAN, only this machine itself: %s%s", all, f.System.hint())
 	case len(r.findings) == 0:
 		r.ok("", "%s", all)
 	}
@@ -232,9 +237,12 @@ func judgeMulticast(r *report, f *Facts, _ time.Time) {
 		return
 	}
 	// Somebody who is reached, on the same network, and is not heard.
-	var deaf, unheard []string
+	var deaf, unheard, forgotten []string
 	for _, o := range f.Others {
-		if o.Reached && o.OnLink && !o.Heard {
+		switch {
+		case o.Anew && !o.Heard:
+			forgotten = append(forgotten, o.Name)
+		case o.Reached && o.OnLink && !o.Heard:
 			unheard = append(unheard, o.Name)
 		}
 		if o.Reached && o.Heard && !o.HearsUs {
@@ -242,6 +250,11 @@ func judgeMulticast(r *report, f *Facts, _ time.Time) {
 		}
 	}
 	switch {
+	case len(forgotten) > 0:
+		r.bad("switch on an IGMP querier (and an MLD one) at the switch or the router, or IGMP snooping off. The node joins again every two minutes meanwhile",
+			"the node that runs here does not hear %s, and this checkup, which joined the group just now, does: the switch has forgotten who is in the group. It snoops on IGMP, and nobody asks from time to time who is in which group",
+			people(forgotten))
+		return
 	case len(unheard) > 0 && heard == 0:
 		r.bad(f.System.openPorts()+"; else have the access point or switch pass multicast: no client or AP isolation, and IGMP snooping only with a querier",
 			"%s can be reached and nobody is heard by multicast, though own packets come back: what others send to the group does not arrive, because of a firewall here, or a network that passes no multicast%s. Chats work over connections meanwhile",
@@ -262,7 +275,11 @@ func judgeMulticast(r *report, f *Facts, _ time.Time) {
 func judgeMDNS(r *report, f *Facts, _ time.Time) {
 	for _, i := range f.used() {
 		if i.MDNS != nil {
-			r.bad(f.System.openPorts(), "no question could be sent on %s: %v", i.Name, i.MDNS)
+			cure := f.System.openPorts()
+			if errors.Is(i.MDNS, ErrPort) {
+				cure = "see which program has it and does not share it: ss -ulpn sport = 5353"
+			}
+			r.bad(cure, "mDNS does not work on %s: %v", i.Name, i.MDNS)
 		}
 	}
 	var by, otherwise []string
@@ -317,14 +334,20 @@ func judgeAuthd(r *report, f *Facts, _ time.Time) {
 			what = "the authd of " + f.Pinned + " was not found"
 		}
 		r.bad("start authd on one machine of this network (or node --host here); if it is on another network, name it with --authd HOST:PORT. Who has a token chats without it",
-			"%s: no answer by mDNS, nothing heard by multicast, nothing on this machine", what)
+			"%s: no answer by mDNS, nothing heard by multicast, nothing on this machine%s", what, f.System.hint())
 	}
 }
+
+// mostPeers is how many are described each.
+const mostPeers = 50
 
 func judgePeers(r *report, f *Facts, _ time.Time) {
 	var well, shut, gone []string
 	for _, o := range f.Others {
 		how := o.Name
+		if len(o.Via) > 0 {
+			how += " by " + strings.Join(o.Via, ", ") + ":"
+		}
 		switch {
 		case o.Reached:
 			if o.RTT > 0 {
@@ -344,7 +367,7 @@ func judgePeers(r *report, f *Facts, _ time.Time) {
 	}
 	if len(shut) > 0 {
 		r.bad("switch off client or AP isolation on the access point, or open the nodes' UDP ports: start them with --port 4749; "+f.System.openPorts(),
-			"%s are heard by multicast and can't be reached directly: the network or a firewall keeps its machines from talking to each other. Rooms work, direct messages do not", people(shut))
+			"%s are heard by multicast and can't be reached directly: the network or a firewall keeps its machines from talking to each other: multicast from there passes, unicast does not. What is said in rooms is heard, and reliable direct messages go by way of authd; fast ones do not go", people(shut))
 	}
 	if len(gone) > 0 {
 		r.bad("run node doctor there; on another network, --peer HOST:PORT names them; on the same, see the network's isolation and both firewalls: "+f.System.openPorts(),
@@ -352,6 +375,8 @@ func judgePeers(r *report, f *Facts, _ time.Time) {
 	}
 	switch {
 	case len(r.findings) > 0:
+	case len(well) > mostPeers:
+		r.ok("", "%s; and %d others", strings.Join(well[:mostPeers], "; "), len(well)-mostPeers)
 	case len(well) > 0:
 		r.ok("", "%s", strings.Join(well, "; "))
 	case f.User == "":

@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -74,7 +75,29 @@ func TestJudge(t *testing.T) {
 		},
 			Authd, []string{"was not found"}, nil},
 		{"another realm", func(f *Facts) { f.Authds[0].Err = errors.New("the key has changed") }, Authd, []string{"can't be used", "the key has changed"}, []string{"node trust"}},
-		{"isolation", func(f *Facts) { f.Others[0].Reached = false }, Peers, []string{"bob are heard by multicast and can't be reached"}, []string{"isolation", "--port 4749"}},
+		{"IGMP snooping without a querier", func(f *Facts) {
+			f.Shared = true
+			f.Others[0].Heard, f.Others[0].Anew = false, true
+		},
+			Multicast, []string{"does not hear bob", "joined the group just now", "the switch has forgotten"}, []string{"IGMP querier"}},
+		{"port 5353 is taken", func(f *Facts) { f.Interfaces[0].MDNS = fmt.Errorf("%w 5353", ErrPort) }, MDNS, []string{"another program has the port 5353"}, []string{"ss -ulpn sport = 5353"}},
+		{"the node's port is taken", func(f *Facts) { f.PortTaken = 4749 }, Interfaces, []string{"UDP port 4749 is in use by another program"}, []string{"ss -ulpn sport = 4749", "another --port"}},
+		{"its own node has the port", func(f *Facts) { f.PortTaken, f.Shared = 4749, true }, "", nil, nil},
+		{"firewalld", func(f *Facts) { f.Interfaces[0].Groups[0].Back = false; f.System.Firewall = "firewalld" }, Multicast, nil,
+			[]string{"the firewall firewalld is on; as root: firewall-cmd --permanent --add-port=4747-4749/udp --add-port=5353/udp --add-protocol=igmp && firewall-cmd --reload"}},
+		{"nftables", func(f *Facts) { f.Interfaces[0].Groups[0].Back = false; f.System.Firewall = "nftables" }, Multicast, nil,
+			[]string{"nft add rule inet filter input udp dport '{ 4747-4749, 5353 }' accept"}},
+		{"macOS", func(f *Facts) {
+			f.Interfaces[0].Groups[0] = GroupFact{Family: "IPv4", Err: errors.New("no route to host")}
+			f.System = System{OS: "darwin"}
+		},
+			Multicast, []string{"can't be used by IPv4: no route to host"}, []string{"Privacy & Security, Local Network: allow the terminal"}},
+		{"Windows", func(f *Facts) { f.Interfaces[0].Groups[0].Back = false; f.System = System{OS: "windows"} }, Multicast, nil, []string{"Allow an app: node"}},
+		{"in a container, alone", func(f *Facts) {
+			f.Interfaces[0].Groups[0].Heard, f.Authds, f.Others, f.System.Container = 0, nil, nil, true
+		}, Authd, []string{"This is a container", "--network host"}, nil},
+		{"in WSL, without a network", func(f *Facts) { f.Interfaces, f.System.WSL = []Interface{{Name: "eth0", Reason: "down"}}, true }, Interfaces, []string{"This is WSL"}, nil},
+		{"isolation", func(f *Facts) { f.Others[0].Reached = false }, Peers, []string{"bob are heard by multicast and can't be reached", "multicast from there passes, unicast does not", "by way of authd"}, []string{"isolation", "--port 4749"}},
 		{"not there", func(f *Facts) { f.Others[0].Reached, f.Others[0].Heard = false, false }, Peers, []string{"authd, or a peer, says that bob are connected"}, []string{"--peer"}},
 		{"nobody else", func(f *Facts) { f.Others = nil; f.Interfaces[0].Groups[0].Heard = 0 }, "", nil, nil},
 		{"clock ahead", func(f *Facts) { f.Ahead = 72 * time.Hour }, Clock, []string{"72h0m0s ahead of authd's"}, []string{"timedatectl"}},
@@ -126,6 +149,16 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// Of who is well it is told by which way they are heard, how far they are and
+// what is lost.
+func TestPeersAreDescribed(t *testing.T) {
+	for _, f := range Judge(healthy(func(f *Facts) { f.Others[0].Via, f.Others[0].Lost = []string{"multicast", "quic"}, 3 }), now) {
+		if want := "bob by multicast, quic: 300µs, 3 % lost"; f.Check == Peers && f.Cause != want {
+			t.Errorf("got %q, want %q", f.Cause, want)
+		}
+	}
+}
+
 // A small buffer is worth a word and no fault: nothing may ever be lost by it.
 func TestBuffer(t *testing.T) {
 	for _, f := range Judge(healthy(func(f *Facts) { f.System.Buffer = 212992 }), now) {
@@ -140,6 +173,7 @@ func TestFirewall(t *testing.T) {
 		{"etc/ufw/ufw.conf", "# on boot\nENABLED=yes\n", "ufw"},
 		{"etc/ufw/ufw.conf", "# on boot\nENABLED=no\n", ""},
 		{"run/firewalld/state", "", "firewalld"},
+		{"proc/modules", "nf_tables 1 0 - Live 0x0\n", ""}, // loaded, and no rules of its own at boot
 		{"etc/nothing", "", ""},
 	} {
 		root := t.TempDir() + "/"
