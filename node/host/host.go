@@ -169,6 +169,7 @@ type Host struct {
 	known      []chat.SaveAddress               // where devices were reached in earlier runs
 	remembered map[wire.DeviceID]netip.AddrPort // where devices were reached last
 	network    []presence.Link                  // when a peer was asked for others last
+	watched    []presence.Link                  // when the links were last suspected
 	peersLeft  int                              // so many new peers are still asked
 	peersNext  time.Time                        // when one at random is asked; zero: none was yet
 
@@ -407,6 +408,8 @@ func (h *Host) loop(ctx context.Context) error {
 
 	check := time.NewTicker(checkEvery)
 	defer check.Stop()
+	network := time.NewTicker(networkEvery)
+	defer network.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	leaving := false
@@ -456,6 +459,8 @@ func (h *Host) loop(ctx context.Context) error {
 			h.core.Advance(time.Now())
 		case e := <-h.seen:
 			h.handlePresence(time.Now(), *e)
+		case <-network.C:
+			h.watchNetwork(time.Now())
 		case <-check.C:
 			h.checkTokens(time.Now())
 		case err := <-failed:

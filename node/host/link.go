@@ -37,10 +37,12 @@ type peerLink struct {
 	dialled bool // by us
 
 	// Owned by the loop.
-	since   time.Time
-	told    uint64 // the number of our revocation list that the other side knows of
-	offered uint64 // the number of its own, as it says
-	empty   bool   // it did not have what it offered, and is not asked again
+	since     time.Time
+	heard     time.Time // last
+	suspected time.Time // of being dead; zero: not
+	told      uint64    // the number of our revocation list that the other side knows of
+	offered   uint64    // the number of its own, as it says
+	empty     bool      // it did not have what it offered, and is not asked again
 
 	mu     sync.Mutex
 	frames []chat.Frame // waiting to be written to control

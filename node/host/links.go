@@ -197,6 +197,7 @@ func (h *Host) frame(now time.Time, l *peerLink, typ uint8, body []byte) {
 	if h.contact(device).link != l {
 		return
 	}
+	l.heard = now
 	h.discovery.Heard(device, presence.QUIC)
 	switch typ {
 	case wire.FramePing:

@@ -46,6 +46,7 @@ func (h *Host) handlePresence(now time.Time, e presence.Event) {
 		}
 		c.alive, c.heard, c.vouched = true, e.State == presence.StateAlive, e.Vouched
 		c.addrs, c.via = e.Addrs, e.Via.Strings()
+		h.moved(now, c)
 	case presence.Left:
 		h.gone(now, e.Device, "left", "goodbye")
 	case presence.Lost:
