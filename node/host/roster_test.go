@@ -78,6 +78,62 @@ func TestAway(t *testing.T) {
 	})
 }
 
+// Who comes and goes all the time is spoken of six times a minute at most, and in
+// the end it is said how it is. Who is lost once is spoken of once, and once when
+// they are back.
+func TestFlapping(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		ann, bob := nodes[0], nodes[1]
+		time.Sleep(10 * time.Second)
+		ann.mark()
+		l.net.Cut(ann.host, bob.host)
+		ann.wait("bob lost", 10*time.Second, peer("bob", "lost"))
+		time.Sleep(time.Minute)
+		l.net.Mend(ann.host, bob.host)
+		ann.wait("bob again", 10*time.Second, peer("bob", "online"))
+		time.Sleep(5 * time.Minute)
+		if got := ann.causes("bob"); len(got) != 2 {
+			t.Errorf("one loss was told like this: %v", got)
+		}
+		ann.mark()
+		const turns = 30
+		begin := time.Now()
+		for range turns {
+			l.net.Cut(ann.host, bob.host)
+			time.Sleep(8 * time.Second)
+			l.net.Mend(ann.host, bob.host)
+			time.Sleep(4 * time.Second)
+		}
+		ann.wait("bob, who stays", 30*time.Second, peer("bob", "online"))
+		said := ann.since()
+		byMinute := map[time.Duration]int{}
+		for _, s := range said {
+			if p, ok := s.e.(chat.Peer); ok && p.User == "bob" {
+				byMinute[s.at.Sub(begin).Truncate(time.Minute)]++
+			}
+		}
+		if len(byMinute) == 0 {
+			t.Error("nothing was told of who comes and goes")
+		}
+		for minute, n := range byMinute {
+			if n > 6 {
+				t.Errorf("in minute %v bob was spoken of %d times", minute, n)
+			}
+		}
+		time.Sleep(time.Minute)
+		var last chat.Peer
+		for _, s := range ann.since() {
+			if p, ok := s.e.(chat.Peer); ok && p.User == "bob" {
+				last = p
+			}
+		}
+		if last.State != "online" {
+			t.Errorf("in the end it was said of bob: %+v", last)
+		}
+	})
+}
+
 // A restart is noticed as one: who is back before it was missed was never gone.
 func TestRestart(t *testing.T) {
 	run(t, func(l *lab) {
