@@ -256,7 +256,7 @@ func TestScreen(t *testing.T) {
 	ann.press("n")
 	ann.misses("y/n")
 	ann.types("/search coffee")
-	ann.sees("@bob ann: coffee?")
+	ann.sees("@bob  ann  coffee?")
 	ann.types("/fro")
 	ann.sees("there is no command /fro")
 	ann.press("\x1bOP") // F1
