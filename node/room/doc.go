@@ -12,7 +12,7 @@
 //	Log.State                       members in seat order, rules, epoch   state.go
 //	Keyring                         secrets: which to send with, which
 //	                                are still readable, who may have one  keyring.go
-//	Epoch                           seals, opens, verifies room packets   epoch.go
+//	Epoch                           seals, opens, verifies room packets   epoch.go, burst.go
 //	Replay                          tells a packet that came before       replay.go
 //
 // The state of a room is a pure function of the set of known valid entries;
