@@ -808,6 +808,19 @@ func (l *lab) together(who ...string) []*node {
 	return nodes
 }
 
+// pause lets time pass while the nodes do not run: idle days take their time
+// even when it is virtual.
+func (l *lab) pause(d time.Duration, nodes []*node) {
+	for _, n := range nodes {
+		n.stop()
+		n.mark()
+	}
+	time.Sleep(d)
+	for _, n := range nodes {
+		n.start()
+	}
+}
+
 // inRoom has the first node make a room and the others join, one after the
 // other, and waits until all know all.
 func (l *lab) inRoom(room string, nodes []*node) {

@@ -441,20 +441,8 @@ func TestAuthdAwayForWeeks(t *testing.T) {
 			f(ann, bob)
 			f(bob, ann)
 		}
-		// pause lets time pass while nobody runs: idle days take their time even
-		// when it is virtual.
-		pause := func(d time.Duration) {
-			for _, n := range nodes {
-				n.stop()
-				n.mark()
-			}
-			time.Sleep(d)
-			for _, n := range nodes {
-				n.start()
-			}
-		}
 		l.authd.halt()
-		pause(29 * day)
+		l.pause(29*day, nodes)
 		both("29 days", func(n, other *node) {
 			n.wait(other.name, 10*time.Second, peer(other.name, "online"))
 			n.wait("no authd", 10*time.Second, authdIs("down"))
@@ -466,7 +454,7 @@ func TestAuthdAwayForWeeks(t *testing.T) {
 		ann.wait("me too", time.Second, message("@bob", "me too"))
 
 		// While they run: the links end with the tokens, and new ones are refused.
-		pause(day - 10*time.Minute)
+		l.pause(day-10*time.Minute, nodes)
 		both("the last minutes", func(n, other *node) {
 			n.wait(other.name, 10*time.Second, peer(other.name, "online"))
 		})
@@ -524,22 +512,12 @@ func TestOutageGrace(t *testing.T) {
 			n.wait("the setting", time.Second, notice("set", "outage_grace is 7d"))
 		}
 		l.authd.halt()
-		after := func(d time.Duration) {
-			for _, n := range nodes {
-				n.stop()
-				n.mark()
-			}
-			time.Sleep(d)
-			for _, n := range nodes {
-				n.start()
-			}
-		}
 		carol.asked = 0
 		for _, n := range nodes {
 			n.stop()
 		}
 		nodes = nodes[:2] // carol has no token to start with, and waits for authd
-		after(33 * day)
+		l.pause(33*day, nodes)
 		for i, n := range nodes {
 			other := nodes[1-i]
 			n.wait(other.name, 10*time.Second, peer(other.name, "online"))
@@ -563,7 +541,7 @@ func TestOutageGrace(t *testing.T) {
 		bob.wait("ann again", 2*time.Minute, peer("ann", "online"))
 
 		// It ends: ann's does, and so there is no link.
-		after(5 * day)
+		l.pause(5*day, nodes)
 		bob.wait("that the token has ended", 2*time.Minute, notice("token_expired", "outage_grace lets this device go on until 1 Mar 2000 00:00"))
 		time.Sleep(time.Minute)
 		if bob.count(peer("ann", "online")) != 0 {
