@@ -132,7 +132,7 @@ func (o *options) logOut() error {
 	if token == nil {
 		return login.ErrNoToken
 	}
-	if n.profile.Verifier().CRL().Revokes(token.Serial) {
+	if n.profile.Verifier().CRL().Revokes(token) {
 		return n.profile.ReplaceKey()
 	}
 	return n.profile.Forget()

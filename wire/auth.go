@@ -68,7 +68,7 @@ const (
 	MaxInvite          = 16       // an invite (8) or the proof of a one-time code (16)
 	MaxDeviceName      = 64       // what a person calls a device
 	MaxCertificate     = 1024     // one certificate, DER
-	MaxCRL             = 56 << 10 // a revocation list, DER: some 1,500 certificates
+	MaxCRL             = 56 << 10 // a revocation list, DER: 1,500 devices
 	MaxRosterEntries   = 48       // in one page
 	MaxRosterIssuers   = 4        // issuing certificates in one page
 	MaxRosterAddresses = 8        // candidate addresses of one device

@@ -74,7 +74,10 @@
 //	     ├─ token   URI lanchat://<realm id>/u/<account>/d/<device>, subject the
 //	     │          account id, serverAuth and clientAuth; extension
 //	     │          2.25.971095372.1 = SEQUENCE { name UTF8String, nameSeq INTEGER }
-//	     └─ CRL     numbers strictly rising
+//	     └─ CRL     numbers strictly rising; an entry is for all tokens of a
+//	                device of an account, and its serial number is
+//	                SHA-256("lc1 revoked" ‖ account id ‖ device key)[:16], the
+//	                first bit zero
 //
 // A token is valid for 30 days, from ten minutes before it was made; clocks
 // may differ by ten minutes. A node may take those of other nodes for longer, up

@@ -251,6 +251,22 @@ func TestRecoveryRefuses(t *testing.T) {
 	}
 }
 
+// The revocation list is everybody's: nobody fills it with devices that they make
+// and revoke.
+func TestMaxShutOut(t *testing.T) {
+	d := newDesk(t, account.Config{StartsPerMinute: -1, MaxShutOut: 3})
+	ann := d.register("ann", "secret", 1)
+	for i := range byte(3) {
+		want(t, second(d.login("ann", "secret", 10+i)), 0)
+		want(t, d.RevokeOwn(d.now, ann.Account, wire.DeviceKey{1}, wire.DeviceKey{10 + i}.Device(), home), 0)
+	}
+	want(t, second(d.login("ann", "secret", 20)), wire.CodeTooManyDevices)
+	want(t, second(d.renew(ann.Account, wire.DeviceKey{1})), 0) // who is there stays
+	want(t, second(d.login("ann", "secret", 1)), 0)
+	d.now = d.now.Add(30 * day)
+	want(t, second(d.login("ann", "secret", 20)), 0)
+}
+
 // Guessers are slowed; whoever locked the account does not shut its owner out.
 func TestRecoveryOfLocked(t *testing.T) {
 	d := newDesk(t, account.Config{StartsPerMinute: -1, LockAfter: 1})

@@ -80,6 +80,11 @@ type Config struct {
 	// be locked out by them for ever.
 	MaxDevices int
 
+	// MaxShutOut is how many revoked devices whose certificates have not ended
+	// yet an account may have and still get another one: each is an entry of the
+	// realm's revocation list, which has room for realm.MaxRevoked. Default 32.
+	MaxShutOut int
+
 	// StartsPerMinute is how many log-ins, registrations and renewals one
 	// source address may begin in a minute, all of them at once if it likes.
 	// Default 60. An IPv6 /64 together has ten times as much: on a LAN it is
@@ -618,11 +623,17 @@ func (r *Registrar) device(now time.Time, acct Account, key wire.DeviceKey, name
 	if err != nil {
 		return Device{}, err
 	}
-	n := 0
+	n, out := 0, 0
 	for _, d := range devices {
-		if r.renewable(now, d) {
+		switch {
+		case r.renewable(now, d):
 			n++
+		case d.Revoked && now.Before(d.Expires):
+			out++
 		}
+	}
+	if out >= limit(r.cfg.MaxShutOut, 32) {
+		return Device{}, refuse(wire.CodeTooManyDevices, "too many devices of the account were shut out in the last month: wait until their tokens have ended")
 	}
 	if n >= limit(r.cfg.MaxDevices, 8) {
 		return Device{}, refuse(wire.CodeTooManyDevices, "too many devices: revoke one first, on one of them (node sessions) or have the operator do it (authd device list, authd device revoke)")

@@ -378,6 +378,9 @@ func (s *Server) publish(now time.Time) error {
 		return err
 	}
 	s.log.Debug("revocation list", "number", number, "revoked", len(revoked))
+	if n := realm.Entries(revoked); n > realm.MaxRevoked {
+		s.log.Warn("more devices were shut out than the revocation list names: authd refuses all of them, nodes only those shut out last", "shut_out", n, "named", realm.MaxRevoked)
+	}
 	for _, ses := range s.sessions() {
 		ses.tell(newList)
 	}

@@ -1322,3 +1322,47 @@ func TestImpostors(t *testing.T) {
 		}
 	})
 }
+
+// However many certificates of one's devices are good, and whoever is shut out,
+// there is a revocation list, which names them.
+func TestManyShutOut(t *testing.T) {
+	bubble(t, Config{}, func(t *testing.T, l *lab, c *client) {
+		bob := c.newDevice()
+		wantGrant(t, c.register("alice", "correct"))
+		wantGrant(t, bob.register("bob", "correct"))
+		token := bob.token()
+		for i := range realm.MaxRevoked + 100 { // as fifty devices have in a month
+			g := realm.Grant{Serial: realm.Serial{1, byte(i >> 8), byte(i)}, Account: token.Account, Key: token.Key,
+				Name: token.Name, NameSeq: token.NameSeq, From: token.NotBefore.Add(realm.Backdate), NotAfter: token.NotAfter}
+			if err := l.st.Renew(g); err != nil {
+				t.Fatal(err)
+			}
+		}
+		conn := c.mustDial()
+		v, err := realm.NewVerifier(l.srv.Realm().Root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := account.New(account.Config{}, l.st).Disable(time.Now(), "bob"); err != nil {
+			t.Fatal(err)
+		}
+		l.srv.look()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for v.Check(token, time.Now()) == nil {
+			stream, err := conn.AcceptUniStream(ctx)
+			if err != nil {
+				t.Fatalf("no list names bob: %v\n%s", err, l.logged)
+			}
+			m, err := link.ReadAuth(stream)
+			if crl, ok := m.(*wire.AuthCRL); err != nil || !ok {
+				t.Fatalf("got %T, %v, want a CRL", m, err)
+			} else if _, err := v.SetCRL(crl.Issuing, crl.CRL); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := v.CRL().Len(); got != 1 {
+			t.Errorf("the list has %d entries, want one", got)
+		}
+	})
+}

@@ -463,21 +463,23 @@ func (s *Store) NextCRL(now, since time.Time) (number uint64, revoked []realm.Re
 		if err := tx.QueryRow("UPDATE realm SET crl_number = max(crl_number + 1, ?) RETURNING crl_number", toUnix(now)).Scan(&number); err != nil {
 			return err
 		}
-		rows, err := tx.Query(`SELECT serial, revoked FROM certificate WHERE revoked IS NOT NULL
-			UNION ALL SELECT serial, disabled FROM account JOIN certificate ON certificate.account = account.id
+		rows, err := tx.Query(`SELECT serial, account, key, revoked FROM certificate WHERE revoked IS NOT NULL
+			UNION ALL SELECT serial, account, key, disabled FROM account JOIN certificate ON certificate.account = account.id
 				WHERE disabled IS NOT NULL AND certificate.revoked IS NULL
-			ORDER BY 2, 1`)
+			ORDER BY 4, 1`)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var serial []byte
+			var serial, account, key []byte
 			var at int64
-			if err := rows.Scan(&serial, &at); err != nil {
+			if err := rows.Scan(&serial, &account, &key, &at); err != nil {
 				return err
 			}
-			revoked = append(revoked, realm.Revoked{Serial: realm.Serial(serial), At: fromUnix(at)})
+			revoked = append(revoked, realm.Revoked{
+				Serial: realm.Serial(serial), Account: wire.AccountID(account), Key: wire.DeviceKey(key), At: fromUnix(at),
+			})
 		}
 		return rows.Err()
 	})

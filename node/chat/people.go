@@ -312,10 +312,10 @@ func (c *Core) greet(now time.Time, d *device) {
 
 // HandleRevoked takes a new revocation list: revoked says whose tokens it
 // names. A list can also take somebody back in.
-func (c *Core) HandleRevoked(now time.Time, revoked func(realm.Serial) bool) {
+func (c *Core) HandleRevoked(now time.Time, revoked func(*realm.Token) bool) {
 	for _, d := range c.people.devices {
 		was := d.revoked
-		d.revoked = !d.serial.IsZero() && revoked(d.serial)
+		d.revoked = !d.serial.IsZero() && revoked(&realm.Token{Serial: d.serial, Account: d.person.account, Key: d.key})
 		if d.revoked && !was {
 			c.HandlePresence(now, d.id, "left", "revoked", []string{})
 		}

@@ -11,9 +11,9 @@ import (
 
 // revoke gives a person's node a revocation list that names these tokens.
 func (n *node) revoke(serials ...realm.Serial) {
-	n.core.HandleRevoked(n.l.now, func(s realm.Serial) bool {
+	n.core.HandleRevoked(n.l.now, func(t *realm.Token) bool {
 		for _, r := range serials {
-			if r == s {
+			if r == t.Serial {
 				return true
 			}
 		}

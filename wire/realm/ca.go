@@ -2,6 +2,7 @@ package realm
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"math/big"
 	"net/url"
+	"slices"
 	"time"
 
 	"lanchat/wire"
@@ -133,41 +135,77 @@ func (issuing *CA) Token(g Grant, leaf *x509.Certificate) *Token {
 	return t
 }
 
-// A Revoked certificate stands on the revocation list until it has ended by
-// itself: who shows it then is refused for that, and by authd for what it has on
-// record.
+// A Revoked certificate is on the revocation list until it has ended by itself:
+// who shows it then is refused for that, and by authd for what it has on record.
 type Revoked struct {
-	Serial Serial
-	At     time.Time
+	Serial  Serial
+	Account wire.AccountID // whose, and of which device. Zero: a list names it by Serial
+	Key     wire.DeviceKey
+	At      time.Time
+}
+
+// entry is the number by which a revocation list names it. One entry is for all
+// certificates of a device of an account: there is one for every day, and none
+// of them is good when one is not.
+func (r *Revoked) entry() Serial {
+	if r.Key == (wire.DeviceKey{}) {
+		return r.Serial
+	}
+	return entryOf(r.Account, r.Key)
+}
+
+// entryOf returns SHA-256("lc1 revoked" ‖ account id ‖ device key)[:16], its
+// first bit zero. The account belongs there, as a key may come back with another
+// one.
+func entryOf(account wire.AccountID, key wire.DeviceKey) Serial {
+	h := sha256.Sum256(slices.Concat([]byte("lc1 revoked"), account[:], key[:]))
+	h[0] &= 0x7f
+	return Serial(h[:16])
+}
+
+// MaxRevoked is how many devices a revocation list names: as many as one frame
+// has room for.
+const MaxRevoked = 1500
+
+// Entries returns how many entries the certificates take on a list.
+func Entries(revoked []Revoked) int { return len(entries(revoked)) }
+
+// entries returns what stands on the list for the certificates, the newest first.
+func entries(revoked []Revoked) (list []x509.RevocationListEntry) {
+	newest := slices.Clone(revoked)
+	slices.SortStableFunc(newest, func(a, b Revoked) int { return b.At.Compare(a.At) })
+	named := make(map[Serial]bool)
+	for _, r := range newest {
+		if e := r.entry(); !named[e] {
+			named[e] = true
+			list = append(list, x509.RevocationListEntry{SerialNumber: e.big(), RevocationTime: r.At})
+		}
+	}
+	return list
 }
 
 // RevocationList makes the realm's revocation list, in DER. number must be
 // higher than that of every list before: max(last+1, Unix seconds) stays so
-// even when authd is restored from a backup. The list is at most wire.MaxCRL
-// bytes.
+// even when authd is restored from a backup. Where there are more than MaxRevoked
+// devices it names those that were revoked last.
 func (issuing *CA) RevocationList(number uint64, revoked []Revoked, now time.Time) ([]byte, error) {
 	if number == 0 || int64(number) < 0 {
 		return nil, fmt.Errorf("revocation list number %d: %w", number, wire.ErrValue)
 	}
-	t := &x509.RevocationList{
+	list := entries(revoked)
+	der, err := x509.CreateRevocationList(nil, &x509.RevocationList{
 		Number:     new(big.Int).SetUint64(number),
 		ThisUpdate: now,
 		// Nothing reads NextUpdate: an old list is better than none while
 		// authd is away.
-		NextUpdate: now.Add(IssuingLife),
-	}
-	for _, r := range revoked {
-		t.RevokedCertificateEntries = append(t.RevokedCertificateEntries, x509.RevocationListEntry{
-			SerialNumber:   r.Serial.big(),
-			RevocationTime: r.At,
-		})
-	}
-	der, err := x509.CreateRevocationList(nil, t, issuing.Cert, issuing.Key)
+		NextUpdate:                now.Add(IssuingLife),
+		RevokedCertificateEntries: list[:min(len(list), MaxRevoked)],
+	}, issuing.Cert, issuing.Key)
 	if err != nil {
 		return nil, fmt.Errorf("making the revocation list: %w", err)
 	}
 	if len(der) > wire.MaxCRL {
-		return nil, fmt.Errorf("making the revocation list: %d certificates: %w", len(revoked), wire.ErrTooLong)
+		return nil, fmt.Errorf("making the revocation list: %d entries: %w", len(list), wire.ErrTooLong)
 	}
 	return der, nil
 }

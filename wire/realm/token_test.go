@@ -77,7 +77,7 @@ func (h *house) crl(t testing.TB, number uint64, revoked ...Serial) []byte {
 	t.Helper()
 	var list []Revoked
 	for _, s := range revoked {
-		list = append(list, Revoked{s, noon})
+		list = append(list, Revoked{Serial: s, At: noon})
 	}
 	der, err := h.issuing.RevocationList(number, list, noon)
 	if err != nil {
@@ -642,8 +642,63 @@ func TestRevocation(t *testing.T) {
 			t.Errorf("a list with number %d is made", number)
 		}
 	}
-	if _, err := h.issuing.RevocationList(8, slices.Repeat([]Revoked{{Serial{1}, noon}}, 3000), noon); !errors.Is(err, wire.ErrTooLong) {
-		t.Errorf("a list of 3000: %v", err)
+}
+
+// One entry is for all tokens of a device of an account, for that account. A
+// list that is full names those that were shut out last.
+func TestRevocationNamesDevices(t *testing.T) {
+	h := newHouse(t, 1)
+	chain := h.token(t)
+	token, err := h.Device(chain, noon)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := entryOf(wire.AccountID{15: 1}, wire.DeviceKey{31: 2}); got.String() != "63022554a1d190fd79092d3ec1d8c419" {
+		t.Errorf("the entry is %v", got)
+	}
+	set := func(number uint64, revoked []Revoked) CRL {
+		t.Helper()
+		der, err := h.issuing.RevocationList(number, revoked, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.SetCRL(h.issuing.Cert.Raw, der); err != nil {
+			t.Fatal(err)
+		}
+		return h.CRL()
+	}
+	var daily []Revoked // none of them the token that is shown
+	for i := range 40 {
+		daily = append(daily, Revoked{Serial: Serial{1, byte(i)}, Account: token.Account, Key: token.Key, At: noon})
+	}
+	if got := set(1, daily); got.Len() != 1 || Entries(daily) != 1 {
+		t.Errorf("%d entries for the tokens of one device", got.Len())
+	}
+	if err := h.Check(token, noon); !errors.Is(err, ErrRevoked) {
+		t.Errorf("another token of the device: %v, want %v", err, ErrRevoked)
+	}
+	if _, err := h.Device(chain, noon); !errors.Is(err, ErrRevoked) {
+		t.Errorf("its handshake: %v, want %v", err, ErrRevoked)
+	}
+	again := *token
+	again.Account[0]++ // registered again, after the account was removed
+	if err := h.Check(&again, noon); err != nil {
+		t.Errorf("the same key with another account: %v", err)
+	}
+
+	var many []Revoked
+	for i := range MaxRevoked + 100 {
+		many = append(many, Revoked{Account: wire.AccountID{2}, Key: wire.DeviceKey{byte(i >> 8), byte(i), 31: 1}, At: noon.Add(time.Duration(i) * time.Second)})
+	}
+	shuffled := slices.Concat(many[700:], daily, many[:700])
+	got := set(2, shuffled)
+	if got.Len() != MaxRevoked || Entries(shuffled) != MaxRevoked+101 {
+		t.Errorf("%d entries on a full list, of %d", got.Len(), Entries(shuffled))
+	}
+	for i, want := range map[int]bool{0: false, 99: false, 100: true, len(many) - 1: true} {
+		if named := got.Revokes(&Token{Account: many[i].Account, Key: many[i].Key}); named != want {
+			t.Errorf("device %d of %d is named: %v, want %v", i, len(many), named, want)
+		}
 	}
 }
 

@@ -77,11 +77,13 @@ type CRL struct {
 	revoked map[Serial]bool
 }
 
-// Len returns how many certificates the list revokes.
+// Len returns how many entries the list has.
 func (l CRL) Len() int { return len(l.revoked) }
 
-// Revokes reports whether the list names the certificate.
-func (l CRL) Revokes(s Serial) bool { return l.revoked[s] }
+// Revokes reports whether the list names the token, or its device.
+func (l CRL) Revokes(t *Token) bool {
+	return len(l.revoked) > 0 && (l.revoked[t.Serial] || l.revoked[entryOf(t.Account, t.Key)])
+}
 
 // NewVerifier returns a verifier of the realm that root is the root of.
 func NewVerifier(root *x509.Certificate) (*Verifier, error) {
@@ -162,7 +164,7 @@ func (v *Verifier) Renewable(certs []*x509.Certificate, now time.Time) (*Token, 
 }
 
 func (v *Verifier) inForce(t *Token, now time.Time, early, late time.Duration) (*Token, error) {
-	if err := v.current(t.Serial, t.NotBefore, t.NotAfter, now, early, late); err != nil {
+	if err := v.current(t, now, early, late); err != nil {
 		if te, ok := errors.AsType[*TimeError](err); ok {
 			te.Name = t.Name
 		}
@@ -264,14 +266,17 @@ func (v *Verifier) Authd(certs []*x509.Certificate, now time.Time) error {
 		return fmt.Errorf("%w: certificate name %q is not that of authd", ErrRole, uri)
 	}
 	serial, _ := serialOf(leaf.SerialNumber) // chain has looked at it
-	return v.current(serial, leaf.NotBefore, leaf.NotAfter, now, Tolerance, Tolerance)
+	if v.CRL().revoked[serial] {
+		return fmt.Errorf("%w: serial number %v", ErrRevoked, serial)
+	}
+	return within(leaf.NotBefore, leaf.NotAfter, now, Tolerance, Tolerance)
 }
 
 // Check judges a token that was verified before once more: whether it has been
 // revoked or has expired since. Every live connection is checked when a new
 // revocation list arrives.
 func (v *Verifier) Check(t *Token, now time.Time) error {
-	return v.current(t.Serial, t.NotBefore, t.NotAfter, now, Tolerance, v.late(t.NotAfter))
+	return v.current(t, now, Tolerance, v.late(t.NotAfter))
 }
 
 // chain returns the chain from the leaf to the pinned root, which must have
@@ -322,16 +327,25 @@ func (v *Verifier) chain(certs []*x509.Certificate, n int) ([]*x509.Certificate,
 	return nil, fmt.Errorf("%w: %d certificates from leaf to root, want %d", ErrRole, len(chains[0]), n)
 }
 
-// current says whether a certificate is in force, or will be in less than early,
-// or was less than late ago.
-func (v *Verifier) current(s Serial, notBefore, notAfter, now time.Time, early, late time.Duration) error {
+// current says whether a token is in force, or will be in less than early, or was
+// less than late ago.
+func (v *Verifier) current(t *Token, now time.Time, early, late time.Duration) error {
+	if err := within(t.NotBefore, t.NotAfter, now, early, late); err != nil {
+		return err
+	}
+	if v.CRL().Revokes(t) {
+		return fmt.Errorf("%w: serial number %v", ErrRevoked, t.Serial)
+	}
+	return nil
+}
+
+// within says whether now is in a certificate's time, widened by early and late.
+func within(notBefore, notAfter, now time.Time, early, late time.Duration) error {
 	switch {
 	case now.Before(notBefore.Add(-early)):
 		return &TimeError{Err: ErrNotYetValid, Now: now, NotBefore: notBefore, NotAfter: notAfter}
 	case now.After(notAfter.Add(late)):
 		return &TimeError{Err: ErrExpired, Now: now, NotBefore: notBefore, NotAfter: notAfter}
-	case v.CRL().Revokes(s):
-		return fmt.Errorf("%w: serial number %v", ErrRevoked, s)
 	}
 	return nil
 }
