@@ -437,7 +437,7 @@ func (m *Message) appendBody(b []byte) []byte {
 
 func (m *Message) parseBody(r *Reader) {
 	m.Number, m.Verb, m.Ref = r.messageHeader()
-	m.Text = string(r.Rest())
+	m.Text = string(r.next(r.Len()))
 	if !utf8.ValidString(m.Text) {
 		r.Fail(ErrUTF8)
 	} else if !m.valid() {
@@ -669,7 +669,7 @@ func (m *Pack) appendBody(b []byte) []byte {
 
 func (m *Pack) parseBody(r *Reader) {
 	for r.Len() > 0 {
-		one := NewReader(r.Bytes16(MaxBody))
+		one := NewReader(r.next16(MaxBody))
 		var msg Message
 		msg.parseBody(one)
 		if err := one.Done(); err != nil {
@@ -690,7 +690,7 @@ func (p *Plain) LastNumber() (n uint64, ok bool) {
 	case KindMessage, KindNotice:
 	case KindPack:
 		for r := NewReader(p.Body); r.Len() > 0; {
-			body = r.Bytes16(MaxBody)
+			body = r.next16(MaxBody)
 		}
 	default:
 		return 0, false

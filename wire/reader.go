@@ -130,12 +130,17 @@ func (r *Reader) Bytes(n int) []byte {
 
 // Bytes16 reads a length (16) and that many bytes, at most max.
 func (r *Reader) Bytes16(max int) []byte {
+	return append([]byte(nil), r.next16(max)...)
+}
+
+// next16 is Bytes16, but aliases the input.
+func (r *Reader) next16(max int) []byte {
 	n := int(r.Uint16())
 	if n > max {
 		r.Fail(ErrTooLong)
 		return nil
 	}
-	return r.Bytes(n)
+	return r.next(n)
 }
 
 // String16 reads a length (16) and that many bytes of UTF-8, at most max.

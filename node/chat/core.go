@@ -28,7 +28,7 @@ func (id MessageID) String() string {
 }
 
 func messageID(chat []byte, device wire.DeviceID, mode Mode, number uint64) MessageID {
-	b := append([]byte("lc1 id"), chat...)
+	b := append(append(make([]byte, 0, 64), "lc1 id"...), chat...)
 	b = append(b, device[:]...)
 	b = append(b, byte(mode))
 	b = binary.BigEndian.AppendUint64(b, number)

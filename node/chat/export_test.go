@@ -108,3 +108,9 @@ func (c *Core) SaidHere(now, said time.Time, author, from wire.DeviceID) bool {
 func (c *Core) Answered(now time.Time, inRoom string, entries [][]byte, from wire.DeviceID) {
 	c.addEntries(now, c.findRoom(inRoom), entries, from)
 }
+
+// Waiting returns how much waits to be sent in a room.
+func (c *Core) Waiting(inRoom string) int {
+	m := c.findRoom(inRoom)
+	return len(m.waiting) + m.out.Waiting()
+}

@@ -184,7 +184,7 @@ func (c *Core) sealMessages(now time.Time, m *membership, parts [][]saying) {
 		case len(said) > 1:
 			body = &wire.Pack{Messages: messages}
 		}
-		plains[i] = c.plain(m, m.keys.Current(), body.Kind(), mode == Reliable, wire.AppendBody(nil, body))
+		plains[i] = c.plain(m, m.keys.Current(), body.Kind(), mode == Reliable, wire.AppendBody(make([]byte, 0, wire.MaxBody), body))
 		packings[i] = packing{said, messages, plains[i]}
 	}
 	packets, raws := c.sealAll(m, plains)
