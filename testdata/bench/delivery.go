@@ -148,6 +148,13 @@ func (b *bench) cast(s *stage, kind string) (c *cast, err error) {
 		}
 		c.all = append(c.all, p)
 	}
+	for _, p := range c.all {
+		if kind == "engine" {
+			if _, err := p.ask("meet %d", len(c.all)-1); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for i, p := range c.all {
 		switch {
 		case kind == "engine" && i == 0:

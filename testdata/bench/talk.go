@@ -51,7 +51,8 @@ type talker interface {
 // reads lines and answers each with one:
 //
 //	say TO MODE RATE COUNT   sends messages; 0 a second: as fast as it goes
-//	await N                  until the room has N members, all online
+//	meet N                   until N others are online
+//	await N                  until the room has N members
 //	report                   what was heard since the last report
 //	anything else            talker.command
 func talk(args []string) error {
@@ -69,9 +70,12 @@ func talk(args []string) error {
 				rate, _ := strconv.Atoi(f[3])
 				count, _ := strconv.Atoi(f[4])
 				sayMany(t, f[1], f[2], rate, count)
+			case "meet":
+				n, _ := strconv.Atoi(f[1])
+				err = heard.await(func() bool { return len(heard.online) >= n })
 			case "await":
 				n, _ := strconv.Atoi(f[1])
-				err = heard.await(n)
+				err = heard.await(func() bool { return heard.members >= n })
 			case "report":
 				var b []byte
 				b, err = json.Marshal(heard.report())
@@ -170,10 +174,10 @@ func (h *heard) report() report {
 	return r
 }
 
-func (h *heard) await(members int) error {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+func (h *heard) await(there func() bool) error {
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
 		h.mu.Lock()
-		ok := h.members >= members && len(h.online) >= members-1
+		ok := there()
 		h.mu.Unlock()
 		if ok {
 			return nil
