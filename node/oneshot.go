@@ -253,10 +253,10 @@ func (o *options) oneShots() []*cobra.Command {
 		Use: "tail [CHAT…]", Short: "Prints messages as they come",
 		RunE: func(_ *cobra.Command, args []string) error { return o.tail(args) },
 	}
-	list := func(name, short string) *cobra.Command {
+	list := func(name, short string, first ui.Column) *cobra.Command {
 		return &cobra.Command{
 			Use: name, Short: short, Args: usage.Args(cobra.NoArgs),
-			RunE: func(*cobra.Command, []string) error { return o.list("/"+name, true) },
+			RunE: func(*cobra.Command, []string) error { return o.list("/"+name, true, first) },
 		}
 	}
 	history := &cobra.Command{
@@ -265,7 +265,7 @@ func (o *options) oneShots() []*cobra.Command {
 			if err := checkChat(args[0]); err != nil {
 				return err
 			}
-			return o.list("/history "+args[0], false)
+			return o.list("/history "+args[0], false, ui.ColumnTime, ui.ColumnChat, ui.ColumnName)
 		},
 	}
 	search := &cobra.Command{
@@ -275,15 +275,15 @@ func (o *options) oneShots() []*cobra.Command {
 			if strings.TrimSpace(text) == "" {
 				return usage.Errorf("there is nothing to look for: node search TEXT")
 			}
-			return o.list("/search "+text, false)
+			return o.list("/search "+text, false, ui.ColumnTime, ui.ColumnChat, ui.ColumnName)
 		},
 	}
-	return []*cobra.Command{send, tail, history, search, list("users", "Lists who is here"), list("rooms", "Lists which rooms there are")}
+	return []*cobra.Command{send, tail, history, search, list("users", "Lists who is here", ui.ColumnName), list("rooms", "Lists which rooms there are", ui.ColumnChat)}
 }
 
 // list prints the answer to a question, which may be one about others: nobody
 // tells those to a device that is shut out.
-func (o *options) list(line string, others bool) error {
+func (o *options) list(line string, others bool, columns ...ui.Column) error {
 	ctx, stop := interruptible()
 	defer stop()
 	s, err := o.connect(ctx)
@@ -301,7 +301,7 @@ func (o *options) list(line string, others bool) error {
 	if o.json {
 		_, err = fmt.Println(string(e.Data))
 	} else {
-		_, err = fmt.Println(e.Text)
+		_, err = fmt.Println(ui.Answer(e.Text, columns...))
 	}
 	return err
 }

@@ -953,6 +953,26 @@ func TestPlain(t *testing.T) {
 	bob.waitFor("ann", "welcome")
 	bob.line("/quit")
 	bob.exits(0)
+
+	// Colour where it is asked for, in one-shot commands and in line mode; else not
+	// in a pipe.
+	coloured := func(want bool, args ...string) {
+		t.Helper()
+		r := l.run("h1", "/users\n", "node", append(l.as("ann"), args...)...)
+		if got := strings.Contains(r.exits(0).out, "\x1b["); got != want || !strings.Contains(r.out, "ann") {
+			t.Errorf("%s: coloured is %v, want %v: %q", r.did, got, want, r.out)
+		}
+	}
+	for _, args := range [][]string{{"users"}, {"history", "#lab"}, {"search", "welcome"}} {
+		coloured(false, args...)
+		coloured(false, append(args, "--color", "never")...)
+		coloured(true, append(args, "--color", "always")...)
+	}
+	ann.quit()
+	coloured(true, "--plain", "--color", "always")
+	coloured(false, "--plain", "--color", "never")
+	coloured(false, "--plain")
+
 	out := strings.Join(bob.out, "\n")
 	for _, bad := range []string{"\x1b", "\x07", "\u202e", "\r"} {
 		if strings.Contains(out, bad) {
