@@ -308,12 +308,37 @@ func TestScreen(t *testing.T) {
 	bob.want("peer", "user", "ann", "state", "left")
 	bob.say("@ann", "reliable", "while you were away")
 
-	again := l.sit("h3", "ann", 80, 24)
+	// A terminal of sixteen colours is sent no others.
+	again := l.sitWith("h3", "ann", 80, 24, []string{"TERM=xterm", "COLORTERM="})
 	again.sees("3 @bob", "2!") // the fast one, which nobody looked at, and this one
 	again.press("\x1ba")
 	again.sees("@bob>", "── new ──", "while you were away")
 	again.press("\x1b2")
 	again.sees("still here?", "the printer works")
+	sgr := regexp.MustCompile("\x1b\\[(?:[0-9;]*;)?(?:[349][0-7]|10[0-7]|[34]8[;:][0-9;:]*)m")
+	end := func(p *person) (colours []string) {
+		p.press("\x03\x03")
+		<-p.done
+		for _, c := range sgr.FindAllString(string(p.raw), -1) {
+			colours = append(colours, c)
+		}
+		return colours
+	}
+	if got := end(again); len(got) == 0 || strings.Contains(strings.Join(got, ""), "8;") {
+		t.Errorf("a terminal of 16 colours was sent %q", got)
+	}
+	// None is sent where the person wants none, unless asked for all the same.
+	for _, row := range []struct {
+		env  string
+		args []string
+		want bool
+	}{{"NO_COLOR=1", nil, false}, {"NO_COLOR=", []string{"--color", "never"}, false}, {"NO_COLOR=1", []string{"--color", "always"}, true}} {
+		p := l.sitWith("h3", "ann", 80, 24, []string{row.env}, row.args...)
+		p.sees("ann@", "#lab")
+		if got := end(p); len(got) > 0 != row.want {
+			t.Errorf("%s %q: was sent the colours %q, want any: %v", row.env, row.args, got, row.want)
+		}
+	}
 }
 
 // Rule (security, A22, P10): what a terminal really receives has no escape

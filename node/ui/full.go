@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -90,7 +92,9 @@ func (f *Full) write(batch []item, dropped int) error {
 // Run implements [Face].
 func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
 	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithInput(f.cfg.In), tea.WithOutput(f.cfg.Out), tea.WithoutSignalHandler()}
-	if !theme.On() {
+	if theme.On() { // the person has decided: Bubble Tea need not heed NO_COLOR again
+		options = append(options, tea.WithEnvironment(slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "NO_COLOR=") })))
+	} else {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
 	commands := make(chan chat.Command, 1024)

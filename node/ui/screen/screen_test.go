@@ -193,6 +193,27 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// Rule: "never colour alone". Without colour every screen has the same words and
+// signs in the same places.
+func TestColourAddsNothing(t *testing.T) {
+	for _, size := range []struct{ w, h int }{{120, 30}, {80, 24}, {40, 12}} {
+		draw := func(colour bool) string {
+			theme.Set(colour)
+			defer theme.Set(true)
+			d := newDesk(t, size.w, size.h)
+			afternoon(d)
+			return d.View().Content
+		}
+		with, without := draw(true), draw(false)
+		if strings.Contains(without, "\x1b") {
+			t.Errorf("%dx%d: without colour there are escape sequences: %q", size.w, size.h, without)
+		}
+		if got := ansi.Strip(with); got != without {
+			t.Errorf("%dx%d: with colour\n%s\nwithout\n%s", size.w, size.h, got, without)
+		}
+	}
+}
+
 func checkFits(t testing.TB, p Picture, width, height int) {
 	t.Helper()
 	rows := strings.Split(p.Content, "\n")

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,6 +62,83 @@ func TestPaint(t *testing.T) {
 		}
 		if len(looks) == 1 {
 			t.Error("everybody has the same colour")
+		}
+	}
+}
+
+// Every colour of the full screen can be read on its background: a contrast of
+// 4.5 (WCAG 2, AA) on what dark and light terminals have. And what means something
+// is told apart by people who lack red (protanopia) or green (deuteranopia), as
+// Machado and others model it.
+func TestColoursAreTold(t *testing.T) {
+	paint(t, true)
+	rgb := regexp.MustCompile(`[\[;]38;2;(\d+);(\d+);(\d+)`)
+	colourOf := func(painted string) (c [3]float64, ok bool) {
+		m := rgb.FindStringSubmatch(painted)
+		for i := range c {
+			if m == nil {
+				return c, false
+			}
+			n, _ := strconv.Atoi(m[i+1])
+			if c[i] = float64(n) / 255; c[i] <= 0.04045 {
+				c[i] /= 12.92
+			} else {
+				c[i] = math.Pow((c[i]+0.055)/1.055, 2.4)
+			}
+		}
+		return c, true
+	}
+	luminance := func(c [3]float64) float64 { return 0.2126*c[0] + 0.7152*c[1] + 0.0722*c[2] }
+	contrast := func(a, b [3]float64) float64 {
+		x, y := luminance(a), luminance(b)
+		return (max(x, y) + 0.05) / (min(x, y) + 0.05)
+	}
+	see := map[string][3][3]float64{
+		"protanopia":   {{0.152286, 1.052583, -0.204868}, {0.114503, 0.786281, 0.099216}, {-0.003882, -0.048116, 1.051998}},
+		"deuteranopia": {{0.367322, 0.860646, -0.227968}, {0.280085, 0.672501, 0.047413}, {-0.011820, 0.042940, 0.968881}},
+	}
+	for name, on := range map[*Theme][][3]float64{Dark: {{0, 0, 0}, {0.0075, 0.0090, 0.0130}}, Light: {{1, 1, 1}, {0.92, 0.92, 0.85}}} {
+		meaning := map[Kind][3]float64{}
+		for k := range kinds {
+			c, ok := colourOf(name.Paint(k, "x"))
+			if k == Bar || k == Current || !ok { // they bring their background, or the terminal's own colour
+				continue
+			}
+			for _, back := range on {
+				if got := contrast(c, back); got < 4.5 {
+					t.Errorf("kind %d has a contrast of %.1f", k, got)
+				}
+			}
+			switch k {
+			case People, Rooms, Notice, Trouble, Error, Mention:
+				meaning[k] = c
+			}
+		}
+		for _, n := range name.names {
+			if c, ok := colourOf(n.Sprint("x")); !ok || contrast(c, on[0]) < 4.5 {
+				t.Errorf("a name has a contrast of %.1f", contrast(c, on[0]))
+			}
+		}
+		// Trouble and errors against what is well.
+		for who, m := range see {
+			seen := func(c [3]float64) (s [3]float64) {
+				for i := range s {
+					for j := range c {
+						s[i] += m[i][j] * c[j]
+					}
+					s[i] = math.Pow(min(max(s[i], 0), 1), 1/2.2)
+				}
+				return s
+			}
+			for _, bad := range []Kind{Trouble, Error} {
+				for _, well := range []Kind{People, Rooms, Notice} {
+					a, b := seen(meaning[bad]), seen(meaning[well])
+					d := math.Hypot(math.Hypot(a[0]-b[0], a[1]-b[1]), a[2]-b[2])
+					if d < 0.15 {
+						t.Errorf("with %s, kinds %d and %d differ by %.2f", who, bad, well, d)
+					}
+				}
+			}
 		}
 	}
 }
