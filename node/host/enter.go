@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -260,8 +262,9 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 		next     time.Time // not before
 	}
 	states := map[netip.AddrPort]*state{}
-	late := false            // lookFor is over
-	var answered atomic.Bool // an authd is there, and the person is asked about it
+	hinted, hopeful := targets{}, 0 // those that anybody can make up
+	late := false                   // lookFor is over
+	var answered atomic.Bool        // an authd is there, and the person is asked about it
 	missing := time.NewTimer(lookFor)
 	defer missing.Stop()
 	var patience <-chan time.Time
@@ -275,11 +278,22 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 		case a := <-candidates:
 			st := states[a]
 			if st == nil {
+				if len(states) >= maxTargets {
+					maps.DeleteFunc(states, func(_ netip.AddrPort, st *state) bool { return !st.trying })
+				}
 				st = new(state)
 				states[a] = st
 			}
-			if st.trying || time.Now().Before(st.next) {
+			now := time.Now()
+			if st.trying || now.Before(st.next) {
 				continue
+			}
+			hint := !a.Addr().IsLoopback() && !slices.Contains(h.knownAuthds(), a)
+			if hint {
+				if hopeful >= maxStrangers || len(hinted.choose(now, []netip.AddrPort{a})) == 0 {
+					continue
+				}
+				hopeful++
 			}
 			st.trying = true
 			t := h.cfg.Enter.Trust
@@ -297,7 +311,7 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 				defer cancel()
 				s, err := login.Dial(dctx, h.transport, a, login.Config{Profile: h.cfg.Profile, Trust: t, OnCRL: func() { h.tryPost(h.newList) }, Logger: h.log})
 				select {
-				case results <- tried{s, a, err}:
+				case results <- tried{s, a, err, hint}:
 				case <-ctx.Done():
 					if s != nil {
 						s.Close()
@@ -311,6 +325,14 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 		case r := <-results:
 			if r.err == nil {
 				return r.session, nil
+			}
+			if r.hint {
+				answered := r.addr.Addr()
+				if timeout, ok := errors.AsType[net.Error](r.err); ok && timeout.Timeout() || errors.Is(r.err, login.ErrNoAnswer) {
+					answered = netip.Addr{}
+				}
+				hinted.done(time.Now(), []netip.AddrPort{r.addr}, answered)
+				hopeful--
 			}
 			st := states[r.addr]
 			st.trying = false
@@ -420,6 +442,7 @@ type tried struct {
 	session *login.Session
 	addr    netip.AddrPort
 	err     error
+	hint    bool // the address is one that anybody can make up
 }
 
 // judge returns the error if it is for the person to decide, and nil if

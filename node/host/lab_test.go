@@ -267,10 +267,11 @@ type node struct {
 	name  string
 	host  *memnet.Host
 	disk  *disk
-	loss  float64  // of what comes by multicast
-	user  string   // whose further device it is; "": the first of the one it is named after
-	peers []string // named, as by --peer
-	look  bool     // for authd by itself: it is not told where that is
+	loss  float64          // of what comes by multicast
+	user  string           // whose further device it is; "": the first of the one it is named after
+	peers []string         // named, as by --peer
+	look  bool             // for authd by itself: it is not told where that is
+	hints []netip.AddrPort // what mDNS says of authd, every second
 
 	clock   clock
 	profile *login.Profile // of the program that was started last
@@ -433,7 +434,17 @@ func (n *node) logged(s string) (lines []string) {
 
 func (n *node) network() host.Network {
 	return host.Network{
-		Browse: func(ctx context.Context, _ func(netip.AddrPort)) { <-ctx.Done() },
+		Browse: func(ctx context.Context, found func(netip.AddrPort)) {
+			for ctx.Err() == nil {
+				for _, a := range n.hints {
+					found(a)
+				}
+				select {
+				case <-time.After(time.Second):
+				case <-ctx.Done():
+				}
+			}
+		},
 		Discover: func(self host.Self, event func(presence.Event), packet func([]byte, netip.AddrPort)) host.Discovery {
 			return &linkCounter{n: n, Service: discovery.New(discovery.Config{Realm: self.Realm, Key: self.Key, Boot: self.Boot, Role: wire.RoleNode, Port: self.Port, TokenHash: self.Token,
 				Net: lossy{n.host, n}, Handle: event, Packet: func(b []byte, from netip.AddrPort, _ int) { packet(b, from) }})}

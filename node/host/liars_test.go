@@ -14,6 +14,53 @@ import (
 	"lanchat/wire"
 )
 
+// victim is a machine at 10.77.0.99 that counts the bytes it gets.
+func (l *lab) victim() *atomic.Int64 {
+	var got atomic.Int64
+	host := l.net.Host("victim", "10.77.0.99/24")
+	for port := range uint16(1000) {
+		conn, err := host.ListenPacket(5000 + port)
+		if err != nil {
+			l.t.Fatal(err)
+		}
+		l.t.Cleanup(func() { conn.Close() })
+		go func() {
+			buf := make([]byte, 2000)
+			for {
+				n, _, err := conn.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				got.Add(int64(n))
+			}
+		}()
+	}
+	return &got
+}
+
+// Somebody says by mDNS that authd is at every port of one who never asked for
+// it: while there is no authd, little goes there, and authd is found once it is
+// there.
+func TestLyingHints(t *testing.T) {
+	run(t, func(l *lab) {
+		got := l.victim()
+		ann := l.node("ann")
+		ann.look = true
+		for port := range uint16(1000) {
+			ann.hints = append(ann.hints, netip.AddrPortFrom(netip.MustParseAddr("10.77.0.99"), 5000+port))
+		}
+		l.stopAuthd()
+		ann.start()
+		ann.wait("no authd", 10*time.Second, authdIs("down"))
+		time.Sleep(time.Minute)
+		if n := got.Load(); n == 0 || n > 250_000 {
+			t.Errorf("the victim got %d bytes in a minute", n)
+		}
+		l.startAuthd()
+		ann.wait("authd", 5*time.Second, authdIs("up"))
+	})
+}
+
 // Somebody on the LAN makes up a thousand devices, all at the address of one
 // who never asked for it, says bob's goodbye for him, and repeats whatever he
 // said. The victim gets few packets, nobody is shown, bob stays, and the chat
@@ -26,23 +73,7 @@ func TestLyingPresence(t *testing.T) {
 		id := ann.profile.Pin().ID
 		group, _ := discovery.GroupAddrs(id)
 
-		victim := l.net.Host("victim", "10.77.0.99/24")
-		conn, err := victim.ListenPacket(5000)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		var bytes atomic.Int64
-		go func() {
-			buf := make([]byte, 2000)
-			for {
-				n, _, err := conn.ReadFrom(buf)
-				if err != nil {
-					return
-				}
-				bytes.Add(int64(n))
-			}
-		}()
+		got := l.victim()
 
 		mallory := l.net.Host("mallory", "10.77.0.66/24")
 		link := presence.Link{Name: "eth0", Prefixes: []netip.Prefix{netip.MustParsePrefix("10.77.0.66/24")}}
@@ -99,8 +130,8 @@ func TestLyingPresence(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
-		if got := bytes.Load(); got == 0 || got > int64(said) {
-			t.Errorf("the victim got %d bytes of two nodes, for %d that were said", got, said)
+		if n := got.Load(); n == 0 || n > int64(said) {
+			t.Errorf("the victim got %d bytes of two nodes, for %d that were said", n, said)
 		}
 		for _, n := range nodes {
 			if k := n.count(func(e chat.Event) bool { _, ok := e.(chat.Peer); return ok }); k > 0 {
