@@ -26,8 +26,8 @@ var causes = map[wire.Op]string{
 
 const (
 	maxTaken  = 2048 // entries of one answer; the rest comes with the next
-	vainRate  = 2    // entries a second of one device that come to nothing …
-	vainBurst = 512  // … after so many
+	vainRate  = 4    // entries a second of one device that come to nothing …
+	vainBurst = 2048 // … after so many
 )
 
 // addEntries takes entries of a room's log that came from a device and shows
@@ -36,7 +36,7 @@ const (
 // are taken for a while. What is good of them others have.
 func (c *Core) addEntries(now time.Time, m *membership, raw [][]byte, from wire.DeviceID) {
 	vain := m.vain[from]
-	if vain != nil && vain.Empty(now) {
+	if vain != nil && !vain.Has(now, 1) {
 		c.stats.Flooded += uint64(len(raw))
 		return
 	}
@@ -392,7 +392,7 @@ func (c *Core) sync(now time.Time, m *membership) {
 // who does not answer keeps nobody from what the others know.
 func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 	known := c.people.devices[from]
-	if vain := m.vain[from]; known == nil || !known.linked || m.asking[from] || vain != nil && vain.Empty(now) {
+	if vain := m.vain[from]; known == nil || !known.linked || m.asking[from] || vain != nil && !vain.Has(now, vainBurst/8) {
 		return
 	}
 	if len(m.asking) >= maxAsking {

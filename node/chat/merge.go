@@ -477,22 +477,24 @@ const maxProofs = 4
 
 const proveAfter = 3 * time.Second // after the link came up
 
-// proveAgain tells a device that has come who signed twice in its rooms: it was
+// proveLater tells a device that has come who signed twice in its rooms: it was
 // away when the alarm went, and from where the logs agree it would not learn.
 // What it had not applied of them it has got by then with the rest of the log,
 // so that both come at once, and it decides which counts.
-func (c *Core) proveAgain(d *device) {
-	if !d.linked {
-		return
-	}
+func (c *Core) proveLater(now time.Time, d *device) {
 	for _, m := range c.sortedRooms() {
-		if _, member := m.log.State().Owner(d.key); !member {
+		if _, member := m.log.State().Owner(d.key); !member || len(m.log.Equivocations()) == 0 {
 			continue
 		}
-		twice := m.log.Equivocations()
-		for _, q := range twice[:min(len(twice), maxProofs)] {
-			c.prove(d, q)
-		}
+		c.after(now, proveAfter, func(time.Time) {
+			if c.rooms[m.id] != m || !d.linked {
+				return
+			}
+			twice := m.log.Equivocations()
+			for _, q := range twice[:min(len(twice), maxProofs)] {
+				c.prove(d, q)
+			}
+		})
 	}
 }
 

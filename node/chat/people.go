@@ -165,7 +165,7 @@ func (c *Core) LinkUp(now time.Time, t *realm.Token, via []string) {
 	c.oweAgain(now, d)
 	c.askRooms(d.id, func(time.Time) {}) // and whether it has more of our rooms' logs
 	c.greet(now, d)
-	c.after(now, proveAfter, func(time.Time) { c.proveAgain(d) })
+	c.proveLater(now, d)
 }
 
 // LinkDown says that the link with a device is gone. Whether the device is

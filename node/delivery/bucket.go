@@ -12,7 +12,7 @@ type Bucket struct {
 
 // Allow takes a token, if there is one.
 func (b *Bucket) Allow(now time.Time) bool {
-	if b.Empty(now) {
+	if !b.Has(now, 1) {
 		return false
 	}
 	b.spent++
@@ -25,10 +25,10 @@ func (b *Bucket) Charge(now time.Time, n int) {
 	b.spent = min(b.spent+float64(n), 2*b.Burst)
 }
 
-// Empty reports whether there is no token.
-func (b *Bucket) Empty(now time.Time) bool {
+// Has reports whether there are n tokens.
+func (b *Bucket) Has(now time.Time, n int) bool {
 	b.fill(now)
-	return b.spent > b.Burst-1
+	return b.spent <= b.Burst-float64(n)
 }
 
 func (b *Bucket) fill(now time.Time) {
