@@ -30,20 +30,28 @@ const (
 	vainBurst = 2048 // … after so many
 )
 
-// addEntries takes entries of a room's log that came from a device and shows
-// what they change. Each costs a signature to check, and some the log's
+// addEntries takes entries of a room's log that came from a device, and asks it
+// for those that are missing then.
+func (c *Core) addEntries(now time.Time, m *membership, raw [][]byte, from wire.DeviceID) {
+	if c.takeEntries(now, m, raw, from); len(m.log.Missing()) > 0 {
+		c.askLog(now, m, from)
+	}
+}
+
+// takeEntries takes entries of a room's log that came from a device, shows what
+// they change, and reports whether any is new and stays. Each costs a signature to check, and some the log's
 // evaluation: from a device whose entries come to nothing, again and again, none
 // are taken for a while. What is good of them others have.
-func (c *Core) addEntries(now time.Time, m *membership, raw [][]byte, from wire.DeviceID) {
+func (c *Core) takeEntries(now time.Time, m *membership, raw [][]byte, from wire.DeviceID) (news bool) {
 	vain := m.vain[from]
 	if vain != nil && !vain.Has(now, 1) {
 		c.stats.Flooded += uint64(len(raw))
-		return
+		return false
 	}
 	entries, err := parseEntries(raw)
 	if err != nil {
 		c.stats.Malformed++
-		return
+		return false
 	}
 	entries = slices.DeleteFunc(entries, func(e *wire.Entry) bool { return m.log.Has(e.Hash()) })
 	entries = entries[:min(len(entries), maxTaken)]
@@ -65,9 +73,7 @@ func (c *Core) addEntries(now time.Time, m *membership, raw [][]byte, from wire.
 		vain.Charge(now, lost)
 	}
 	c.changed(now, m, change, "")
-	if len(m.log.Missing()) > 0 {
-		c.askLog(now, m, from)
-	}
+	return slices.ContainsFunc(change.Added, func(e *wire.Entry) bool { return m.log.Has(e.Hash()) })
 }
 
 // changed does what follows from a change of a room's log: save, tell, keys.
@@ -420,11 +426,18 @@ func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 		if err != nil {
 			return
 		}
-		c.addEntries(now, m, entriesIn(frames), from)
-		if c.rooms[m.id] == m {
-			c.askKey(now, m, from)
-			c.schedule(m)
+		news := c.takeEntries(now, m, entriesIn(frames), from)
+		if c.rooms[m.id] != m {
+			return
 		}
+		switch missing := len(m.log.Missing()) > 0; {
+		case missing && news:
+			c.askLog(now, m, from)
+		case missing && m.syncAt.IsZero(): // it does not have them either: not at once again
+			m.syncAt = now.Add(keyRetry)
+		}
+		c.askKey(now, m, from)
+		c.schedule(m)
 	})
 }
 
