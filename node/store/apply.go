@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ func (s *Store) Apply(records []chat.Record) error {
 	s.applying.Lock()
 	defer s.applying.Unlock()
 	err := s.db.Update(func(tx *sql.Tx) error {
+		s.packet = packet{}
 		for i, r := range records {
 			switch r.(type) {
 			case chat.DropSecret, chat.DropRoom:
@@ -36,6 +38,7 @@ func (s *Store) Apply(records []chat.Record) error {
 		}
 		return nil
 	})
+	s.packet = packet{}
 	if err != nil {
 		clear(s.tails) // they ran ahead of what is stored
 	}
@@ -53,6 +56,7 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	case chat.SaveMessage:
 		return s.saveMessage(tx, &r)
 	case chat.DropMessage:
+		s.packet = packet{} // it may go with the message
 		return exec("DELETE FROM message WHERE id = ? OR reply_to = ? AND verb IN (2, 3)", r.ID[:], r.ID[:])
 	case chat.SavePerson:
 		return exec("INSERT OR REPLACE INTO person (device, key, account, name, name_seq, seen, serial) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -119,8 +123,44 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 }
 
 // The columns of a message in the order that saveMessage and scanMessage have
-// them in; place is the store's own.
-const messageColumns = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, raw, verb, edited, long`
+// them in; place and packet are the store's own.
+const (
+	ownColumns     = `id, chat, device, mode, number, clock, at, own, read, action, reply_to, account, name, text, epoch, verb, edited, long`
+	messageColumns = ownColumns + `, (SELECT raw FROM packet WHERE packet.key = message.packet)`
+)
+
+// A packet is the last one whose plaintext was stored in a transaction: the
+// messages of a pack come one after the other.
+type packet struct {
+	raw []byte
+	key sql.Null[int64]
+}
+
+// keep stores the plaintext of a packet, unless that is stored already, and
+// reports whether it did.
+func (p *packet) keep(tx *sql.Tx, raw []byte) (fresh bool, err error) {
+	if bytes.Equal(p.raw, raw) {
+		return false, nil
+	}
+	*p = packet{}
+	if raw == nil {
+		return false, nil
+	}
+	res, err := tx.Exec("INSERT INTO packet (raw) VALUES (?)", raw)
+	if err == nil {
+		p.raw = raw
+		p.key.Valid = true
+		p.key.V, err = res.LastInsertId()
+	}
+	return true, err
+}
+
+// undo forgets a packet no message of which is new.
+func (p *packet) undo(tx *sql.Tx) error {
+	_, err := tx.Exec("DELETE FROM packet WHERE key = ?", p.key)
+	*p = packet{}
+	return err
+}
 
 // A sender is who a message is numbered by.
 type sender struct {
@@ -164,14 +204,21 @@ func (s *Store) saveMessage(tx *sql.Tx, m *chat.SaveMessage) error {
 			return err
 		}
 	}
-	res, err := tx.Exec("INSERT INTO message ("+messageColumns+`, place)
+	fresh, err := s.packet.keep(tx, m.Raw)
+	if err != nil {
+		return err
+	}
+	res, err := tx.Exec("INSERT INTO message ("+ownColumns+`, packet, place)
 		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
 		m.ID[:], chatID(m.Chat), m.Device[:], m.Mode, n, number(m.Clock), moment(m.At), m.Own, m.Read, m.Action,
-		m.ReplyTo[:], m.Account[:], m.From, m.Text, m.Epoch[:], m.Raw, m.Verb, amendment{m.Edited, m.Deleted}, m.Long, place)
+		m.ReplyTo[:], m.Account[:], m.From, m.Text, m.Epoch[:], m.Verb, amendment{m.Edited, m.Deleted}, m.Long, s.packet.key, place)
 	if err != nil {
 		return err
 	}
 	added, err := res.RowsAffected()
+	if err == nil && added == 0 && fresh {
+		err = s.packet.undo(tx)
+	}
 	if err == nil && added > 0 {
 		switch m.Verb {
 		case 0:

@@ -28,7 +28,7 @@ const (
 
 func scanMessage(scan func(...any) error, m *chat.SaveMessage) error {
 	return scan(into(m.ID[:]), (*chatID)(&m.Chat), into(m.Device[:]), &m.Mode, (*number)(&m.Number), (*number)(&m.Clock), (*moment)(&m.At),
-		&m.Own, &m.Read, &m.Action, into(m.ReplyTo[:]), into(m.Account[:]), &m.From, &m.Text, into(m.Epoch[:]), &m.Raw, &m.Verb, amendedInto{m}, &m.Long)
+		&m.Own, &m.Read, &m.Action, into(m.ReplyTo[:]), into(m.Account[:]), &m.From, &m.Text, into(m.Epoch[:]), &m.Verb, amendedInto{m}, &m.Long, &m.Raw)
 }
 
 // History returns at most limit messages of a chat, in display order: those
@@ -152,7 +152,7 @@ func (s *Store) has(in chat.ChatID, id chat.MessageID) error {
 func (s *Store) Signed(room wire.RoomID, device wire.DeviceID, ranges []wire.Range, limit int) (found []chat.SaveMessage, err error) {
 	for _, r := range ranges {
 		some, err := collect(s.db.Read, scanMessage, "SELECT "+messageColumns+` FROM message
-			WHERE chat = ? AND device = ? AND mode = ? AND number BETWEEN ? AND ? AND raw IS NOT NULL ORDER BY number LIMIT ?`,
+			WHERE chat = ? AND device = ? AND mode = ? AND number BETWEEN ? AND ? AND packet IS NOT NULL ORDER BY number LIMIT ?`,
 			room[:], device[:], chat.Reliable, number(r.First), number(r.Last), max(limit-len(found), 0))
 		if err != nil {
 			return nil, fmt.Errorf("reading signed messages: %w", s.db.Mapped(err))
@@ -178,7 +178,7 @@ func (s *Store) Missed(room wire.RoomID, after []wire.Have, limit int) ([]chat.S
 	found, err := collect(s.db.Read, scanMessage, "WITH want (device, number) AS (VALUES "+strings.Repeat("(?, ?), ", len(after)-1)+`(?, ?))
 		SELECT `+messageColumns+` FROM message WHERE key IN (
 			SELECT key FROM want CROSS JOIN message ON message.device = want.device AND message.number > want.number
-			WHERE chat = ? AND mode = ? AND raw IS NOT NULL ORDER BY place, message.device, message.number LIMIT ?
+			WHERE chat = ? AND mode = ? AND packet IS NOT NULL ORDER BY place, message.device, message.number LIMIT ?
 		) ORDER BY `+oldestFirst, args...)
 	if err != nil {
 		return nil, fmt.Errorf("reading what was missed: %w", s.db.Mapped(err))

@@ -68,13 +68,32 @@ DROP TABLE author;
 ALTER TABLE heard RENAME TO author;
 `
 
+// Version 12: the signed plaintext of a packet is stored once, however many
+// messages it has, and goes with the last of them.
+const packets = `
+CREATE TABLE packet (
+	key INTEGER PRIMARY KEY,
+	raw BLOB    NOT NULL
+) STRICT;
+INSERT INTO packet (key, raw) SELECT min(key), raw FROM message WHERE raw IS NOT NULL GROUP BY chat, device, raw;
+CREATE INDEX packet_raw ON packet (raw);
+ALTER TABLE message ADD COLUMN packet INTEGER REFERENCES packet (key); -- NULL: none
+UPDATE message SET packet = (SELECT key FROM packet WHERE packet.raw = message.raw) WHERE raw IS NOT NULL;
+DROP INDEX packet_raw;
+ALTER TABLE message DROP COLUMN raw;
+CREATE INDEX message_packet ON message (packet) WHERE packet IS NOT NULL;
+CREATE TRIGGER packet_unused AFTER DELETE ON message WHEN OLD.packet IS NOT NULL BEGIN
+	DELETE FROM packet WHERE key = OLD.packet AND NOT EXISTS (SELECT 1 FROM message WHERE packet = OLD.packet);
+END;
+`
+
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses, gists, heard},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses, gists, heard, packets},
 	Readers:       readers,
 	Mark:          "node",
-	Large:         []string{"message"},
+	Large:         []string{"message", "packet"},
 	Cure:          "move it away, and the node begins a new one",
 }
 

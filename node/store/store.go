@@ -34,6 +34,7 @@ type Store struct {
 	applying sync.Mutex
 	tails    map[sender]tail // guarded by applying; see saveMessage
 	early    *early          // guarded by applying; nil: not read yet
+	packet   packet          // likewise; during Apply
 }
 
 // Open opens the database in the data directory dir, making it if there is

@@ -1524,3 +1524,63 @@ var vocabulary = func() []string {
 	}
 	return list[:min(2000, len(list))]
 }()
+
+// packetRows returns how many plaintexts of packets are stored.
+func packetRows(t testing.TB, s *Store) (n int) {
+	t.Helper()
+	if err := s.db.Read.QueryRow("SELECT count(*) FROM packet").Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// The plaintext of a pack is stored once, read back with each of its messages, and
+// goes with the last of them.
+func TestPackIsStoredOnce(t *testing.T) {
+	s := newMemory(t)
+	var pack []chat.Record
+	for n := range uint64(5) {
+		m := message(lab, 1, n+1)
+		m.Raw = []byte("five messages, signed")
+		pack = append(pack, m)
+	}
+	alone := message(lab, 2, 1)
+	alone.Raw = []byte("another")
+	mustApply(t, s, append(slices.Clone(pack), message(chat.ChatID{Account: wire.AccountID{1}}, 3, 1), alone)...)
+	want(t, "packets", packetRows(t, s), 2)
+	mustApply(t, s, pack...) // again
+	want(t, "packets, with what came again", packetRows(t, s), 2)
+	for _, m := range mustHistory(t, s, lab, chat.MessageID{}, 10) {
+		raw := "five messages, signed"
+		if m.Device == alone.Device {
+			raw = "another"
+		}
+		want(t, "raw", string(m.Raw), raw)
+	}
+	missed, err := s.Missed(lab.Room, []wire.Have{{Device: wire.DeviceID{1}, Number: 2}}, 10)
+	if err != nil || len(missed) != 3 || string(missed[2].Raw) != "five messages, signed" {
+		t.Errorf("missed: %+v, %v", missed, err)
+	}
+	for i, r := range pack {
+		mustApply(t, s, chat.DropMessage{ID: r.(chat.SaveMessage).ID})
+		want(t, "packets", packetRows(t, s), map[bool]int{true: 1, false: 2}[i == 4])
+	}
+	mustApply(t, s, pack[0], chat.DropMessage{ID: pack[0].(chat.SaveMessage).ID}, pack[1])
+	want(t, "packets, with a message dropped in the same turn", packetRows(t, s), 2)
+	if _, err := s.Sweep(lab, time.Time{}, 0, 100); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "packets of no message", packetRows(t, s), 0)
+}
+
+// A database from before that has each plaintext once afterwards, too.
+func TestPacksOfVersion1(t *testing.T) {
+	s := openAt(t, writeDatabase(t, v1+`
+INSERT INTO message (id, chat, device, mode, number, place, clock, at, own, read, action, reply_to, account, name, text, epoch, raw)
+	SELECT x'0900000000000009', chat, device, mode, x'0000000000000002', place, clock, at, own, read, action, reply_to, account, name, 'more', epoch, raw
+	FROM message WHERE raw IS NOT NULL;`))
+	got := mustHistory(t, s, chat.ChatID{Room: wire.RoomID{1}}, chat.MessageID{}, 10)
+	if len(got) != 2 || !bytes.Equal(got[0].Raw, []byte{1, 2}) || !bytes.Equal(got[1].Raw, []byte{1, 2}) || packetRows(t, s) != 1 {
+		t.Errorf("got %+v, %d packets", got, packetRows(t, s))
+	}
+}
