@@ -1,8 +1,10 @@
 package main_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -124,4 +126,120 @@ func TestPressure(t *testing.T) {
 		t.Fatal(err)
 	}
 	carol.sees("#lab", "ann", want)
+}
+
+// A disk is a small file system in memory under a node's data directory.
+type disk struct {
+	t   *testing.T
+	dir string
+}
+
+// disk mounts one for somebody who has not started yet.
+func (l *lan) disk(name string) *disk {
+	l.t.Helper()
+	d := &disk{l.t, l.path(name)}
+	if err := os.Mkdir(d.dir, 0o700); err != nil {
+		l.t.Fatal(err)
+	}
+	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", 0, "size=32m,mode=0700"); err != nil {
+		l.t.Skipf("this machine forbids mounts in a namespace: %v", err)
+	}
+	l.t.Cleanup(func() {
+		if err := syscall.Unmount(d.dir, 0); err != nil {
+			l.t.Errorf("unmounting: %v", err)
+		}
+	})
+	return d
+}
+
+func (d *disk) ballast() string { return filepath.Join(d.dir, "ballast") }
+
+// fill leaves no room at all.
+func (d *disk) fill() {
+	d.t.Helper()
+	f, err := os.Create(d.ballast())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	for err == nil {
+		_, err = f.Write(make([]byte, 4096))
+	}
+	if !errors.Is(err, syscall.ENOSPC) {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *disk) free() {
+	d.t.Helper()
+	if err := os.Remove(d.ballast()); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// A bot writes as fast as its pipe while there is no room on its disk, and then on
+// a receiver's: who it concerns is told, nobody is ended, others stay fluent,
+// memory stays bounded, and once there is room everything comes, once and in
+// order.
+func TestFullDisks(t *testing.T) {
+	t.Parallel()
+	count := 5000
+	if raceEnabled() {
+		count = 1000
+	}
+	l := newLAN(t, emu.Hosts(4)...)
+	a := l.authd("h1", "authd")
+	anns, bobs := l.disk("ann"), l.disk("bob")
+	ann, bob, carol := l.newcomer("h2", "ann", "--authd", a.addr), l.newcomer("h3", "bob", "--authd", a.addr), l.newcomer("h4", "carol", "--authd", a.addr)
+	for _, n := range []*node{ann, bob, carol} {
+		n.ready(n.name, a)
+	}
+	meet(ann, bob, carol)
+	gather("#lab", ann, bob, carol)
+
+	var want []string
+	wrote := make(chan error, 1)
+	bot := func(n int) {
+		var lines strings.Builder
+		for range n {
+			want = append(want, fmt.Sprintf("bot line %d %s", len(want), strings.Repeat("x", 150)))
+			fmt.Fprintf(&lines, `{"cmd":"say","chat":"#lab","text":%q}`+"\n", want[len(want)-1])
+		}
+		go func() {
+			_, err := ann.stdin.Write([]byte(lines.String()))
+			wrote <- err
+		}()
+	}
+	anns.fill()
+	bot(count)
+	ann.want("error", "code", "store_full")
+	for i := range 5 {
+		bob.want("message", "id", carol.say("#lab", "reliable", fmt.Sprint("are you there ", i)))
+		whisper("reliable", fmt.Sprint("and you ", i), bob, carol)
+	}
+	if got := bob.texts("#lab", "ann"); len(got) > 0 {
+		t.Errorf("bob sees %q, which is on no disk", got[0])
+	}
+	if rss := ann.resident(); rss > 400<<20 && !raceEnabled() {
+		t.Errorf("ann takes %d MB", rss>>20)
+	}
+	anns.free()
+	ann.want("notice", "code", "store_ok")
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	bob.sees("#lab", "ann", want)
+	carol.sees("#lab", "ann", want)
+
+	bobs.fill()
+	bot(count / 10)
+	bob.want("error", "code", "store_full")
+	carol.sees("#lab", "ann", want)
+	whisper("reliable", "only bob has no room", ann, carol)
+	bobs.free()
+	bob.want("notice", "code", "store_ok")
+	bob.sees("#lab", "ann", want)
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
 }
