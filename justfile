@@ -38,6 +38,10 @@ race *args:
 kill-nodes rounds="100":
     LANCHAT_KILLS={{rounds}} go test -count 1 -timeout 60m -run TestKilledAgainAndAgain ./node
 
+# whole nodes on the emulated LAN, first how many, then at how much loss: just loss "10 0 1 5 20 40"
+loss losses="10 0 1 5 20 40":
+    LANCHAT_LOSS="{{losses}}" go test -count 1 -timeout 20m -v -run 'TestLoss$' ./node
+
 # people come and go in a bad network, in virtual time: just week 50 7
 week nodes="50" days="7":
     LANCHAT_NODES={{nodes}} LANCHAT_DAYS={{days}} go test -count 1 -timeout 4h -v -run TestComeAndGo ./node/chat
