@@ -48,8 +48,8 @@
 // every link the group is sent to by IPv4 where there is an address, else by
 // IPv6, and by both while somebody on the link has no IPv4. What mDNS says is a
 // hint of an address to dial, never a fact; what the responder would answer is
-// announced to all too, at the start, after a second and every 50 s. The loopback addresses with port
-// 4747 are tried, too.
+// announced to all too, at the start, after a second and every 50 s. The
+// loopback addresses with port 4747 are tried, too.
 //
 // # Presence (presence.go)
 //
@@ -82,9 +82,9 @@
 // A token is valid for 30 days, from ten minutes before it was made; clocks
 // may differ by ten minutes. A node may take those of other nodes for longer, up
 // to 30 days, if its person says so, as long as it holds no revocation list that
-// was signed after they ended: authd leaves out of those what has ended. With authd a node that has no token presents a
-// self-signed certificate of its device key. With a peer the dialler checks
-// that the device is the one it wanted.
+// was signed after they ended: authd leaves out of those what has ended. With
+// authd a node that has no token presents a self-signed certificate of its device
+// key. With a peer the dialler checks that the device is the one it wanted.
 //
 // A stream carries frames: Length (32) of what follows, Type (8), Body of at
 // most MaxFrame bytes. Application error codes of a close: 1 goodbye,
@@ -294,7 +294,9 @@
 // A beacon tells the last number 4, 8, 16 … 1,024 ms after the last packet, until
 // everybody who is there has acknowledged it; and about every 5 s in any case.
 // What came is acknowledged for all authors at once, at a random time that is
-// later where more are there, so that a room sees at most 20 such packets a second.
+// later where more are there, so that a room sees at most 20 such packets a
+// second; and in a room of at most eight devices at once, where more than 8,192
+// messages of an author have come since.
 //
 // A fast message that does not come is counted, by the numbers of those that do
 // and of the beacons, and that is all. One member's fast messages beyond 500 a
@@ -329,9 +331,9 @@
 // whose table has the asking device. It asks again while something new comes,
 // then the next member, until three in a row have nothing; one question of a
 // room is under way at a time, and it begins 100 to 200 ms after a link came
-// up, and 20 ms at random for each member more; or a second after a gap was
-// told; or a member acknowledges more of an author than has come here: at once
-// where there is no link with the author, else one to two seconds later. A member
+// up, and 20 ms at random for each member more; as soon after a member
+// acknowledges more of an author that is not online than has come here; and one to
+// two seconds after it does so of one that is, or after a gap was told. A member
 // that then has nothing new is not believed for a minute. What came is therefore
 // acknowledged again with each beacon for a minute. Who serves eight pages
 // already answers busy. An author who is gone counts up to the number in the
