@@ -26,7 +26,7 @@ func (c *Core) say(now time.Time, m *membership, s saying) {
 		return
 	}
 	if m.log.Held() {
-		c.refuse(s.ref, "room_held", "%s stands still since somebody signed two histories of it: /decide 1 or /decide 2 says which one counts", m.chat())
+		c.refuse(s.ref, "room_held", "%s stands still since somebody signed two histories of it: /decide and a number says which one counts: %s", m.chat(), c.numbered(m, m.log.Between()))
 		return
 	}
 	if len(m.waiting) >= maxWaiting {
