@@ -114,15 +114,6 @@ func init() {
 	}
 }
 
-// Commands returns the names of all commands, without the slash, sorted.
-func Commands() []string {
-	names := make([]string, len(verbs))
-	for i, v := range verbs {
-		names[i] = v.name
-	}
-	return names
-}
-
 // Usages returns how each command is written, without the slash: "mode
 // [reliable|fast]".
 func Usages() []string {
@@ -275,10 +266,17 @@ func findVerb(name string, own Aliases) (*verb, error) {
 	case len(begins) > 1:
 		return nil, fmt.Errorf("/%s can be %s: type more of it", name, strings.Join(begins, ", "))
 	}
-	if near := nearest(name, append(Commands(), own...)); near != "" {
+	if near := nearest(name, slices.Concat(own, commandNames())); near != "" {
 		return nil, fmt.Errorf("there is no command /%s; did you mean /%s?", name, near)
 	}
 	return nil, fmt.Errorf("there is no command /%s; /help lists them, and //%s sends it as text", name, name)
+}
+
+func commandNames() (names []string) {
+	for _, v := range verbs {
+		names = append(names, v.name)
+	}
+	return names
 }
 
 // nearest returns the word of a list that differs from name by at most two

@@ -27,7 +27,7 @@ const drawEvery = 40 * time.Millisecond
 // A FullConfig says where the full screen is.
 type FullConfig struct {
 	In, Out  *os.File // terminals
-	Commands []string // for completion, without the slash
+	Commands []string // for completion: how each is written, as in chat.Usages
 	First    bool     // the first start of all: begin with five lines of help
 	Meter    Meter    // judges the new password of /passwd
 	// Open starts the platform's opener with a link; it returns at once.

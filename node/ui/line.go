@@ -43,7 +43,7 @@ type LineConfig struct {
 	In  io.Reader
 	Out io.Writer
 
-	Commands []string       // for completion, without the slash
+	Commands []string       // for completion: how each is written, as in chat.Usages
 	Location *time.Location // of the times shown; nil: time.Local
 	First    bool           // the first start of all: begin with a few lines of help
 	Receipts bool           // show who has got one's messages

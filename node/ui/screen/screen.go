@@ -20,7 +20,7 @@ import (
 
 // Config is what a Screen is made of.
 type Config struct {
-	Commands []string       // for completion, without the slash
+	Commands []string       // for completion: how each is written, as in chat.Usages
 	Location *time.Location // of the times shown; nil: UTC
 	First    bool           // the first start of all: begin with five lines of help
 	Notifier view.Notifier  // how this terminal is asked to notify
