@@ -146,7 +146,8 @@ func (c *Core) pullNext(m *membership) *device {
 		}
 		m.pull.from = m.pull.from[1:]
 	}
-	for author, claim := range m.pull.claims {
+	for _, author := range slices.SortedFunc(maps.Keys(m.pull.claims), func(a, b wire.DeviceID) int { return bytes.Compare(a[:], b[:]) }) {
+		claim := m.pull.claims[author]
 		if a := m.authors[author]; a != nil && a.inbox.Received() >= claim.number {
 			delete(m.pull.claims, author)
 		} else if i := slices.IndexFunc(linked, func(d *device) bool { return d.id == claim.by }); i >= 0 {
