@@ -747,8 +747,8 @@ func (t *Tracker) schedule(d *device) {
 // add makes room for a device and adds it; nil if there is none.
 //
 // Who has to go is chosen by what it would cost to lose: hints of strangers, then
-// other hints and silent strangers, then strangers, then silent devices that are vouched for; among
-// equals who was heard longest ago. A vouched device that is alive never goes,
+// other hints and silent strangers, then strangers, then silent devices that are
+// vouched for; among equals who was heard longest ago. A vouched device that is alive never goes,
 // and a newcomer pushes nobody out who is worth more than itself. Hints and
 // strangers have a bound of their own.
 func (t *Tracker) add(now time.Time, id wire.DeviceID, s State) *device {

@@ -51,13 +51,11 @@ type membership struct {
 	turnedAt time.Time // and when
 
 	requests []*request
-	tendAt   time.Time                           // when to look again at what a writer would do; zero: nothing is
-	due      time.Time                           // since when something is
-	wantedAt time.Time                           // since when others want something done here
-	wishes   map[wire.AccountID]*delivery.Bucket // see Core.wishes
-	knocked  map[wire.DeviceID]bool              // new devices of members that want in
-	told     map[wire.AccountID]bool             // suspended people that the person was asked about
-	asks     delivery.Bucket                     // how often that may be
+	tendAt   time.Time               // when to look again at what a writer would do; zero: nothing is
+	due      time.Time               // since when something is
+	wantedAt time.Time               // since when others want something done here
+	knocked  map[wire.DeviceID]bool  // new devices of members that want in
+	told     map[wire.AccountID]bool // suspended people that the person was asked about
 
 	// CLAIMs that are not believed yet, with what is built on them.
 	delayed   []*wire.Entry
@@ -70,17 +68,21 @@ type membership struct {
 	lostAt   time.Time
 	lostTold delivery.Bucket
 
-	name     string                              // what it is called here; see nameRooms
-	was      string                              // and before, until that was told
-	alarms   map[wire.DeviceKey]*delivery.Bucket // of devices that sign twice
-	vain     map[wire.DeviceID]*delivery.Bucket  // what devices may hand on that comes to nothing
-	decided  bool                                // between two signed histories
-	replaced bool                                // by a room of the same name
+	// How often something may happen that others can bring about all day.
+	alarms  map[wire.DeviceKey]*delivery.Bucket // of devices that sign twice
+	vain    map[wire.DeviceID]*delivery.Bucket  // what devices may hand on that comes to nothing
+	wishes  map[wire.AccountID]*delivery.Bucket // see Core.wishes
+	wonders delivery.Bucket                     // see Core.wonder
+	asks    delivery.Bucket                     // what the person is asked about suspended people
+
+	name     string // what it is called here; see nameRooms
+	was      string // and before, until that was told
+	decided  bool   // between two signed histories
+	replaced bool   // by a room of the same name
 
 	ackAt    time.Time // when to acknowledge next; zero: nothing new
 	beaconAt time.Time
 	active   bool                   // in Core.active
-	wonders  delivery.Bucket        // see Core.wonder
 	asking   map[wire.DeviceID]bool // whom a question about the log is under way to
 	askNext  wire.DeviceID          // who is to be asked then; zero: nobody
 	syncAt   time.Time              // when to ask again for what is missing; zero: nothing is
@@ -164,13 +166,19 @@ func (c *Core) tellNames() {
 
 // newMembership returns a room one has just entered or restored.
 func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *membership {
-	m := &membership{id: log.State().Room, log: log, keys: keys, authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{},
-		wishes: map[wire.AccountID]*delivery.Bucket{}, knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, vain: map[wire.DeviceID]*delivery.Bucket{}, asking: map[wire.DeviceID]bool{}, fastOut: delivery.Bucket{Rate: fastRate, Burst: fastBurst},
-		wonders: delivery.Bucket{Rate: wonderRate, Burst: wonderBurst}, asks: delivery.Bucket{Rate: askRate, Burst: askBurst}, overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst}, lostTold: delivery.Bucket{Rate: sideRate, Burst: sideBurst}}
+	m := &membership{id: log.State().Room, log: log, keys: keys,
+		authors: map[wire.DeviceID]*author{}, gaps: map[*author]bool{}, fetching: map[MessageID]*fetch{}, asking: map[wire.DeviceID]bool{},
+		knocked: map[wire.DeviceID]bool{}, told: map[wire.AccountID]bool{},
+		wishes: map[wire.AccountID]*delivery.Bucket{}, alarms: map[wire.DeviceKey]*delivery.Bucket{}, vain: map[wire.DeviceID]*delivery.Bucket{},
+		fastOut:   delivery.Bucket{Rate: fastRate, Burst: fastBurst},
+		wonders:   delivery.Bucket{Rate: wonderRate, Burst: wonderBurst},
+		asks:      delivery.Bucket{Rate: askRate, Burst: askBurst},
+		overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst},
+		lostTold:  delivery.Bucket{Rate: sideRate, Burst: sideBurst},
+		pull:      pull{claims: map[wire.DeviceID]claim{}, vain: map[wire.DeviceID]time.Time{}}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
 	}
-	m.pull.claims, m.pull.vain = map[wire.DeviceID]claim{}, map[wire.DeviceID]time.Time{}
 	m.out = delivery.NewOutgoing(c.numbers[m.id])
 	c.newRecount(now, m)
 	m.beaconAt = now.Add(c.jitter(beaconEvery))

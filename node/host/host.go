@@ -144,7 +144,7 @@ type Host struct {
 	inbox     chan func(now time.Time) // what the loop does next
 	commands  chan chat.Command        // of faces; not taken while too much waits to be sent
 	packets   *packets
-	seen      chan *presence.Event // what discovery tells
+	seen      chan *presence.Event // what discovery tells; by pointer: a queue of values takes 400 KB
 	authdLost chan struct{}        // authd's presence went away: see whether it answers
 	authdSeen chan struct{}        // authd's presence is there, or elsewhere
 	met       atomic.Int64         // devices in contacts

@@ -124,10 +124,10 @@ func (e *Epoch) Info() *EpochInfo { return e.info }
 // Entry returns the hash of the entry that began the epoch.
 func (e *Epoch) Entry() wire.Hash { return e.info.Entry }
 
-// Seal signs and encrypts a packet that is of no burst. key is the device key of the one in
-// p.Slot; nonce must be random and is never used twice. It returns the packet
-// and the signed plaintext in it, which history keeps. It panics on a p that
-// could not be parsed again.
+// Seal signs and encrypts a packet that is of no burst. key is the device key of
+// the one in p.Slot; nonce must be random and is never used twice. It returns the
+// packet and the signed plaintext in it, which history keeps. It panics on a p
+// that could not be parsed again.
 func (e *Epoch) Seal(key ed25519.PrivateKey, p *wire.Plain, nonce [wire.NonceSize]byte) (packet, signed []byte) {
 	if p.Proof != nil {
 		panic("room: sealing a packet of a burst by itself")

@@ -147,7 +147,7 @@ func (s *Store) heal(bare []int64) {
 	if len(bare) == 0 {
 		return
 	}
-	s.db.Update(func(tx *sql.Tx) error {
+	_ = s.db.Update(func(tx *sql.Tx) error {
 		for _, block := range bare[:min(len(bare), maxHealed)] {
 			if err := digest(tx, block); err != nil {
 				return err

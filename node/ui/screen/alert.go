@@ -20,7 +20,7 @@ func (s *Screen) ring(now time.Time, e chat.Notify) {
 	}
 	from, text := "", ""
 	if m := p.find(e.ID); m != nil {
-		from, text = view.Name(m.from), m.text
+		from, text = m.from, m.text
 	}
 	alert := view.AlertOf(p.name, from, text, s.model.Setting("content", "show") == "show")
 	switch desktop := s.model.Setting("desktop", "on"); {
