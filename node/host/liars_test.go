@@ -53,7 +53,7 @@ func TestLyingHints(t *testing.T) {
 		ann.start()
 		ann.wait("no authd", 10*time.Second, authdIs("down"))
 		time.Sleep(time.Minute)
-		if n := got.Load(); n == 0 || n > 250_000 {
+		if n := got.Load(); n == 0 || n > 100_000 {
 			t.Errorf("the victim got %d bytes in a minute", n)
 		}
 		l.startAuthd()
@@ -61,7 +61,7 @@ func TestLyingHints(t *testing.T) {
 	})
 }
 
-// Somebody on the LAN makes up a thousand devices, all at the address of one
+// Somebody on the LAN makes up four hundred devices, all at the address of one
 // who never asked for it, says bob's goodbye for him, and repeats whatever he
 // said. The victim gets few packets, nobody is shown, bob stays, and the chat
 // goes on.
@@ -106,14 +106,12 @@ func TestLyingPresence(t *testing.T) {
 		for _, n := range nodes {
 			n.mark()
 		}
-		said := 0
 		say := func(b []byte) {
-			said += len(b)
 			if err := multicast.Send(b); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for n := range 1000 {
+		for n := range 400 {
 			seed := make([]byte, ed25519.SeedSize)
 			binary.BigEndian.PutUint32(seed, uint32(n))
 			key := ed25519.NewKeyFromSeed(seed)
@@ -130,8 +128,8 @@ func TestLyingPresence(t *testing.T) {
 			time.Sleep(10 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
-		if n := got.Load(); n == 0 || n > int64(said) {
-			t.Errorf("the victim got %d bytes of two nodes, for %d that were said", n, said)
+		if n := got.Load(); n == 0 || n > 200_000 {
+			t.Errorf("the victim got %d bytes of two nodes in a minute", n)
 		}
 		for _, n := range nodes {
 			if k := n.count(func(e chat.Event) bool { _, ok := e.(chat.Peer); return ok }); k > 0 {

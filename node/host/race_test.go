@@ -2,4 +2,4 @@
 
 package host_test
 
-func init() { hundred = 30 }
+func init() { hundred = 15 }

@@ -10,12 +10,12 @@ import (
 // address, so what is sent there must not be worth saying it: a dial is many
 // times as long as such a packet, and every node makes one.
 const (
-	maxStrangers     = 32               // dials at a time
-	maxStrangerAddrs = 4                // addresses of one that are tried
-	dialsPerTarget   = 4                // at a time to one address, on whatever ports
-	restFirst        = time.Second      // for an address where a dial failed
-	restMost         = 30 * time.Second // … and failed again
-	maxTargets       = 1024             // addresses of which that is known
+	maxStrangers     = 32              // dials at a time
+	maxStrangerAddrs = 4               // addresses of one that are tried
+	dialsPerTarget   = 4               // at a time to one address, on whatever ports; one after a failure
+	restFirst        = time.Second     // for an address where a dial failed
+	restMost         = 2 * time.Minute // … and failed again
+	maxTargets       = 1024            // addresses of which that is known
 )
 
 // targets knows where strangers were dialled, and with what success. The loop
@@ -44,7 +44,11 @@ func (t targets) choose(now time.Time, addrs []netip.AddrPort) (chosen []netip.A
 			g = new(target)
 			t[ip] = g
 		}
-		if g.dials < dialsPerTarget && !now.Before(g.rest) {
+		most := dialsPerTarget
+		if g.failures > 0 {
+			most = 1
+		}
+		if g.dials < most && !now.Before(g.rest) {
 			g.dials++
 			chosen = append(chosen, a)
 		}
