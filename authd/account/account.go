@@ -69,6 +69,11 @@ type Summary struct {
 	Devices int // not revoked
 }
 
+// MaxCertificates is how many certificates a store keeps of a device under one
+// name: twice what comes together in a month of daily renewals. The one that ends
+// last says all that the others do, and who renews all the time fills no disk.
+const MaxCertificates = 64
+
 // A Store keeps accounts and the certificates that were granted, each recorded
 // before it is signed: what authd vouches for is always on record. Every method that changes something is one
 // transaction, on disk when it returns nil, and without effect otherwise. No
@@ -96,7 +101,8 @@ type Store interface {
 	// account is gone.
 	Admit(d Device, g realm.Grant) error
 	// Renew stores a further certificate of a known device. ErrNotFound if
-	// the device or its account is gone.
+	// the device or its account is gone. As Admit and Rename do, it forgets all
+	// but the MaxCertificates of the device that end last and have this name.
 	Renew(g realm.Grant) error
 
 	// Readmit puts on record what a certificate of the realm says that is not:

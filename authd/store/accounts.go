@@ -145,6 +145,12 @@ func insertDevice(tx *sql.Tx, d account.Device) error {
 func insertCertificate(tx *sql.Tx, g realm.Grant) error {
 	_, err := tx.Exec("INSERT INTO certificate (serial, account, key, name, name_seq, not_before, not_after) VALUES (?, ?, ?, ?, ?, ?, ?)",
 		g.Serial[:], g.Account[:], g.Key[:], g.Name, g.NameSeq, toUnix(g.From), toUnix(g.NotAfter))
+	if err != nil {
+		return err
+	}
+	_, err = tx.Exec(`DELETE FROM certificate WHERE serial IN (SELECT serial FROM certificate
+		WHERE account = ?1 AND key = ?2 AND name = ?3 AND revoked IS NULL ORDER BY not_after DESC, serial LIMIT -1 OFFSET ?4)`,
+		g.Account[:], g.Key[:], g.Name, account.MaxCertificates)
 	return err
 }
 

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t testing.TB) account.Store) {
 		{"SignOut", testSignOut},
 		{"Reset", testReset},
 		{"RenameWithGrant", testRenameWithGrant},
+		{"MaxCertificates", testMaxCertificates},
 		{"CRLNumberRises", testCRLNumberRises},
 		{"Readmit", testReadmit},
 		{"AtOnce", testAtOnce},
@@ -499,6 +500,49 @@ func testReset(t *testing.T, s account.Store) {
 	}
 	_, err = s.Reset(a.ID, T0)
 	wantErr(t, err, account.ErrNotFound)
+}
+
+// Who renews all the time does not fill the disk: the newest are kept, and those
+// of other names and devices.
+func testMaxCertificates(t *testing.T, s account.Store) {
+	a, d := MustCreate(t, s, 1, "alice")
+	second := Device(a, 2)
+	if err := s.Admit(second, Certificate(second, 2, "alice")); err != nil {
+		t.Fatal(err)
+	}
+	g := Certificate(d, 3, "anna")
+	g.NameSeq = 2
+	if err := s.Rename(a.ID, "anna", T0, T0.Add(Month), &g); err != nil {
+		t.Fatal(err)
+	}
+	for i := range account.MaxCertificates + 50 {
+		g.Serial, g.NotAfter = realm.Serial{0x50, byte(i >> 8), byte(i)}, T0.Add(Month+time.Duration(i)*time.Minute)
+		if err := s.Renew(g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n, err := s.Names(a.ID, T0); n != 2 || err != nil {
+		t.Errorf("certificates carry %d names, %v, want 2", n, err)
+	}
+	if err := s.Disable(a.ID, T0); err != nil {
+		t.Fatal(err)
+	}
+	_, all, err := s.NextCRL(T0, T0)
+	if err != nil || len(all) != account.MaxCertificates+2 {
+		t.Errorf("%d certificates are kept, %v, want %d", len(all), err, account.MaxCertificates+2)
+	}
+	kept := make(map[realm.Serial]bool)
+	for _, r := range all {
+		kept[r.Serial] = true
+	}
+	for serial, want := range map[realm.Serial]bool{{0x40, 1}: true, {0x40, 2}: true, {0x50, 0, 0}: false, {0x50, 0, 49}: false, {0x50, 0, 50}: true, g.Serial: true} {
+		if kept[serial] != want {
+			t.Errorf("certificate %v is kept: %v, want %v", serial, kept[serial], want)
+		}
+	}
+	if _, all, err := s.NextCRL(T0, T0.Add(Month+time.Hour)); err != nil || len(all) == 0 {
+		t.Errorf("after the first have ended the list has %d, %v", len(all), err)
+	}
 }
 
 // Name, quarantine and certificate come together or not at all.
