@@ -152,6 +152,9 @@ func (o *Outgoing) Waiting() int { return len(o.kept) - o.sent }
 // Expect says which devices of other members are there now and have to
 // acknowledge.
 func (o *Outgoing) Expect(now time.Time, devices []wire.DeviceID) {
+	if slices.EqualFunc(o.expected, devices, func(m *member, d wire.DeviceID) bool { return m.device == d }) {
+		return
+	}
 	was := map[*member]bool{}
 	for _, m := range o.expected {
 		was[m] = true

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ const (
 	helloWait   = 5 * time.Second // for the other side's Hello
 	answerWait  = 5 * time.Second // for the whole answer to a question
 	maxQueued   = 8 << 20         // bytes waiting for one slow peer; beyond, its link is cut
+	maxWrite    = 16 << 10        // bytes from which on what waits is not gathered into one write
 	maxFast     = 64              // datagrams waiting for one peer; beyond, the oldest goes
 	maxAnswer   = 16 << 20        // bytes of one answer
 	frameTakes  = 64              // bytes that a frame takes here beside its body: empty ones are counted too
@@ -148,11 +150,17 @@ func (l *peerLink) writeFrames() {
 		frames := l.frames
 		l.frames, l.queued = nil, 0
 		l.mu.Unlock()
-		for _, f := range frames {
-			if err := link.WriteFrame(l.control, f.Type, f.Body); err != nil {
+		var b []byte // frames that wait together are written together
+		for i, f := range frames {
+			b = link.AppendFrame(b, f.Type, f.Body)
+			if len(b) < maxWrite && i < len(frames)-1 {
+				continue
+			}
+			if _, err := l.control.Write(b); err != nil {
 				l.close(link.CloseProtocol, "control stream broken")
 				return
 			}
+			b = b[:0]
 		}
 	}
 }
@@ -182,8 +190,9 @@ func (l *peerLink) writeDatagrams() {
 
 // readFrames hands every frame of the control stream to handle.
 func (l *peerLink) readFrames(handle func(typ uint8, body []byte)) {
+	in := bufio.NewReader(l.control)
 	for {
-		typ, body, err := link.ReadFrame(l.control)
+		typ, body, err := link.ReadFrame(in)
 		if err != nil {
 			l.close(link.CloseProtocol, "control stream ended")
 			return
