@@ -175,7 +175,9 @@ func openLink(link string) error {
 		opener, args = "rundll32", []string{"url.dll,FileProtocolHandler", link}
 	}
 	cmd := exec.Command(opener, args...)
-	if err := cmd.Start(); err != nil {
+	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
+		return fmt.Errorf("there is no %s here, which would; copy the address %s", opener, link)
+	} else if err != nil {
 		return err
 	}
 	go cmd.Wait() // so that no zombie is left

@@ -705,34 +705,36 @@ func (c *Core) ruleRefusal(m *membership, err error) *refusal {
 
 // ---- commands
 
+// A RoomSummary is a room as "/rooms" tells of it, in its notice's Data.
+type RoomSummary struct {
+	Chat    string `json:"chat"`
+	Members int    `json:"members"`
+	Admin   string `json:"admin"`
+	Topic   string `json:"topic"`
+	Private bool   `json:"private"`
+	Joined  bool   `json:"joined"`
+}
+
 func (c *Core) doRooms(k *call) {
 	c.awaited++
 	c.look(k.now, func() bool { return true }, func(now time.Time) {
 		c.awaited--
-		type info struct {
-			Chat    string `json:"chat"`
-			Members int    `json:"members"`
-			Admin   string `json:"admin"`
-			Topic   string `json:"topic"`
-			Private bool   `json:"private"`
-			Joined  bool   `json:"joined"`
-		}
-		list := []info{}
+		list := []RoomSummary{}
 		for _, m := range c.sortedRooms() {
 			s := m.log.State()
-			list = append(list, info{m.chat(), len(s.Members), c.people.nameOf(s.Admin()), clean.Line(s.Topic, wire.MaxTopic), s.Private(), true})
+			list = append(list, RoomSummary{m.chat(), len(s.Members), c.people.nameOf(s.Admin()), clean.Line(s.Topic, wire.MaxTopic), s.Private(), true})
 		}
 		for _, o := range c.offers {
-			list = append(list, info{c.offerName(&o), int(o.info.Members), c.people.nameOf(o.info.Admin), o.info.Topic, o.info.Private, false})
+			list = append(list, RoomSummary{c.offerName(&o), int(o.info.Members), c.people.nameOf(o.info.Admin), o.info.Topic, o.info.Private, false})
 		}
 		for k, inv := range c.invites {
 			if name, err := clean.RoomName(inv.Name); err == nil && k.account == c.self.account && c.rooms[k.room] == nil {
 				if _, offered := c.offers[k.room]; !offered {
-					list = append(list, info{Chat: name, Admin: "", Topic: "you are invited", Private: true})
+					list = append(list, RoomSummary{Chat: name, Admin: "", Topic: "you are invited", Private: true})
 				}
 			}
 		}
-		slices.SortFunc(list, func(a, b info) int { return cmp.Compare(a.Chat, b.Chat) })
+		slices.SortFunc(list, func(a, b RoomSummary) int { return cmp.Compare(a.Chat, b.Chat) })
 		var rows [][]string
 		for _, i := range list {
 			row := []string{i.Chat, "", "", "", i.Topic}

@@ -15,7 +15,7 @@ import (
 const keysHelp = `keys: Alt+1…9, Ctrl+N, Ctrl+P change the chat · Alt+A goes where something is new · PgUp, PgDn scroll, Alt+End goes to the end
 Tab completes · up and down bring back what you typed, Ctrl+R searches it · Alt+Enter begins a new line · Ctrl+F finds in the chat
 F7 hides the chats, F8 the people · Ctrl+L draws anew · Ctrl+C clears the line, twice it quits · Esc leaves a question, never the program
-behind your messages: … being stored, → on its way, 2/3 who has it, ✓ all have it, ? not confirmed, ✗ refused; ~ is a fast one`
+behind your messages: … being stored, → on its way, 2/3 who has it, ✓ all have it, ? not confirmed, ✗ refused · ~ is a fast one · ann@: ann means you`
 
 // pasteAsk is from how many lines on a paste is asked about.
 const pasteAsk = 5
@@ -271,7 +271,11 @@ func (s *Screen) submit(now time.Time) {
 	}
 	command := strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//")
 	if p.name == "" && !command {
-		s.note(p, note(now, theme.Error, "this page is the program's own: choose a chat with Alt+2, or type /join #room, /msg user text"))
+		words := "this page is the program's own: choose a chat with Alt+2, or type /join #room, /msg user text"
+		if len(s.panes) == 1 {
+			words = "there is no chat yet to say that in: type /create #room, /join #room or /msg user text"
+		}
+		s.note(p, note(now, theme.Error, words))
 		return
 	}
 	p.scroll = 0

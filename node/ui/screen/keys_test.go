@@ -564,10 +564,13 @@ func TestHome(t *testing.T) {
 	d := newDesk(t, 80, 24)
 	n := len(d.did)
 	d.types("hello?")
-	d.sees("choose a chat with")
+	d.sees("there is no chat yet", "type /create")
 	if len(d.did) != n {
 		t.Errorf("did %+v", d.last())
 	}
+	d.show(chat.Message{ID: "1", Chat: "@bob", From: "bob", Text: "hi"})
+	d.types("hello?")
+	d.sees("choose a chat with", "Alt+2, or type")
 	d.types("/rooms")
 	if c := d.last(); c.Line != "/rooms" {
 		t.Errorf("did %+v", c)
@@ -576,7 +579,7 @@ func TestHome(t *testing.T) {
 	d.sees("no rooms")
 	d.types("/help")
 	d.answer("help", strings.Repeat("/x\n", 10), nil)
-	d.sees("Alt+1…9", "refused; ~ is")
+	d.sees("Alt+1…9", "means you")
 	d.types("/clear")
 	d.answer("clear", "empty", nil)
 	d.misses("no rooms", "empty")

@@ -59,7 +59,7 @@ func (s *Screen) event(now, at time.Time, e chat.Event) {
 		s.self = e
 		if s.cfg.First {
 			s.cfg.First = false
-			s.note(s.panes[0], note(at, theme.Notice, strings.Join(view.Help, "\n")))
+			s.note(s.panes[0], note(at, theme.Notice, strings.Join(view.HelpScreen, "\n")))
 		}
 	case chat.Authd:
 		s.authd = e

@@ -114,7 +114,7 @@ func (m *Model) arguments(commands, words []string, word string) (list []string)
 }
 
 // fill returns what may stand for a word of a usage.
-func (m *Model) fill(commands []string, what string, words []string, word string) (list []string) {
+func (m *Model) fill(commands []string, what string, words []string, word string) []string {
 	command := strings.ToLower(words[0][1:])
 	switch what {
 	case "user":
@@ -125,18 +125,22 @@ func (m *Model) fill(commands []string, what string, words []string, word string
 	case "chat":
 		return slices.Concat(m.Rooms(), m.at())
 	case "#room":
-		if command != "create" {
-			list = m.Rooms()
+		switch command {
+		case "create":
+			return nil
+		case "join":
+			return slices.Concat(m.Rooms(), m.Offered())
 		}
-		return list
+		return m.Rooms()
 	case "duration":
 		return []string{"30m", "2h", "7d"}
 	case "command":
+		var names []string
 		for _, usage := range commands {
 			name, _, _ := strings.Cut(usage, " ")
-			list = append(list, name)
+			names = append(names, name)
 		}
-		return list
+		return names
 	case "name", "value":
 		switch command {
 		case "set":

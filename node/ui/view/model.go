@@ -19,6 +19,7 @@ type Model struct {
 
 	settings []chat.Setting // as they were told last
 	aliases  chat.Aliases
+	offered  []string // rooms one is not in
 }
 
 // NewModel returns one that has seen nothing.
@@ -84,6 +85,13 @@ func (m *Model) Apply(e chat.Event) (news bool) {
 			}
 		case chat.Aliases:
 			m.aliases = data
+		case []chat.RoomSummary:
+			m.offered = nil
+			for _, r := range data {
+				if !r.Joined {
+					m.offered = append(m.offered, r.Chat)
+				}
+			}
 		}
 	}
 	return true
@@ -179,6 +187,13 @@ func (m *Model) Rooms() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Sorted(maps.Keys(m.rooms))
+}
+
+// Offered returns the rooms one is not in that "/rooms" told of last.
+func (m *Model) Offered() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.offered
 }
 
 // Users returns everybody who is here or in a room of one's own, without

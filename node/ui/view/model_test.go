@@ -17,6 +17,7 @@ func TestComplete(t *testing.T) {
 		chat.Room{Chat: "#zoo", Cause: "restored"},
 		chat.Peer{User: "cyd", Device: "1", State: "online"},
 		chat.Notice{Code: "set", Data: []chat.Setting{{Name: "bell", Choices: []string{"on", "off"}}, {Name: "theme", Choices: []string{"auto", "dark", "light"}}}},
+		chat.Notice{Code: "rooms", Data: []chat.RoomSummary{{Chat: "#lab", Joined: true}, {Chat: "#museum"}}},
 		chat.Notice{Code: "alias", Data: chat.Aliases{"hello", "standup"}},
 	} {
 		m.Apply(e)
@@ -50,6 +51,7 @@ func TestComplete(t *testing.T) {
 		{"/hel|", "/hel|", []string{"/help", "/hello"}},
 		{"/unalias s|", "/unalias standup |", nil},
 		{"/help inv|", "/help invite |", nil},
+		{"/join #m|", "/join #museum |", nil},
 		{"/set |", "/set |", []string{"bell", "theme"}},
 		{"/set th|", "/set theme |", nil},
 		{"/SET THEME d|", "/SET THEME dark |", nil},

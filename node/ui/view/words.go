@@ -13,13 +13,21 @@ import (
 	"lanchat/wire/clean"
 )
 
-// Help is what a person sees at the very first start: five lines at most.
-var Help = []string{
-	"type a line and press Enter: it goes to the chat named in the prompt",
-	"/create #lab makes a room, /join #lab enters one, /rooms lists them",
-	"/msg bob hi writes to one person, /users shows who is here",
-	"Tab completes names, the arrow keys bring back what you typed",
-	"/help lists everything, /quit (or Ctrl+C twice) ends it",
+// Help is what a person sees at the very first start in line mode, HelpScreen in
+// the full screen: five lines at most.
+var (
+	Help       = help("Tab completes names, the arrow keys bring back what you typed")
+	HelpScreen = help("Alt+2 goes to chat 2, Tab completes, arrow up is what you typed")
+)
+
+func help(keys string) []string {
+	return []string{
+		"type a line and press Enter: it goes to the chat named in the prompt",
+		"/create #lab makes a room, /join #lab enters one, /rooms lists them",
+		"/msg bob hi writes to one person, /users shows who is here",
+		keys,
+		"/help lists everything, /quit (or Ctrl+C twice) ends it",
+	}
 }
 
 // OnceMore is the answer to the first Ctrl+C.
