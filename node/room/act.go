@@ -309,34 +309,3 @@ func uniqueKeys(devices []wire.Device) bool {
 	}
 	return len(devices) > 0 && len(devices) <= wire.MaxDevices
 }
-
-// Whom returns the account that arguments are about; zero: nobody's.
-func Whom(args wire.Args) wire.AccountID {
-	switch a := args.(type) {
-	case *wire.LogAdmit:
-		return a.Account
-	case *wire.LogKick:
-		return a.Account
-	case *wire.LogBan:
-		return a.Account
-	case *wire.LogUnban:
-		return a.Account
-	case *wire.LogLeft:
-		return a.Account
-	case *wire.LogTransfer:
-		return a.Account
-	case *wire.LogPromote:
-		return a.Account
-	case *wire.LogDemote:
-		return a.Account
-	case *wire.LogSilence:
-		return a.Account
-	case *wire.LogUnsilence:
-		return a.Account
-	case *wire.LogDevice:
-		return a.Account
-	case *wire.LogResolve:
-		return a.Account
-	}
-	return wire.AccountID{}
-}

@@ -9,7 +9,8 @@
 //
 //	Create, Log.Admit, Log.Kick …   make a signed entry, or a Refusal     act.go
 //	Log.Add                         takes entries, chooses the branch     log.go, evaluate.go
-//	Log.State                       members in seat order, rules, epoch   state.go
+//	Log.State                       members in seat order, epoch          state.go
+//	State.May                       what a member may ask for             rules.go
 //	Keyring                         secrets: which to send with, which
 //	                                are still readable, who may have one  keyring.go
 //	Epoch                           seals, opens, verifies room packets   epoch.go, burst.go
@@ -17,5 +18,5 @@
 //
 // The state of a room is a pure function of the set of known valid entries;
 // only a proven double signature makes it depend on what was seen first.
-// Start with State and its check, which are the rules.
+// Start with State, and with State.check in rules.go.
 package room
