@@ -129,8 +129,8 @@ func Usages() []string {
 // waits for an answer from others wait too.
 //
 // A node that has just started has not met everybody yet: a command about a
-// person of whom nothing was heard is tried again for a while, as one about a
-// room is.
+// person of whom nothing was heard, or about who is here, is tried again for a
+// while, as one about a room is.
 func (c *Core) Do(now time.Time, cmd Command) {
 	c.starting = !c.busy && now.Sub(c.started) < lookPatient
 	c.do(now, cmd)
@@ -609,6 +609,10 @@ func (c *Core) doUsers(k *call) {
 	show := func() { c.show(Notice{Code: "users", Text: strings.Join(lines, "\n"), Ref: k.ref, Data: list}) }
 	if slices.ContainsFunc(list, func(u user) bool { return u.Online && !u.Self }) {
 		show()
+		return
+	}
+	if c.starting {
+		c.unmet = true
 		return
 	}
 	c.lookUp(Survey{func(n Network) { // an empty list carries its reason

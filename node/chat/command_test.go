@@ -189,6 +189,7 @@ func TestWritesToWhomItHasYetToMeet(t *testing.T) {
 	l.unlink(ann, bob)
 	ann.start() // knows nobody
 	l.clear()
+	ann.core.Do(l.now, chat.Command{Line: "/users"})
 	ann.core.Do(l.now, chat.Command{Say: true, Chat: "@bob", Text: "one", Ref: "r1"})
 	ann.core.Do(l.now, chat.Command{Say: true, Chat: "@bob", Text: "two", Ref: "r2"})
 	l.pass(time.Second)
@@ -199,6 +200,9 @@ func TestWritesToWhomItHasYetToMeet(t *testing.T) {
 	l.link(ann, bob)
 	l.pass(time.Second)
 	checkTexts(t, "bob", bob.texts("@ann", "ann"), []string{"one", "two"})
+	if got := ann.notice("users").Text; got != "ann  you\nbob  online" {
+		t.Errorf("/users says %q", got)
+	}
 
 	ann.core.Do(l.now, chat.Command{Say: true, Chat: "@nobody", Text: "three", Ref: "r3"})
 	l.pass(3 * time.Second)

@@ -42,7 +42,9 @@ func TestUsersSayWhyNobodyIsHere(t *testing.T) {
 		{"known and not reached", chat.Network{Interfaces: []chat.NetInterface{eth0}, Peers: []chat.NetPeer{{Device: wire.DeviceID{7}}}}, "up", "who is known of (1) cannot be reached"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ann := newLAN(t, "ann").node("ann")
+			l := newLAN(t, "ann")
+			l.pass(3 * time.Second)
+			ann := l.node("ann")
 			ann.network = tt.net
 			if tt.authd != "" {
 				ann.core.HandleAuthd(chat.Authd{State: tt.authd})
