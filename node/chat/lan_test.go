@@ -55,10 +55,11 @@ type lan struct {
 	fate   func(from, to *node, packet []byte) []time.Duration
 	flying []flying
 	order  int
-	pushed func(from, to *node, p chat.Push) bool // false: it is lost
-	asked  func(from, to *node, q chat.Ask) bool  // false: it is not answered
-	mute   *node                                  // takes questions and answers none
-	office *office                                // authd, as far as mail goes; nil: there is none
+	pushed func(from, to *node, p chat.Push) bool  // false: it is lost
+	asked  func(from, to *node, q chat.Ask) bool   // false: it is not answered
+	mute   *node                                   // takes questions and answers none
+	lies   func(to *node, q chat.Ask) []chat.Frame // what somebody answers instead of its core; nil: nothing else
+	office *office                                 // authd, as far as mail goes; nil: there is none
 }
 
 // A node is one person's core and what surrounds it.
@@ -318,6 +319,12 @@ func (n *node) perform(w chat.Work) {
 			}
 			if to == l.mute {
 				continue
+			}
+			if l.lies != nil {
+				if frames := l.lies(to, s); frames != nil {
+					n.core.HandleAnswer(l.now, s.Question, frames, nil)
+					continue
+				}
 			}
 			to.question++
 			to.asked[to.question] = question{by: n, life: n.boot, id: s.Question}
