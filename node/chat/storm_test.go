@@ -69,7 +69,7 @@ func TestClaimStorm(t *testing.T) {
 			l.clear()
 			others := []*node{ann, l.node("bob"), l.node("cat")}
 			before := ann.core.Log("#lab").Len()
-			for range 200 {
+			for range 100 {
 				mal.sign(ann.core.Log("#lab"), &wire.LogClaim{}, others...)
 				if anew {
 					l.unlink(mal.node, ann)
@@ -78,7 +78,7 @@ func TestClaimStorm(t *testing.T) {
 				l.pass(100 * time.Millisecond)
 			}
 			if got := ann.core.Log("#lab").Len() - before; got > 20 {
-				t.Errorf("twenty seconds of claims, ten a second: the log grew by %d", got)
+				t.Errorf("ten seconds of claims, ten a second: the log grew by %d", got)
 			}
 			if got := len(ann.notices("false_claim")); got > 10 {
 				t.Errorf("ann is told %d times", got)
@@ -223,7 +223,7 @@ func TestEndlessAnswers(t *testing.T) {
 	l.pass(time.Minute)
 	log := ann.core.Log("#lab")
 	var forks [][]byte
-	for range 3000 {
+	for range 2200 {
 		forks = append(forks, mal.sign(log, &wire.LogClaim{}).Append(nil))
 	}
 	l.clear()
@@ -239,7 +239,7 @@ func TestEndlessAnswers(t *testing.T) {
 	bad := slices.Clone(forks[0])
 	bad[len(bad)-1] ^= 1
 	before := ann.core.Stats()
-	for range 600 {
+	for range 200 {
 		beacon := wire.AppendBody(nil, &wire.Beacon{LogSeq: 1000, Head: wire.Hash{byte(asked), byte(asked >> 8), 1}})
 		ann.core.HandlePacket(l.now, mal.core.Seal("#lab", wire.KindBeacon, false, beacon))
 		for range 10 {
@@ -248,11 +248,11 @@ func TestEndlessAnswers(t *testing.T) {
 		l.pass(100 * time.Millisecond)
 	}
 	after := ann.core.Stats()
-	if asked > 40 {
-		t.Errorf("in a minute ann asked mal %d times", asked)
+	if asked > 20 {
+		t.Errorf("in 20 s ann asked mal %d times", asked)
 	}
-	if got := after.Flooded - before.Flooded; got < 3000 {
-		t.Errorf("of 6,000 bad entries %d were dropped unchecked", got)
+	if got := after.Flooded - before.Flooded; got < 1000 {
+		t.Errorf("of 2,000 bad entries %d were dropped unchecked", got)
 	}
 	if got := log.Len(); got > 40 {
 		t.Errorf("the log has %d entries", got)
