@@ -20,6 +20,7 @@ import (
 const (
 	pollPeriod    = time.Second            // looks at the interfaces
 	rejoinEvery   = 2 * time.Minute        // says that it is in the group; switches remember it for about four
+	rejoinPause   = 5 * time.Second        // at least, when it is asked to
 	sleepGap      = 3 * time.Second        // of the wall clock beyond the running time: the machine slept
 	heardInterval = 500 * time.Millisecond // Heard of one device is handed on at most this often
 )
@@ -78,12 +79,13 @@ type Service struct {
 
 	authdUp atomic.Bool
 
-	mu      sync.Mutex
-	calls   []func(*presence.Tracker, time.Time) // waiting for the loop
-	heard   map[heardKey]time.Time               // handed on lately
-	tracked presence.Stats
-	wake    chan struct{} // has a value when calls has
-	ended   chan struct{} // closed when Run has ended
+	mu       sync.Mutex
+	calls    []func(*presence.Tracker, time.Time) // waiting for the loop
+	heard    map[heardKey]time.Time               // handed on lately
+	tracked  presence.Stats
+	rejoined time.Time     // when it was last said that this machine is in the group
+	wake     chan struct{} // has a value when calls has
+	ended    chan struct{} // closed when Run has ended
 }
 
 type heardKey struct {
@@ -169,7 +171,7 @@ func (s *Service) Run(ctx context.Context) error {
 			s.look(tracker, m, now, slept)
 			s.forgetHeard(now)
 		case <-rejoin.C:
-			s.group.rejoin()
+			s.rejoin(time.Now())
 		case <-ctx.Done():
 			tracker.Stop(time.Now())
 			s.perform(tracker)
@@ -221,6 +223,19 @@ func (s *Service) look(t *presence.Tracker, m *mdnsLinks, now time.Time, slept b
 	}
 	m.setLinks(links, slept)
 	m.authdKnown.Store(s.authdUp.Load() || t.AuthdAlive())
+}
+
+// rejoin says on every link that this machine is in the group.
+func (s *Service) rejoin(now time.Time) {
+	s.mu.Lock()
+	due := now.Sub(s.rejoined) >= rejoinPause
+	if due {
+		s.rejoined = now
+	}
+	s.mu.Unlock()
+	if due {
+		s.group.rejoin()
+	}
 }
 
 // post has f called by the loop.
@@ -313,6 +328,10 @@ func (s *Service) Hint(h presence.Hint) {
 func (s *Service) Probe() {
 	s.post(func(t *presence.Tracker, now time.Time) { t.Probe(now) })
 }
+
+// Rejoin says again that this machine is in the group, as it does every few minutes
+// anyway: for who looks why nobody is heard. It is said when Rejoin returns.
+func (s *Service) Rejoin() { s.rejoin(time.Now()) }
 
 // AuthdUp says whether the program has a connection with authd. While it has
 // none, and none is heard by multicast, mDNS is asked at least every 5 s.

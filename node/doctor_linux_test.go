@@ -67,6 +67,11 @@ func TestDoctor(t *testing.T) {
 	ann.ready("ann", a)
 	bob.ready("bob", a)
 	meet(ann, bob)
+	beacons := l.tally("h3")
+	beacons.beats(4) // until ann's kernel has said the second time that she is in the group
+	l.Host("h2").Impair(emu.Link{Forgot: true})
+	beacons.beats(8) // of 2 s, which ann does not hear
+	wantWrong(t, "a switch that forgets", l.checkup("h2", l.as("ann")...), map[string]string{"multicast": "the switch has forgotten who is in the group"})
 	carol := l.newcomer("h4", "carol")
 	carol.ready("carol", a)
 	carol.quit() // its data directory is for checkups

@@ -103,7 +103,7 @@ type Other struct {
 	Tried   bool     // to be reached
 	OnLink  bool     // an address of it is in a network of this machine's
 	HearsUs bool     // by multicast; as far as known
-	Anew    bool     // the node that runs does not hear it, and who joined the group just now does
+	Anew    bool     // the node that runs did not hear it, and since it joined the group anew it is heard
 	Via     []string // ways it is heard of, as /net names them
 	RTT     time.Duration
 	Lost    float64 // per cent of the packets to it
@@ -251,8 +251,8 @@ func judgeMulticast(r *report, f *Facts, _ time.Time) {
 	}
 	switch {
 	case len(forgotten) > 0:
-		r.bad("switch on an IGMP querier (and an MLD one) at the switch or the router, or IGMP snooping off. The node joins again every two minutes meanwhile",
-			"the node that runs here does not hear %s, and this checkup, which joined the group just now, does: the switch has forgotten who is in the group. It snoops on IGMP, and nobody asks from time to time who is in which group",
+		r.bad("switch on an IGMP querier (and an MLD one) at the switch or the router, or IGMP snooping off. The node joins anew every two minutes meanwhile",
+			"the node that runs here did not hear %s until it joined the group anew, just now, and they are heard since: the switch has forgotten who is in the group. It snoops on IGMP, and nobody asks from time to time who is in which group",
 			people(forgotten))
 		return
 	case len(unheard) > 0 && heard == 0:

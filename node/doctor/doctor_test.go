@@ -79,7 +79,7 @@ func TestJudge(t *testing.T) {
 			f.Shared = true
 			f.Others[0].Heard, f.Others[0].Anew = false, true
 		},
-			Multicast, []string{"does not hear bob", "joined the group just now", "the switch has forgotten"}, []string{"IGMP querier"}},
+			Multicast, []string{"did not hear bob until it joined the group anew", "the switch has forgotten"}, []string{"IGMP querier"}},
 		{"port 5353 is taken", func(f *Facts) { f.Interfaces[0].MDNS = fmt.Errorf("%w 5353", ErrPort) }, MDNS, []string{"another program has the port 5353"}, []string{"ss -ulpn sport = 5353"}},
 		{"the node's port is taken", func(f *Facts) { f.PortTaken = 4749 }, Interfaces, []string{"UDP port 4749 is in use by another program"}, []string{"ss -ulpn sport = 4749", "another --port"}},
 		{"its own node has the port", func(f *Facts) { f.PortTaken, f.Shared = 4749, true }, "", nil, nil},

@@ -71,6 +71,8 @@ type Discovery interface {
 	Vouch(devices ...wire.DeviceID)
 	Unvouch(device wire.DeviceID)
 	AuthdUp(up bool)
+	// Rejoin has a network that forgot who is in the group hear it again.
+	Rejoin()
 	// Links and Skipped return which interfaces are used, and which are not;
 	// Peers what is known of every device.
 	Links() []presence.Link

@@ -28,6 +28,7 @@ func (h *Host) survey(q chat.Survey) {
 		n.Interfaces = append(n.Interfaces, chat.NetInterface{Name: s.Name, Reason: s.Reason, Addrs: []string{}})
 	}
 	peers := h.discovery.Peers(ctx)
+	h.discovery.Rejoin() // whoever asks misses somebody, perhaps; doctor looks at what comes of it
 	h.post(func(time.Time) {
 		for _, p := range peers {
 			if p.State == presence.StateLeft || p.State == presence.StateLost || p.State == presence.StateHinted && p.Via == 0 {

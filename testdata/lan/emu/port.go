@@ -37,6 +37,9 @@ type Link struct {
 	NoMulticast bool
 	Deaf        bool // drops multicast to the host only
 	Mute        bool // drops multicast from the host only
+	// Forgot drops multicast to the host until it says by IGMP that it is in a
+	// group: like a switch that snoops on IGMP and has not heard of it for long.
+	Forgot bool
 
 	NoMDNS   bool // drops UDP from and to port 5353, to and from the host
 	Isolated bool // drops unicast between the host and others that are isolated, too
@@ -50,7 +53,7 @@ func (l *Link) swallows(frame []byte) bool {
 // refuses reports whether the link drops a frame to its host that one with the link
 // from sent.
 func (l *Link) refuses(frame []byte, from *Link) bool {
-	return (l.NoMulticast || l.Deaf) && isMulticast(frame) || l.NoMDNS && isMDNS(frame) ||
+	return (l.NoMulticast || l.Deaf || l.Forgot) && isMulticast(frame) || l.NoMDNS && isMDNS(frame) ||
 		l.Isolated && from.Isolated && frame[0]&1 == 0
 }
 

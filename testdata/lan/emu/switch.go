@@ -74,6 +74,11 @@ func (l *lan) forward(from *Port, frame []byte) {
 		from.blocked.Add(1)
 		return
 	}
+	if link := from.link.Load(); link.Forgot && isIGMP(frame) {
+		remembers := *link
+		remembers.Forgot = false
+		from.link.CompareAndSwap(link, &remembers)
+	}
 	if to := (*l.macs.Load())[mac(frame[:6])]; to != nil {
 		if to != from {
 			to.receive(from, frame)
@@ -105,6 +110,13 @@ func isMulticast(frame []byte) bool {
 		return !discovery
 	}
 	return false
+}
+
+// isIGMP reports whether frame is of IGMP: a host sends only reports of the groups
+// that it joins and leaves.
+func isIGMP(frame []byte) bool {
+	const ethernet, igmp = 14, 2
+	return binary.BigEndian.Uint16(frame[12:]) == 0x0800 && len(frame) >= ethernet+20 && frame[ethernet+9] == igmp
 }
 
 // isMDNS reports whether frame is UDP from or to port 5353, by IPv4 or IPv6.
