@@ -321,10 +321,7 @@ func TestScreen(t *testing.T) {
 	end := func(p *person) (colours []string) {
 		p.press("\x03\x03")
 		<-p.done
-		for _, c := range sgr.FindAllString(string(p.raw), -1) {
-			colours = append(colours, c)
-		}
-		return colours
+		return sgr.FindAllString(string(p.raw), -1)
 	}
 	if got := end(again); len(got) == 0 || strings.Contains(strings.Join(got, ""), "8;") {
 		t.Errorf("a terminal of 16 colours was sent %q", got)
