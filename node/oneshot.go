@@ -64,11 +64,33 @@ type event struct {
 	line   []byte
 }
 
-// connect begins a session; it is ready when connect returns.
+// connect begins a session; it is ready when connect returns. A node that
+// holds the data directory and can't be talked to yet, or not any more, is
+// another one-shot command that begins or ends.
 func (o *options) connect(ctx context.Context) (*session, error) {
-	if s, err := o.attach(ctx); s != nil || err != nil {
-		return s, err
+	for deadline := time.Now().Add(findAuthd); ; {
+		s, err := o.attach(ctx)
+		if s == nil && err == nil {
+			s, err = o.inside(ctx)
+		}
+		if !errors.Is(err, private.ErrLocked) && !errors.Is(err, errNodeEnded) || time.Now().After(deadline) {
+			return s, err
+		}
+		select {
+		case <-time.After(connectAgain):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
+}
+
+const connectAgain = 50 * time.Millisecond
+
+// errNodeEnded says that the running node ended under a session.
+var errNodeEnded = errors.New("the running node ended")
+
+// inside begins a session with a node inside this process.
+func (o *options) inside(ctx context.Context) (*session, error) {
 	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
 	if err != nil {
 		ask = nil
@@ -177,7 +199,7 @@ func (s *session) wait(ctx context.Context, wanted func(event) bool) (event, err
 
 func (s *session) why() error {
 	if s.running {
-		return errors.New("the running node ended")
+		return errNodeEnded
 	}
 	err := <-s.ended
 	s.ended <- err

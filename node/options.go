@@ -121,6 +121,8 @@ func (o *options) chat() error {
 	if err != nil || o.json {
 		ask = nil
 	}
+	ctx, stop := interruptible()
+	defer stop()
 	n, err := o.open(ask)
 	if err != nil {
 		return err
@@ -134,8 +136,6 @@ func (o *options) chat() error {
 	} else {
 		face = ui.NewLine(ui.LineConfig{In: os.Stdin, Out: os.Stdout, First: n.profile.Token() == nil, Receipts: true, Commands: chat.Usages(), Meter: passwordMeter(o.user), Open: openLink, Notify: notify})
 	}
-	ctx, stop := interruptible()
-	defer stop()
 	go spare(ctx)
 	err = n.run(ctx, face)
 	if cerr := face.Close(); err == nil {
