@@ -123,6 +123,8 @@ func (p *person) misses(words ...string) {
 func (p *person) until(ready func(screen string) bool, format string, args ...any) {
 	p.t.Helper()
 	late := time.After(patience)
+	again := time.NewTicker(100 * time.Millisecond) // not all that is waited for changes the screen
+	defer again.Stop()
 	for {
 		p.mu.Lock()
 		screen, changed := p.terminal.String(), p.changed
@@ -132,6 +134,7 @@ func (p *person) until(ready func(screen string) bool, format string, args ...an
 		}
 		select {
 		case <-changed:
+		case <-again.C:
 		case <-late:
 			p.t.Fatalf(p.name+" does not "+format+":\n%s", append(args, screen)...)
 		}
