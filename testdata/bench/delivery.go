@@ -210,7 +210,9 @@ func (r outcome) String() string {
 	return s
 }
 
-// measure has the sender talk and waits until nothing comes any more.
+// measure has the sender talk and waits until nothing comes any more: a while
+// for what is sent once, longer for what is repaired and not there yet, since who
+// asks in vain asks ever less often.
 func (c *cast) measure(to, mode string, rate, count int) (r outcome, err error) {
 	total := make([]report, len(c.all))
 	for i, p := range c.all {
@@ -224,7 +226,10 @@ func (c *cast) measure(to, mode string, rate, count int) (r outcome, err error) 
 	if _, err = c.all[0].ask("say %s %s %d %d", to, mode, rate, count); err != nil {
 		return r, err
 	}
-	for idle := 0; idle < 4; idle++ {
+	all := func() bool {
+		return !slices.ContainsFunc(total[1:], func(t report) bool { return t.Got < count })
+	}
+	for idle := 0; idle < 4 || mode == "reliable" && idle < 80 && !all(); idle++ {
 		time.Sleep(150 * time.Millisecond)
 		for i, p := range c.all[1:] {
 			got, err := p.report()
