@@ -302,11 +302,15 @@ func TestSlowTyping(t *testing.T) {
 		l := newLab(t, t.TempDir())
 		defer l.close()
 		l.startAuthd()
+		back := make(chan struct{})
 		for name, typing := range map[string]func(){
 			"ann": func() { time.Sleep(3 * time.Minute) },
 			"bob": func() {
 				l.authd.halt()
-				time.AfterFunc(20*time.Second, l.authd.start)
+				time.AfterFunc(20*time.Second, func() {
+					l.authd.start()
+					close(back)
+				})
 			},
 		} {
 			n := l.node(name)
@@ -319,6 +323,7 @@ func TestSlowTyping(t *testing.T) {
 				t.Errorf("%s was asked %d times, want once, without an error:\n%s", name, n.asked, n.log())
 			}
 		}
+		<-back
 	})
 }
 
