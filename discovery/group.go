@@ -310,18 +310,13 @@ func joinGroup(c *net.UDPConn, link presence.Link, group netip.Addr) error {
 
 // rejoinGroup leaves the group on the link and joins it again.
 func rejoinGroup(c *net.UDPConn, link presence.Link, group netip.Addr) error {
-	ifi := netInterface(link)
-	addr := &net.UDPAddr{IP: group.AsSlice()}
+	leave := ipv6.NewPacketConn(c).LeaveGroup
 	if group.Is4() {
-		p := ipv4.NewPacketConn(c)
-		return first(
-			func() error { return p.LeaveGroup(ifi, addr) },
-			func() error { return p.JoinGroup(ifi, addr) })
+		leave = ipv4.NewPacketConn(c).LeaveGroup
 	}
-	p := ipv6.NewPacketConn(c)
 	return first(
-		func() error { return p.LeaveGroup(ifi, addr) },
-		func() error { return p.JoinGroup(ifi, addr) })
+		func() error { return leave(netInterface(link), &net.UDPAddr{IP: group.AsSlice()}) },
+		func() error { return joinGroup(c, link, group) })
 }
 
 // first returns the first error of steps done one after the other.

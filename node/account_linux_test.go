@@ -123,6 +123,8 @@ func TestSessions(t *testing.T) {
 	for _, args := range []string{"users", "rooms", "send @bob hi"} { // the revocation is news to it
 		l.run("h4", "", "node", l.as("phone", strings.Fields(args)...)...).exits(3).explains("revoked")
 	}
+	// Whether it has the list already, and needs authd to start, is chance.
+	l.run("h4", "", "node", l.as("phone", "history", "@bob")...).exits(0, 3)
 	if list := l.sessions("h2", "ann"); len(list) != 2 || list[1].Device != device || !list[1].Revoked {
 		t.Errorf("got %+v, want the phone revoked, and last", list)
 	}

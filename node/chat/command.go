@@ -58,7 +58,7 @@ func init() {
 		{name: "chats", help: "your chats, with what is unread in them", do: (*Core).doChats},
 		{name: "clear", help: "empty the screen; the history stays", do: (*Core).doClear},
 		{name: "create", args: "#room [--private]", help: "make a room; you are its admin", min: 1, max: 2, do: (*Core).doCreate},
-		{name: "decide", args: "n", help: "which of two signed histories of the room counts", min: 1, max: 1, do: (*Core).doDecide},
+		{name: "decide", args: "n", help: "which of the signed histories of the room counts", min: 1, max: 1, do: (*Core).doDecide},
 		{name: "delete", args: "[id|n]", help: "take back your last (n-th last) message", max: 1, do: (*Core).doDelete},
 		{name: "deop", args: "user", help: "make a co-admin a member again", min: 1, max: 1, do: (*Core).doDeop},
 		{name: "device", args: "user", help: "let a member's new device into the room", min: 1, max: 1, do: (*Core).doDevice},
