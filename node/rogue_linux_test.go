@@ -307,7 +307,7 @@ func (r *rogue) multicast(entries ...*wire.Entry) {
 	for i, e := range entries {
 		var nonce [wire.NonceSize]byte
 		rand.Read(nonce[:])
-		packet, _ := epoch.Seal(r.profile.Key(), &wire.Plain{Slot: slot, Seq: uint64(time.Now().Unix())<<32 + uint64(i), Kind: wire.KindLogEntry,
+		packet, _ := epoch.Seal(r.profile.Key(), &wire.Plain{Slot: slot, Seq: uint64(time.Now().Add(time.Minute).Unix())<<32 + uint64(i), Kind: wire.KindLogEntry,
 			Body: wire.AppendBody(nil, &wire.LogEntry{Entry: e.Append(nil)})}, nonce)
 		if _, err := c.WriteToUDPAddrPort(packet, netip.AddrPortFrom(group, discovery.GroupPort)); err != nil {
 			r.l.t.Fatal(err)

@@ -126,8 +126,11 @@ func (h *Host) enter(ctx context.Context) error {
 // lost reports whether a log-in came to nothing since authd has gone, or did not
 // wait for as long as the person took to type.
 func lost(s *login.Session, err error) bool {
-	if _, refused := errors.AsType[*login.RefusedError](err); err == nil || refused {
+	if err == nil {
 		return false
+	}
+	if refused, ok := errors.AsType[*login.RefusedError](err); ok {
+		return refused.Code == wire.CodeUnavailable && refused.Err != nil // by the connection: authd is ending, or full
 	}
 	select {
 	case <-s.Done():
