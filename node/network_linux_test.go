@@ -259,9 +259,10 @@ func (s *stage) avahi() {
 <policy context="default"><allow send_destination="*" eavesdrop="true"/><allow eavesdrop="true"/><allow own="*"/></policy></busconfig>`)
 	s.write("avahi.conf", "[server]\nhost-name=annsbox\nuse-ipv4=yes\nuse-ipv6=yes\nenable-dbus=yes\n[publish]\npublish-workstation=no\n[rlimits]\n")
 	s.beside("h2", "dbus-daemon", "--nofork", "--config-file="+s.path("bus.conf"))
-	// With a /run of its own: it refuses to start where another one runs, or seems to.
+	// With a /run of its own: it refuses to start where another one runs, or seems
+	// to. And once the bus is there: it ends where there is none.
 	s.beside("h2", "unshare", "--mount", "sh", "-c",
-		ownRun+"exec avahi-daemon --no-drop-root --no-chroot --no-rlimits -f "+s.path("avahi.conf"))
+		ownRun+"until [ -S "+bus+" ]; do sleep 0.05; done && exec avahi-daemon --no-drop-root --no-chroot --no-rlimits -f "+s.path("avahi.conf"))
 }
 
 // beside starts a program of the system in a host; it ends with the lab.
