@@ -98,16 +98,10 @@ func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
 		options = append(options, tea.WithColorProfile(colorprofile.ASCII))
 	}
 	commands := make(chan chat.Command, 1024)
-	stopped := make(chan struct{})
 	var doing sync.WaitGroup
 	doing.Go(func() {
-		for {
-			select {
-			case c := <-commands:
-				do(c)
-			case <-stopped:
-				return
-			}
+		for c := range commands {
+			do(c)
 		}
 	})
 	m := &fullModel{full: f, commands: commands,
@@ -122,7 +116,7 @@ func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
 	f.running = false
 	f.mu.Unlock()
 	f.feed.fail(nil)
-	close(stopped)
+	close(commands)
 	doing.Wait()
 	switch {
 	case m.quit:

@@ -60,6 +60,7 @@ func (s *Screen) Key(now time.Time, name, text string) {
 		case s.quitBy.IsZero():
 			s.quitBy = now.Add(quitWithin)
 		default:
+			s.noteRead()
 			s.work.Quit = true
 		}
 		return

@@ -191,6 +191,24 @@ func TestUnread(t *testing.T) {
 	if d.last().Line != "/read #lab" {
 		t.Errorf("did %+v", d.did[n:])
 	}
+
+	// What was seen is noted on leaving it, too, however soon that is.
+	leave := map[string]func(){
+		"another chat": func() { d.press("alt+1") },
+		"blurred":      func() { d.Focus(d.now, false); d.pass(0) },
+		"quitting":     func() { d.press("ctrl+c", "ctrl+c") },
+	}
+	for how, leave := range leave {
+		d.Focus(d.now, true)
+		d.press("alt+2")
+		d.pass(readEvery)
+		d.hears("#lab", "bob", "five")
+		n := len(d.did)
+		if leave(); len(d.did) != n+1 || d.last().Line != "/read #lab" {
+			t.Errorf("%s: did %+v", how, d.did[n:])
+		}
+	}
+	d.Focus(d.now, true)
 	d.press("alt+1")
 	d.pass(time.Hour)
 	if d.Deadline() != (time.Time{}) {

@@ -152,6 +152,9 @@ func (s *Screen) Resize(width, height int) {
 
 // Focus says whether the person looks at this terminal.
 func (s *Screen) Focus(now time.Time, in bool) {
+	if !in {
+		s.noteRead()
+	}
 	s.focus = blurred
 	if in {
 		s.focus = focused
@@ -217,11 +220,16 @@ func (s *Screen) Advance(now time.Time) {
 		}
 	}
 	if !s.unread.IsZero() && !now.Before(s.unread) {
-		s.unread = time.Time{}
-		if s.looking() && s.current.name != "" {
-			s.ask("/read "+s.current.name, &asked{})
-		}
+		s.noteRead()
 	}
+}
+
+// noteRead has it noted that what the person saw of the current chat is read.
+func (s *Screen) noteRead() {
+	if !s.unread.IsZero() && s.looking() && s.current.name != "" {
+		s.ask("/read "+s.current.name, &asked{})
+	}
+	s.unread = time.Time{}
 }
 
 // looking reports whether the person sees the end of the current chat.
@@ -283,6 +291,7 @@ func (s *Screen) drop(now time.Time, name string) {
 // enter makes a chat the current one.
 func (s *Screen) enter(now time.Time, p *pane) {
 	if s.current != p {
+		s.noteRead()
 		old := s.current
 		old.draft = s.input.text()
 		old.unreadAt = nil
