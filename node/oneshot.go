@@ -341,6 +341,9 @@ func (o *options) send(to string, words []string, timeout time.Duration) error {
 	if err := checkChat(to); err != nil {
 		return err
 	}
+	if text := strings.Join(words, " "); len(words) > 0 && strings.TrimSpace(text) == "" {
+		return usage.Errorf("there is nothing to send: node send %s TEXT", to)
+	}
 	if timeout < 0 {
 		return usage.Errorf("--timeout %v: want a time that is not negative", timeout)
 	}

@@ -242,6 +242,9 @@ func (n *node) open() error {
 	if err != nil {
 		return err
 	}
+	if err := private.Dir(o.data); err != nil {
+		return fmt.Errorf("opening the data directory: %w", err)
+	}
 	peers, err := readPeers(filepath.Join(o.data, peersFile))
 	if err != nil {
 		return err
@@ -249,9 +252,6 @@ func (n *node) open() error {
 	log, err := n.logger()
 	if err != nil {
 		return err
-	}
-	if err := private.Dir(o.data); err != nil {
-		return fmt.Errorf("opening the data directory: %w", err)
 	}
 	all, _ := discovery.System{}.Interfaces() // without them: nothing to say
 	for _, i := range discovery.Unusable(all, o.ifaces) {

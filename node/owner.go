@@ -71,7 +71,7 @@ func (o *options) owner(cmd map[string]any, direct func(context.Context, *login.
 		return nil, refusal(event{Code: refused.Code.String(), Text: clean.Text(host.OwnerWords(refused), 1000)})
 	}
 	if errors.Is(err, host.ErrNoAuthd) {
-		return nil, fmt.Errorf("%w: this needs it; try again when it is back, or say where it is with --authd", err)
+		return nil, fmt.Errorf("%w. This needs it: try again when it is back, or say where it is with --authd", err)
 	}
 	return nil, err
 }

@@ -32,7 +32,7 @@ const (
 )
 
 // ErrNoAuthd says that no authd was found in time.
-var ErrNoAuthd = errors.New("no authd was found on this network")
+var ErrNoAuthd = errors.New("no authd was found on this network: node doctor says why")
 
 // Enter says how a node without a token gets one.
 type Enter struct {

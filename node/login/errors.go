@@ -52,7 +52,7 @@ func (e *UntrustedError) Unwrap() error { return ErrUntrusted }
 // A FingerprintChangedError is ErrFingerprintChanged with what a person needs
 // to find out why.
 type FingerprintChangedError struct {
-	PinnedName, FoundName string // the latter "" if nobody was asked
+	PinnedName, FoundName string // the latter "" if only the flags ask for Found, and no authd was met
 	Pinned, Found         realm.Fingerprint
 	Since                 time.Time // when Pinned was first trusted
 	At                    time.Time // when Found was found
@@ -64,6 +64,11 @@ type FingerprintChangedError struct {
 }
 
 func (e *FingerprintChangedError) Error() string {
+	if e.FoundName == "" {
+		return fmt.Sprintf("another realm is trusted here than is asked for: trusted since %s is %q, fingerprint %v, asked for is %v: "+
+			"leave --trust and --join out, or trust the other one from now on with node trust replace CODE",
+			e.Since.Format(time.DateOnly), e.PinnedName, e.Pinned, e.Found)
+	}
 	return fmt.Sprintf("%v at %v: trusted since %s is %q, fingerprint %v; found on %s was %q, fingerprint %v: "+
 		"if whoever runs authd says that this is right, node trust replace CODE with what authd code prints there", ErrFingerprintChanged,
 		e.Address, e.Since.Format(time.DateOnly), e.PinnedName, e.Pinned, e.At.Format(time.DateOnly), e.FoundName, e.Found)

@@ -626,6 +626,9 @@ func TestAnotherRealm(t *testing.T) {
 			if e.Pinned != right || e.Found != wrong || !e.Since.Equal(since) || e.At.Sub(since) < 48*time.Hour || e.Address != rogueAddr || e.SameAddress {
 				t.Errorf("%s: %+v", name, e)
 			}
+			if flags := strings.HasPrefix(name, "its "); strings.Contains(err.Error(), "answers") == flags {
+				t.Errorf("%s: nobody was asked, %v; said %q", name, flags, err)
+			}
 		}
 		if l.files() != before {
 			t.Error("the profile has changed")

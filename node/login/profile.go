@@ -48,7 +48,7 @@ const maxFile = 256 << 10
 
 var (
 	// ErrNoToken says that the device is not logged in.
-	ErrNoToken = errors.New("not logged in")
+	ErrNoToken = errors.New("not logged in: node login and node register do that")
 	// ErrTooOpen says that others can read or change the profile.
 	ErrTooOpen = private.ErrTooOpen
 )
@@ -91,19 +91,19 @@ func Open(dir string) (*Profile, error) {
 	}
 	p := &Profile{dir: dir}
 	if err := p.loadKey(); err != nil {
-		return nil, fmt.Errorf("reading the device key: %w", err)
+		return nil, fmt.Errorf("reading the device key: %w (or remove the file: this is another device then, which logs in anew)", err)
 	}
 	if err := p.loadPin(); err != nil {
-		return nil, fmt.Errorf("reading the trusted realm: %w", err)
+		return nil, fmt.Errorf("reading the trusted realm: %w (or remove the file and say anew which realm to trust)", err)
 	}
 	if p.pin == nil {
 		return p, nil
 	}
 	if err := p.loadToken(); err != nil {
-		return nil, fmt.Errorf("reading the token: %w (remove the file and log in again)", err)
+		return nil, fmt.Errorf("reading the token: %w (or remove the file and log in again)", err)
 	}
 	if err := p.loadCRL(); err != nil {
-		return nil, fmt.Errorf("reading the revocation list: %w (remove the file: authd sends it again)", err)
+		return nil, fmt.Errorf("reading the revocation list: %w (or remove the file: authd sends it again)", err)
 	}
 	return p, nil
 }
@@ -480,7 +480,7 @@ func (p *Profile) certificateLocked(t *realm.Token) (*tls.Certificate, error) {
 func (p *Profile) path(name string) string { return filepath.Join(p.dir, name) }
 
 func (p *Profile) damaged(name string) error {
-	return fmt.Errorf("%q is damaged", p.path(name))
+	return fmt.Errorf("%q is damaged: put back a copy of it", p.path(name))
 }
 
 func (p *Profile) read(name string) ([]byte, error) { return private.Read(p.path(name), maxFile) }
