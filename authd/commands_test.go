@@ -81,7 +81,7 @@ func walk(t *testing.T, running bool) {
 		{"user unlock nobody", "", 1, none, "nobody"},
 		{"user reset anna", "", 0, one("[A-Z0-9-]+"), ""},
 		{"user reset nobody", "", 1, none, "nobody"},
-		{"user", "", 2, none, "list, add"},
+		{"user", "", 2, none, "add, disable"},
 		{"user nonsense", "", 2, none, "nonsense"},
 
 		{"device list dora", "", 0, "^" + device + " .*token until.*\n$", none},

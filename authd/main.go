@@ -101,7 +101,13 @@ func command() *cobra.Command {
 		Short: "Serves a lanchat realm",
 		Long:  "Authd registers people and gives their devices the tokens with which they then chat, without it.\nWithout a command it serves; the first start makes the realm.",
 		Args:  usage.Args(cobra.NoArgs),
-		RunE:  func(cmd *cobra.Command, _ []string) error { return o.serve(cmd) },
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if o.data == "" {
+				return usage.Errorf("--data is empty: want a directory")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.serve(cmd) },
 	}
 	root.PersistentFlags().StringVar(&o.data, "data", filepath.Join(xdg.StateHome, "lanchat", "authd"), "directory `DIR` of the realm's keys and database")
 	f := root.Flags()

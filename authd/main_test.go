@@ -209,6 +209,9 @@ func TestCommandLine(t *testing.T) {
 			}
 		})
 	}
+	if _, errs, status := runAuthd(t, "", "status", "--data="); status != 2 || !strings.Contains(errs, "--data is empty") {
+		t.Errorf("without a data directory: status %d, %q", status, errs)
+	}
 	out, _, status := runAuthd(t, "", "--help")
 	for _, flag := range []string{"--data", "--listen", "--name", "--iface", "--registration", "--metrics-file", "--log-format", "--no-mdns", "fingerprint", "code", "user"} {
 		if !strings.Contains(out, flag) {

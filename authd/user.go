@@ -28,12 +28,7 @@ import (
 // itself, whether or not an authd serves from it: that one looks for changes
 // every other second.
 func (o *options) userCommand() *cobra.Command {
-	user := &cobra.Command{
-		Use: "user", Short: "Lists, adds, changes and removes accounts", Args: usage.Args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error {
-			return usage.Errorf("user: want list, add, passwd, reset, rename, disable, enable, unlock or remove")
-		},
-	}
+	user := &cobra.Command{Use: "user", Short: "Lists, adds, changes and removes accounts"}
 	var asJSON bool
 	list := &cobra.Command{
 		Use: "list", Short: "Lists the accounts", Args: usage.Args(cobra.NoArgs),
@@ -130,10 +125,7 @@ func (o *options) onUser(use, short string, f func(*account.Registrar, string) e
 
 // deviceCommand is what operators do with a person's devices.
 func (o *options) deviceCommand() *cobra.Command {
-	device := &cobra.Command{
-		Use: "device", Short: "Lists and revokes a person's devices", Args: usage.Args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return usage.Errorf("device: want list or revoke") },
-	}
+	device := &cobra.Command{Use: "device", Short: "Lists and revokes a person's devices"}
 	device.AddCommand(
 		&cobra.Command{
 			Use: "list NAME", Short: "Lists the account's devices", Args: usage.Args(cobra.ExactArgs(1)),

@@ -22,8 +22,7 @@ import (
 
 // accountCommands are those about the person's account on this device.
 func (o *options) accountCommands() []*cobra.Command {
-	trust := &cobra.Command{Use: "trust", Short: "Shows or replaces the realm this directory trusts", Args: usage.Args(cobra.NoArgs),
-		RunE: func(*cobra.Command, []string) error { return usage.Errorf("say which: node trust list") }}
+	trust := &cobra.Command{Use: "trust", Short: "Shows or replaces the realm this directory trusts"}
 	trust.AddCommand(&cobra.Command{
 		Use: "list", Short: "Shows the realm this directory trusts", Args: usage.Args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error { return o.trustList() },

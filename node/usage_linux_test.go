@@ -42,6 +42,8 @@ func TestCommandLine(t *testing.T) {
 		{"send #a\x1bb hi", "no chat"},
 		{"send #lab hi --timeout -1s", "not negative"},
 		{"send #lab hi --timeout 3", "10s"},
+		{"send @ann \u00a0", "nothing to send"},
+		{"trust", "want list or replace"},
 		{"history lab", "lab"},
 		{"tail lab", "lab"},
 		{"search \u00a0", "nothing to look for"},

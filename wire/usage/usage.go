@@ -63,9 +63,9 @@ func noCommand(cmd *cobra.Command, name string) error {
 }
 
 // Set prepares a program's root command and those below it, once all of them
-// are there: what is wrong with a flag, with the shell that completion is for
-// or with what help is asked about is an Error, and --version says which
-// build this is.
+// are there: what is wrong with a flag or with what help is asked about is an
+// Error, and so is a command that needs one of those below it and has none;
+// --version says which build this is.
 func Set(root *cobra.Command) {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return Error{flagError(cmd, err)} })
@@ -73,10 +73,10 @@ func Set(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, cmd := range root.Commands() {
-		switch cmd.Name() {
-		case "completion":
+		switch {
+		case cmd.HasSubCommands() && (!cmd.Runnable() || cmd.Name() == "completion"):
 			parent(cmd)
-		case "help":
+		case cmd.Name() == "help":
 			cmd.Run = nil
 			cmd.RunE = func(_ *cobra.Command, args []string) error {
 				about, rest, err := root.Find(args)

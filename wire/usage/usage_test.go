@@ -23,6 +23,8 @@ func TestWords(t *testing.T) {
 		{[]string{"xyzzy"}, `prog has no command "xyzzy"`},
 		{[]string{"help", "xyzzy"}, `prog has no command "xyzzy"`},
 		{[]string{"completion"}, "prog completion: want bash, fish, powershell or zsh"},
+		{[]string{"device"}, "prog device: want list or revoke"},
+		{[]string{"device", "lst"}, `prog device has no command "lst"; did you mean list?`},
 		{[]string{"add"}, "usage: prog add NAME"},
 		{[]string{"list", "ann"}, `prog list takes no arguments, and was given "ann"`},
 		{[]string{"--prt", "1"}, "unknown flag: --prt; did you mean --port?"},
@@ -41,7 +43,9 @@ func TestWords(t *testing.T) {
 			root.Flags().Int("loss", 0, "")
 			root.Flags().Duration("wait", time.Second, "")
 			root.Flags().Bool("really", false, "")
-			root.AddCommand(&cobra.Command{Use: "list", Args: Args(cobra.NoArgs), RunE: nothing},
+			device := &cobra.Command{Use: "device"}
+			device.AddCommand(&cobra.Command{Use: "list", RunE: nothing}, &cobra.Command{Use: "revoke", RunE: nothing})
+			root.AddCommand(device, &cobra.Command{Use: "list", Args: Args(cobra.NoArgs), RunE: nothing},
 				&cobra.Command{Use: "add NAME", Args: Args(cobra.ExactArgs(1)), RunE: nothing})
 			Set(root)
 			root.SetOut(io.Discard)
