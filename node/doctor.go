@@ -67,7 +67,7 @@ func (o *options) askNet(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	conn.Close() // connect dials again, and would start a node if none ran
-	s, err := o.connect(ctx)
+	s, err := o.connect(ctx, false)
 	if err != nil {
 		return nil, err
 	}

@@ -66,12 +66,16 @@ type event struct {
 
 // connect begins a session; it is ready when connect returns. A node that
 // holds the data directory and can't be talked to yet, or not any more, is
-// another one-shot command that begins or ends.
-func (o *options) connect(ctx context.Context) (*session, error) {
+// another one-shot command that begins or ends. own says that the session is
+// about what this device holds and about nothing else.
+func (o *options) connect(ctx context.Context, own bool) (*session, error) {
+	if err := o.sameUser(); err != nil {
+		return nil, err
+	}
 	for deadline := time.Now().Add(findAuthd); ; {
 		s, err := o.attach(ctx)
 		if s == nil && err == nil {
-			s, err = o.inside(ctx)
+			s, err = o.inside(ctx, own)
 		}
 		if !errors.Is(err, private.ErrLocked) && !errors.Is(err, errNodeEnded) || time.Now().After(deadline) {
 			return s, err
@@ -90,7 +94,7 @@ const connectAgain = 50 * time.Millisecond
 var errNodeEnded = errors.New("the running node ended")
 
 // inside begins a session with a node inside this process.
-func (o *options) inside(ctx context.Context) (*session, error) {
+func (o *options) inside(ctx context.Context, own bool) (*session, error) {
 	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
 	if err != nil {
 		ask = nil
@@ -99,6 +103,7 @@ func (o *options) inside(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.config.Enter.Own = own
 	n.patience = findAuthd
 	s := &session{events: make(chan event, 256), ended: make(chan error, 1)}
 	conn, inner := net.Pipe()
@@ -278,7 +283,7 @@ func (o *options) oneShots() []*cobra.Command {
 	list := func(name, short string, first ui.Column) *cobra.Command {
 		return &cobra.Command{
 			Use: name, Short: short, Args: usage.Args(cobra.NoArgs),
-			RunE: func(*cobra.Command, []string) error { return o.list("/"+name, true, first) },
+			RunE: func(*cobra.Command, []string) error { return o.list("/"+name, false, first) },
 		}
 	}
 	history := &cobra.Command{
@@ -287,7 +292,7 @@ func (o *options) oneShots() []*cobra.Command {
 			if err := checkChat(args[0]); err != nil {
 				return err
 			}
-			return o.list("/history "+args[0], false, ui.ColumnTime, ui.ColumnChat, ui.ColumnName)
+			return o.list("/history "+args[0], true, ui.ColumnTime, ui.ColumnChat, ui.ColumnName)
 		},
 	}
 	search := &cobra.Command{
@@ -297,23 +302,23 @@ func (o *options) oneShots() []*cobra.Command {
 			if strings.TrimSpace(text) == "" {
 				return usage.Errorf("there is nothing to look for: node search TEXT")
 			}
-			return o.list("/search "+text, false, ui.ColumnTime, ui.ColumnChat, ui.ColumnName)
+			return o.list("/search "+text, true, ui.ColumnTime, ui.ColumnChat, ui.ColumnName)
 		},
 	}
 	return []*cobra.Command{send, tail, history, search, list("users", "Lists who is here", ui.ColumnName), list("rooms", "Lists which rooms there are", ui.ColumnChat)}
 }
 
-// list prints the answer to a question, which may be one about others: nobody
-// tells those to a device that is shut out.
-func (o *options) list(line string, others bool, columns ...ui.Column) error {
+// list prints the answer to a question, about what this device holds or about
+// others: nobody tells of those to a device that is shut out.
+func (o *options) list(line string, own bool, columns ...ui.Column) error {
 	ctx, stop := interruptible()
 	defer stop()
-	s, err := o.connect(ctx)
+	s, err := o.connect(ctx, own)
 	if err != nil {
 		return err
 	}
 	defer s.close()
-	if others && s.shutOut != nil {
+	if !own && s.shutOut != nil {
 		return s.shutOut
 	}
 	e, err := s.ask(ctx, line)
@@ -349,7 +354,7 @@ func (o *options) send(to string, words []string, timeout time.Duration) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	s, err := o.connect(ctx)
+	s, err := o.connect(ctx, false)
 	if err != nil {
 		return err
 	}
@@ -425,7 +430,7 @@ func (o *options) tail(chats []string) error {
 	}
 	ctx, stop := interruptible()
 	defer stop()
-	s, err := o.connect(ctx)
+	s, err := o.connect(ctx, false)
 	if err != nil {
 		return err
 	}

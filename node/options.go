@@ -117,6 +117,9 @@ var errNobodyToAsk = errors.New("not logged in, and nobody to ask")
 
 // chat runs the faces that people and scripts stay in.
 func (o *options) chat() error {
+	if err := o.sameUser(); err != nil {
+		return err
+	}
 	ask, err := ui.NewPrompter(os.Stdin, os.Stdout)
 	if err != nil || o.json {
 		ask = nil
@@ -219,6 +222,24 @@ func (e *inUse) Error() string {
 }
 
 func (e *inUse) Unwrap() error { return private.ErrLocked }
+
+// sameUser refuses --user where the data directory holds another person's token:
+// what is said would be said in that person's name. Who was renamed may have
+// begun under the name that is given.
+func (o *options) sameUser() error {
+	if o.user == "" {
+		return nil
+	}
+	t, err := login.ReadToken(o.data)
+	if t == nil || err != nil || t.Name == o.user {
+		return nil // what is wrong with the files is said when they are opened
+	}
+	if t.NameSeq > 1 {
+		fmt.Fprintf(os.Stderr, "node: --user %s: this device is logged in as %s, whose name was changed\n", clean.Line(o.user, 32), t.Name)
+		return nil
+	}
+	return fmt.Errorf("--user %s: this device is logged in as %s already: node logout first, or give %[1]s a directory with --data", clean.Line(o.user, 32), t.Name)
+}
 
 // open opens the data directory and the socket. ask is nil where nobody can
 // be asked.

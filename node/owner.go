@@ -47,6 +47,9 @@ func (o *options) ownerCommands() []*cobra.Command {
 // owner gives the running node a command and returns the notice that answers
 // it, or has direct do the same with authd, and returns no notice.
 func (o *options) owner(cmd map[string]any, direct func(context.Context, *login.Session) error) (*event, error) {
+	if err := o.sameUser(); err != nil {
+		return nil, err
+	}
 	ctx, stop := interruptible()
 	defer stop()
 	s, err := o.attach(ctx)

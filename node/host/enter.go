@@ -44,6 +44,9 @@ type Enter struct {
 	// refused, nil at first. An error ends the node: the refusal itself where
 	// nobody can be asked.
 	Credentials func(ctx context.Context, r realm.Realm, problem error) (Credentials, error)
+	// Own says that only what this device holds is wanted, its history say: a
+	// token that has ended or was revoked does, and authd is not needed.
+	Own bool
 	// Patience is how long to look for an authd; 0: for ever.
 	Patience time.Duration
 	// Offer asks the person, when no authd answers, whether to start one
@@ -68,10 +71,13 @@ func (Credentials) GoString() string { return "[redacted]" }
 // enter gets a token unless there is one that can be used.
 func (h *Host) enter(ctx context.Context) error {
 	p := h.cfg.Profile
-	if t := p.Token(); t != nil && p.Verifier().Check(t, p.Now()) == nil {
+	if t := p.Token(); t != nil && (h.cfg.Enter.Own || p.Verifier().Check(t, p.Now()) == nil) {
 		return nil
 	}
 	s, err := h.find(ctx)
+	if err == ErrNoAuthd && h.revoked() {
+		err = &login.RefusedError{Code: wire.CodeRevoked} // for all that is known
+	}
 	if err != nil {
 		if ctx.Err() == nil {
 			h.show(refusedEvent(err))
@@ -121,6 +127,13 @@ func (h *Host) enter(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// revoked reports whether the newest revocation list names this device. authd may
+// have taken that back since.
+func (h *Host) revoked() bool {
+	t := h.cfg.Profile.Token()
+	return t != nil && h.cfg.Profile.Verifier().CRL().Revokes(t)
 }
 
 // lost reports whether a log-in came to nothing since authd has gone, or did not
@@ -378,6 +391,9 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 				tries.Go(func() { offer(own) })
 			case h.core == nil:
 				h.show(chat.Authd{State: "down", Addr: h.lastAuthd()})
+				if h.revoked() {
+					h.show(refusedEvent(&login.RefusedError{Code: wire.CodeRevoked}))
+				}
 			}
 		case <-patience:
 			if refused != nil {

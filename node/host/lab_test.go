@@ -263,15 +263,17 @@ func (a *authd) revoke(n *node) {
 // A node is one person's machine: what stays when the program ends, the
 // program, and the person, who is its face.
 type node struct {
-	l     *lab
-	name  string
-	host  *memnet.Host
-	disk  *disk
-	loss  float64          // of what comes by multicast
-	user  string           // whose further device it is; "": the first of the one it is named after
-	peers []string         // named, as by --peer
-	look  bool             // for authd by itself: it is not told where that is
-	hints []netip.AddrPort // what mDNS says of authd, every second
+	l        *lab
+	name     string
+	host     *memnet.Host
+	disk     *disk
+	loss     float64          // of what comes by multicast
+	user     string           // whose further device it is; "": the first of the one it is named after
+	peers    []string         // named, as by --peer
+	patience time.Duration    // with which authd is looked for; 0: for ever
+	own      bool             // only what it holds is asked for
+	look     bool             // for authd by itself: it is not told where that is
+	hints    []netip.AddrPort // what mDNS says of authd, every second
 
 	clock   clock
 	profile *login.Profile // of the program that was started last
@@ -366,8 +368,10 @@ func (n *node) start() *node {
 		Profile: profile, Store: n.disk, Conn: shakeCounter{conn, n}, Face: n, Network: n.network(),
 		Authds: []netip.AddrPort{netip.MustParseAddrPort(fmt.Sprintf("10.77.0.100:%d", authdPort))},
 		Enter: host.Enter{
-			Trust: login.Trust{Fingerprint: &fingerprint},
-			Asks:  n.piped == nil,
+			Trust:    login.Trust{Fingerprint: &fingerprint},
+			Asks:     n.piped == nil,
+			Own:      n.own,
+			Patience: n.patience,
 			Credentials: func(_ context.Context, _ realm.Realm, problem error) (host.Credentials, error) {
 				n.asked++ // before Run is called
 				if n.typing != nil {

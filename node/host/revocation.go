@@ -27,7 +27,7 @@ func (h *Host) newList(now time.Time) {
 	h.core.HandleRevoked(now, list.Revokes)
 	h.recheck(now)
 	h.tellList()
-	if list.Revokes(h.cfg.Profile.Token()) {
+	if h.revoked() {
 		h.selfRevoked("")
 	}
 }

@@ -81,6 +81,57 @@ func TestRevocationSpreads(t *testing.T) {
 	})
 }
 
+// A device that holds the list which names it says so without authd, and lets its
+// person read what is there; it says nothing to others. authd's word counts
+// more than the list.
+func TestStartRevoked(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob")
+		ann, bob := nodes[0], nodes[1]
+		for _, n := range nodes {
+			n.wait("authd", 5*time.Second, authdIs("up"))
+		}
+		ann.say("@bob", "reliable", "remember this")
+		bob.wait("the message", 10*time.Second, message("@ann", "remember this"))
+		l.authd.operate(func(st *authdstore.Store) error { return st.Disable(bob.profile.Token().Account, time.Now()) })
+		ann.wait("bob is shut out", 10*time.Second, left("bob", "revoked"))
+		bob.stop()
+		list := ann.profile.Verifier().CRL()
+		if _, err := bob.profile.SetCRL(list.Issuing, list.DER); err != nil {
+			t.Fatal(err) // its disk has the list for sure now
+		}
+		l.stopAuthd()
+
+		bob.own = true
+		bob.mark()
+		bob.start()
+		bob.wait("that it is shut out", 5*time.Second, code("revoked"))
+		bob.type_("/history @ann")
+		bob.wait("the history", 5*time.Second, func(e chat.Event) bool {
+			n, ok := e.(chat.Notice)
+			return ok && strings.Contains(n.Text, "remember this")
+		})
+		bob.say("@ann", "reliable", "still here?")
+		bob.wait("that nothing is said", 5*time.Second, code("not_authenticated"))
+		bob.stop()
+
+		bob.own, bob.patience = false, 10*time.Second
+		bob.mark()
+		bob.start()
+		bob.wait("that it is shut out", 5*time.Second, code("revoked"))
+		bob.cancel = nil // it ends by itself
+		if refused, ok := errors.AsType[*login.RefusedError](<-bob.ended); !ok || refused.Code != wire.CodeRevoked {
+			t.Errorf("got %v, want it to end since it is revoked", refused)
+		}
+
+		l.authd.operate(func(st *authdstore.Store) error { return st.Enable(bob.profile.Token().Account) })
+		l.authd.start()
+		bob.mark()
+		bob.start()
+		bob.wait("that it is let in again", 10*time.Second, func(e chat.Event) bool { return e.Name() == "ready" })
+	})
+}
+
 // "A disabled account's devices are out of every room's keys within 5 s of the
 // operator's command", with the admin there and with somebody standing in.
 func TestDisabledIsOutOfEveryRoom(t *testing.T) {

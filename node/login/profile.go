@@ -360,6 +360,23 @@ func ReadPin(dir string) (*Pin, error) {
 	return p.pin, nil
 }
 
+// ReadToken returns the token of the profile in dir, nil if there is none, as
+// ReadPin does.
+func ReadToken(dir string) (*realm.Token, error) {
+	p := &Profile{dir: dir}
+	if err := p.loadPin(); err != nil {
+		return nil, fmt.Errorf("reading the trusted realm: %w", err)
+	}
+	if p.pin == nil {
+		return nil, nil
+	}
+	t, err := p.readToken()
+	if err != nil {
+		return nil, fmt.Errorf("reading the token: %w", err)
+	}
+	return t, nil
+}
+
 func (p *Profile) loadPin() error {
 	b, err := p.read(pinFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -406,33 +423,9 @@ func (p *Profile) writePinLocked(pin *Pin) error {
 }
 
 func (p *Profile) loadToken() error {
-	b, err := p.read(tokenFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	t, err := p.readToken()
+	if t == nil || err != nil {
 		return err
-	}
-	var chain []*x509.Certificate
-	for len(b) > 0 {
-		var block *pem.Block
-		if block, b = pem.Decode(b); block == nil || block.Type != pemCertificate {
-			return p.damaged(tokenFile)
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return p.damaged(tokenFile)
-		}
-		chain = append(chain, cert)
-	}
-	if len(chain) == 0 {
-		return p.damaged(tokenFile)
-	}
-	// Whether it is still good is asked when it is used; here it is judged at a
-	// time at which it was.
-	t, err := p.verifier.Device(chain, chain[0].NotAfter)
-	if err != nil {
-		return fmt.Errorf("%s: %w", p.path(tokenFile), err)
 	}
 	if p.cert, err = p.certificateLocked(t); err != nil {
 		return fmt.Errorf("%s: %w", p.path(tokenFile), err)
@@ -440,6 +433,39 @@ func (p *Profile) loadToken() error {
 	p.token = t
 	p.clock.Signed(t.NotBefore.Add(realm.Backdate))
 	return nil
+}
+
+// readToken reads the token file, which need not be there. Whether the token is
+// still good is asked when it is used; here it is judged at a time at which it
+// was.
+func (p *Profile) readToken() (*realm.Token, error) {
+	b, err := p.read(tokenFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var chain []*x509.Certificate
+	for len(b) > 0 {
+		var block *pem.Block
+		if block, b = pem.Decode(b); block == nil || block.Type != pemCertificate {
+			return nil, p.damaged(tokenFile)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, p.damaged(tokenFile)
+		}
+		chain = append(chain, cert)
+	}
+	if len(chain) == 0 {
+		return nil, p.damaged(tokenFile)
+	}
+	t, err := p.verifier.Device(chain, chain[0].NotAfter)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", p.path(tokenFile), err)
+	}
+	return t, nil
 }
 
 func (p *Profile) loadCRL() error {
