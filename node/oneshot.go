@@ -365,26 +365,51 @@ func (o *options) send(to string, words []string, timeout time.Duration) error {
 	if len(words) > 0 {
 		return s.say(ctx, to, strings.Join(words, " "), o.mode, timeout)
 	}
-	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(nil, 1<<20)
+	lines, end := inputLines(ctx)
 	var worst error
-	for lines.Scan() {
-		if strings.TrimSpace(lines.Text()) == "" {
-			continue
-		}
-		if err := s.say(ctx, to, lines.Text(), o.mode, timeout); err != nil {
-			if x, ok := errors.AsType[*exitError](err); !ok || x.status != exitUnconfirmed {
+	for {
+		select {
+		case line := <-lines:
+			err := s.say(ctx, to, line, o.mode, timeout)
+			if x, ok := errors.AsType[*exitError](err); err != nil && (!ok || x.status != exitUnconfirmed) {
 				return err
 			}
-			worst = err
+			worst = cmp.Or(err, worst)
+		case err := <-end:
+			return cmp.Or(err, worst)
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return fmt.Errorf("a line of standard input is longer than 1 MiB, and a message has at most 64 KiB: send it in parts")
-	} else if err != nil {
-		return fmt.Errorf("reading standard input: %w", err)
-	}
-	return worst
+}
+
+// inputLines returns the lines of standard input that are not empty and then, by
+// end, why there are no more: nil at the end. Reading goes on by itself, as
+// nothing interrupts it on a terminal.
+func inputLines(ctx context.Context) (lines <-chan string, end <-chan error) {
+	out, ended := make(chan string), make(chan error, 1)
+	go func() {
+		in := bufio.NewScanner(os.Stdin)
+		in.Buffer(nil, 1<<20)
+		for in.Scan() {
+			if strings.TrimSpace(in.Text()) == "" {
+				continue
+			}
+			select {
+			case out <- in.Text():
+			case <-ctx.Done():
+				return
+			}
+		}
+		err := in.Err()
+		if errors.Is(err, bufio.ErrTooLong) {
+			err = errors.New("a line of standard input is longer than 1 MiB, and a message has at most 64 KiB: send it in parts")
+		} else if err != nil {
+			err = fmt.Errorf("reading standard input: %w", err)
+		}
+		ended <- err
+	}()
+	return out, ended
 }
 
 // say sends one message and waits until everybody who is online has it.

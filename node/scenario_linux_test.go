@@ -877,6 +877,12 @@ func TestOneShot(t *testing.T) {
 	}
 	check("beside")
 
+	typing := l.start("h2", "send", (*process).seeEvent, "node", l.as("ann", "send", "#lab")...) // its standard input stays open
+	typing.line("typed")
+	bob.want("message", "chat", "#lab", "text", "typed")
+	typing.signal(syscall.SIGINT)
+	typing.exits(1)
+
 	tail := &node{l.start("h2", "tail", (*process).seeEvent, "node", l.as("ann", "tail", "#lab", "--json")...)}
 	for i := 0; i < 200 && len(tail.all("message", "from", "bob", "replay", false)) == 0; i++ { // nobody can know when it listens
 		tell("#lab", "reliable", "hello?", bob, ann)
