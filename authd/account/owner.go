@@ -36,7 +36,7 @@ func (r *Registrar) RenameOwn(now time.Time, id wire.AccountID, key wire.DeviceK
 	if err != nil {
 		return nil, err
 	}
-	if used >= limit(r.cfg.MaxNames, 5) {
+	if used >= maxNames {
 		return nil, &Refusal{Code: wire.CodeRateLimited, RetryAfter: renameAgain,
 			Text: "you have changed your name too often: wait until tokens with the older names have ended (30 days), or ask the operator (authd user rename)"}
 	}

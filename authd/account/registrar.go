@@ -71,15 +71,6 @@ type Config struct {
 
 	// TokenLife is how long a certificate is valid. Default 30 days.
 	TokenLife time.Duration
-	// RenewGrace is how long after its certificate ended a device may still
-	// renew without a password. Default 90 days.
-	RenewGrace time.Duration
-	// MaxDevices is how many devices with a renewable certificate an account
-	// has at most. Default 8. A device that stayed away for longer than
-	// RenewGrace does not count: whoever lost eight machines would otherwise
-	// be locked out by them for ever.
-	MaxDevices int
-
 	// MaxShutOut is how many revoked devices whose certificates have not ended
 	// yet an account may have and still get another one: each is an entry of the
 	// realm's revocation list, which has room for realm.MaxRevoked. Default 32.
@@ -91,25 +82,33 @@ type Config struct {
 	// everybody's, so it cannot be held to one person's share.
 	StartsPerMinute int
 	// FreeFailures is how many log-ins to one account may fail from one
-	// source before it has to wait. Default 5. The wait is MinDelay (default
-	// 2 s) and doubles with each further failure up to MaxDelay (15 min).
-	FreeFailures       int
-	MinDelay, MaxDelay time.Duration
+	// source before it has to wait. Default 5. The wait is minDelay and doubles
+	// with each further failure up to maxDelay.
+	FreeFailures int
 	// LockAfter is how many log-ins to one account may fail in a row, over
 	// all sources, before the operator has to unlock it. Default 100
 	// (NIST SP 800-63B-4, 3.2.2). Who holds a certificate does not notice.
 	LockAfter int
-	// MaxNames is how many names an account may use up: the one it has, and
-	// those it gave up that certificates still carry, which nobody else can
-	// take. Default 5.
-	MaxNames int
-	// MaxTracked bounds each of the tables the limits above are kept in.
-	// Default 16,384 entries.
-	MaxTracked int
 
 	// Rand yields ids, salts and serials. Nil: crypto/rand.Reader.
 	Rand io.Reader
 }
+
+const (
+	// maxDevices is how many devices with a renewable certificate an account has
+	// at most. One whose certificate ended longer than realm.RenewGrace ago does
+	// not count: whoever lost eight machines would otherwise be locked out by
+	// them for ever.
+	maxDevices = 8
+	// maxNames is how many names an account may use up: the one it has, and those
+	// it gave up that certificates still carry, which nobody else can take.
+	maxNames = 5
+	// The wait after failed log-ins; see Config.FreeFailures.
+	minDelay = 2 * time.Second
+	maxDelay = 15 * time.Minute
+	// maxTracked bounds each of the tables that limits are kept in, in entries.
+	maxTracked = 16384
+)
 
 // limit returns v, def if v is zero, and an unreachable number if negative.
 func limit(v, def int) int {
@@ -119,8 +118,7 @@ func limit(v, def int) int {
 	return cmp.Or(v, def)
 }
 
-func (c *Config) tokenLife() time.Duration  { return cmp.Or(c.TokenLife, realm.TokenLife) }
-func (c *Config) renewGrace() time.Duration { return cmp.Or(c.RenewGrace, realm.RenewGrace) }
+func (c *Config) tokenLife() time.Duration { return cmp.Or(c.TokenLife, realm.TokenLife) }
 func (c *Config) rand() io.Reader {
 	if c.Rand == nil {
 		return rand.Reader
@@ -168,19 +166,13 @@ func (r *Registrar) turn(who string) (end func()) {
 
 // New returns a Registrar over what store holds.
 func New(cfg Config, store Store) *Registrar {
-	tracked := cmp.Or(cfg.MaxTracked, 16384)
 	return &Registrar{
 		seed:   maphash.MakeSeed(),
 		cfg:    cfg,
 		store:  store,
 		sha256: sha256.New,
-		starts: newThrottle(limit(cfg.StartsPerMinute, 60), tracked),
-		delays: newBackoff(
-			limit(cfg.FreeFailures, 5),
-			cmp.Or(cfg.MinDelay, 2*time.Second),
-			cmp.Or(cfg.MaxDelay, 15*time.Minute),
-			tracked,
-		),
+		starts: newThrottle(limit(cfg.StartsPerMinute, 60), maxTracked),
+		delays: newBackoff(limit(cfg.FreeFailures, 5), minDelay, maxDelay, maxTracked),
 	}
 }
 
@@ -466,9 +458,6 @@ func (r *Registrar) CRL(now time.Time) (number uint64, revoked []realm.Revoked, 
 // TokenLife returns how long a certificate is valid.
 func (r *Registrar) TokenLife() time.Duration { return r.cfg.tokenLife() }
 
-// RenewGrace returns how long after its end a certificate may be renewed.
-func (r *Registrar) RenewGrace() time.Duration { return r.cfg.renewGrace() }
-
 func (r *Registrar) throttled(now time.Time, source netip.Addr) error {
 	if wait := r.starts.take(now, source); wait > 0 {
 		return &Refusal{
@@ -635,7 +624,7 @@ func (r *Registrar) device(now time.Time, acct Account, key wire.DeviceKey, name
 	if out >= limit(r.cfg.MaxShutOut, 32) {
 		return Device{}, refuse(wire.CodeTooManyDevices, "too many devices of the account were shut out in the last month: wait until their tokens have ended")
 	}
-	if n >= limit(r.cfg.MaxDevices, 8) {
+	if n >= maxDevices {
 		return Device{}, refuse(wire.CodeTooManyDevices, "too many devices: revoke one first, on one of them (node sessions) or have the operator do it (authd device list, authd device revoke)")
 	}
 	return Device{Key: key, Account: acct.ID, Name: printable(name), Created: now}, nil
@@ -644,7 +633,7 @@ func (r *Registrar) device(now time.Time, acct Account, key wire.DeviceKey, name
 // renewable reports whether the device could get a certificate without a
 // password.
 func (r *Registrar) renewable(now time.Time, d Device) bool {
-	return !d.Revoked && now.Before(d.Expires.Add(r.cfg.renewGrace()))
+	return !d.Revoked && now.Before(d.Expires.Add(realm.RenewGrace))
 }
 
 // grant says what the device's next certificate is to say.
