@@ -82,7 +82,7 @@ func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 		case missing && m.syncAt.IsZero(): // it does not have them either: not at once again
 			m.syncAt = now.Add(keyRetry)
 		}
-		c.askKey(now, m, from)
+		c.askKey(m, from)
 		c.schedule(m)
 	})
 }
@@ -102,7 +102,7 @@ func entriesIn(frames []Frame) (entries [][]byte) {
 	return entries
 }
 
-func (c *Core) askKey(now time.Time, m *membership, from wire.DeviceID) {
+func (c *Core) askKey(m *membership, from wire.DeviceID) {
 	entry, missing := m.keys.Missing()
 	if !missing {
 		return
@@ -193,7 +193,7 @@ func (c *Core) HandleQuestion(now time.Time, from wire.DeviceID, question uint64
 	case typ == wire.FrameLog:
 		frames, err = c.answerLog(dev, body)
 	case typ == wire.FrameKeyOf:
-		frames, err = c.answerKey(now, dev, body)
+		frames, err = c.answerKey(dev, body)
 	case typ == wire.FrameJoin:
 		frames, err = c.answerJoin(now, dev, body)
 	case typ == wire.FramePart:
@@ -313,7 +313,7 @@ func mayRead(log *room.Log, who wire.AccountID) (last uint64, ok bool) {
 	return last, ok
 }
 
-func (c *Core) answerKey(now time.Time, dev *device, body []byte) ([]Frame, error) {
+func (c *Core) answerKey(dev *device, body []byte) ([]Frame, error) {
 	q, err := wire.ParseKeyRequest(body)
 	if err != nil {
 		return nil, err

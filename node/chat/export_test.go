@@ -9,8 +9,9 @@ import (
 
 // Seal makes a packet that this core signs and would never send by itself.
 func (c *Core) Seal(inRoom string, kind wire.Kind, reliable bool, body []byte) []byte {
-	packet, _ := c.seal(c.findRoom(inRoom), kind, reliable, body)
-	return packet
+	m := c.findRoom(inRoom)
+	packets, _ := c.sealAll(m, []*wire.Plain{c.plain(m, m.keys.Current(), kind, reliable, body)})
+	return packets[0]
 }
 
 // SealAs makes a packet that claims to be another device's.

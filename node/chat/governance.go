@@ -273,7 +273,7 @@ func (c *Core) act(now time.Time, m *membership, act room.Act, ref string) error
 		c.keep(m, keys)
 	}
 	if before != nil {
-		packet, _ := c.sealIn(m, before, wire.KindLogEntry, false, wire.AppendBody(nil, &wire.LogEntry{Entry: act.Entry.Append(nil)}))
+		packet := c.sealIn(m, before, wire.KindLogEntry, wire.AppendBody(nil, &wire.LogEntry{Entry: act.Entry.Append(nil)}))
 		c.multicast(now, m, packet)
 	}
 	c.push(m, act, linked)

@@ -39,7 +39,7 @@ func (c *Core) doInvite(k *call) {
 		c.refuseRule(k.ref, m.chat(), err)
 		return
 	}
-	c.invite(k.now, m, p.account, wire.RoomID{})
+	c.invite(m, p.account, wire.RoomID{})
 	text := p.name + " is invited to " + m.chat() + " and is told now"
 	if len(p.linked()) == 0 {
 		text = p.name + " is invited to " + m.chat() + " and is told when " + p.name + " is back"
@@ -48,7 +48,7 @@ func (c *Core) doInvite(k *call) {
 }
 
 // invite signs an invite and has it delivered.
-func (c *Core) invite(now time.Time, m *membership, to wire.AccountID, instead wire.RoomID) {
+func (c *Core) invite(m *membership, to wire.AccountID, instead wire.RoomID) {
 	s := m.log.State()
 	inv := wire.SignInvite(c.cfg.Realm, c.cfg.Key, wire.Invite{Room: m.id, Account: to, Seq: s.Seq, Instead: instead, Name: m.plainName()})
 	c.keepInvite(inv)
@@ -208,7 +208,7 @@ func (c *Core) doRefound(k *call) {
 	}
 	for _, p := range s.Members {
 		if p.Account != c.self.account {
-			c.invite(k.now, m, p.Account, old.id)
+			c.invite(m, p.Account, old.id)
 		}
 	}
 	// The others judge the invite by the seat of its author in the old room.

@@ -79,7 +79,7 @@ func (c *Core) leaveNow(now time.Time, m *membership, ref string) {
 	}
 	if m.keys.Current() != nil {
 		leave := wire.Leave{Reliable: m.out.Last()}
-		packet, _ := c.seal(m, wire.KindLeave, false, wire.AppendBody(nil, &leave))
+		packet := c.seal(m, wire.KindLeave, wire.AppendBody(nil, &leave))
 		c.multicast(now, m, packet)
 	}
 	e := c.roomEvent(m, "left", c.self.account, c.self.account, ref)

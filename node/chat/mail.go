@@ -258,7 +258,7 @@ func (c *Core) leaveMail(now time.Time, d *direct) {
 		return
 	}
 	if now.Sub(o.keysAt) > keysFor || o.keys == nil {
-		c.askKeys(now, d)
+		c.askKeys(d)
 		return
 	}
 	for _, dev := range d.person.devices {
@@ -316,7 +316,7 @@ func (c *Core) mailed(dev *device) bool {
 }
 
 // askKeys asks what mail for a person is sealed to, and goes on.
-func (c *Core) askKeys(now time.Time, d *direct) {
+func (c *Core) askKeys(d *direct) {
 	d.mail.busy = true
 	c.askMail(&wire.AuthRecipient{Account: d.person.account}, func(now time.Time, m wire.AuthMessage, err error) {
 		d.mail.busy = false

@@ -239,7 +239,7 @@ func (c *Core) tellLost(now time.Time, m *membership) {
 	}
 	if c.inCharge(m) == c.self.account && m.keys.Current() != nil {
 		for _, e := range lost[:min(len(lost), maxSpread)] { // who wants more of them asks
-			packet, _ := c.seal(m, wire.KindLogEntry, false, wire.AppendBody(nil, &wire.LogEntry{Entry: e.Append(nil)}))
+			packet := c.seal(m, wire.KindLogEntry, wire.AppendBody(nil, &wire.LogEntry{Entry: e.Append(nil)}))
 			c.multicast(now, m, packet)
 		}
 	}

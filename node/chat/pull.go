@@ -123,7 +123,7 @@ func (m *membership) missing() bool {
 }
 
 // askPull asks the next member for what was missed, if there is one to ask.
-func (c *Core) askPull(now time.Time, m *membership) {
+func (c *Core) askPull(m *membership) {
 	m.pull.at = time.Time{}
 	if m.pull.asking {
 		return

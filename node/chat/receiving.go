@@ -383,7 +383,7 @@ func (c *Core) acknowledge(now time.Time, m *membership) {
 		acks.Acks = append(acks.Acks, wire.Ack{Slot: uint16(slot), Number: a.acked})
 	}
 	if len(acks.Acks) > 0 {
-		packet, _ := c.seal(m, wire.KindAcks, false, wire.AppendBody(nil, &acks))
+		packet := c.seal(m, wire.KindAcks, wire.AppendBody(nil, &acks))
 		c.multicast(now, m, packet)
 	}
 }
@@ -424,7 +424,7 @@ func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wi
 
 // askRepair asks for messages of a device that did not come: the device
 // itself, by unicast, or another member when it has not answered.
-func (c *Core) askRepair(now time.Time, m *membership, a *author, ask delivery.Request) {
+func (c *Core) askRepair(m *membership, a *author, ask delivery.Request) {
 	epoch := m.keys.Current()
 	if epoch == nil || len(ask.Author)+len(ask.Other) == 0 {
 		return
@@ -434,7 +434,7 @@ func (c *Core) askRepair(now time.Time, m *membership, a *author, ask delivery.R
 		return
 	}
 	request := func(ranges []wire.Range, to wire.DeviceID) {
-		packet, _ := c.seal(m, wire.KindRepairRequest, false, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
+		packet := c.seal(m, wire.KindRepairRequest, wire.AppendBody(nil, &wire.RepairRequest{Slot: uint16(slot), Ranges: ranges}))
 		if c.reachable(to) {
 			c.sendFirst(Unicast{To: to, Packet: packet})
 		} else {

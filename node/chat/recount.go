@@ -131,7 +131,7 @@ func (c *Core) recount(now time.Time, m *membership, d *device) {
 			c.recountLater(now, m)
 			return
 		}
-		c.askKey(now, m, d.id)
+		c.askKey(m, d.id)
 		c.recountOwn(now, m, d)
 	})
 }

@@ -408,7 +408,7 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 	for a := range m.gaps {
 		if due(a.inbox.Deadline()) {
 			ask, ready := a.inbox.Advance(now)
-			c.askRepair(now, m, a, ask)
+			c.askRepair(m, a, ask)
 			for _, x := range ready {
 				c.deliver(now, m, x, false)
 			}
@@ -430,7 +430,7 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 		c.sync(now, m)
 	}
 	if due(m.pull.at) {
-		c.askPull(now, m)
+		c.askPull(m)
 	}
 	if due(m.recount.until) {
 		c.goOn(now, m)
@@ -472,7 +472,7 @@ func (c *Core) beacon(now time.Time, m *membership) {
 		return
 	}
 	b := wire.Beacon{LogSeq: s.Seq, Head: s.Head, Reliable: m.out.Told(), Fast: c.cfg.Boot<<32 | c.fast[m.id]}
-	packet, _ := c.seal(m, wire.KindBeacon, false, wire.AppendBody(nil, &b))
+	packet := c.seal(m, wire.KindBeacon, wire.AppendBody(nil, &b))
 	c.multicast(now, m, packet)
 	for _, a := range m.authors {
 		if now.Before(a.ackEnd) {

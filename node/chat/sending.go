@@ -290,13 +290,15 @@ func (s *saying) message(n uint64) wire.Message {
 	return m
 }
 
-// seal makes a packet of the room's current epoch.
-func (c *Core) seal(m *membership, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
-	return c.sealIn(m, m.keys.Current(), kind, reliable, body)
+// seal makes a packet of the room's current epoch that is no message.
+func (c *Core) seal(m *membership, kind wire.Kind, body []byte) (packet []byte) {
+	return c.sealIn(m, m.keys.Current(), kind, body)
 }
 
-func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, reliable bool, body []byte) (packet, signed []byte) {
-	return epoch.Seal(c.cfg.Key, c.plain(m, epoch, kind, reliable, body), c.nonce())
+// sealIn is seal in an epoch that may be another.
+func (c *Core) sealIn(m *membership, epoch *room.Epoch, kind wire.Kind, body []byte) (packet []byte) {
+	packet, _ = epoch.Seal(c.cfg.Key, c.plain(m, epoch, kind, false, body), c.nonce())
+	return packet
 }
 
 // sealAll makes packets of the room's current epoch, which share a signature if

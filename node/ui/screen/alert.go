@@ -2,7 +2,6 @@ package screen
 
 import (
 	"fmt"
-	"time"
 
 	"lanchat/node/chat"
 	"lanchat/node/ui/view"
@@ -10,7 +9,7 @@ import (
 
 // ring tells of a message that rings, unless the person looks at it. The core
 // rings for nothing replayed, muted or ignored, and not at hours of rest.
-func (s *Screen) ring(now time.Time, e chat.Notify) {
+func (s *Screen) ring(e chat.Notify) {
 	p := s.known(e.Chat)
 	if p == nil || s.focus == focused || s.focus == unknown && p == s.current {
 		return

@@ -181,9 +181,13 @@ func (in *input) edit(key string) bool {
 	case "alt+enter", "ctrl+j", "shift+enter":
 		in.insert("\n")
 	case "up":
-		return in.upDown(false) || in.recall(-1)
+		if !in.upDown(false) {
+			in.recall(-1)
+		}
 	case "down":
-		return in.upDown(true) || in.recall(1)
+		if !in.upDown(true) {
+			in.recall(1)
+		}
 	default:
 		return false
 	}
@@ -191,13 +195,13 @@ func (in *input) edit(key string) bool {
 }
 
 // recall shows a text typed before.
-func (in *input) recall(step int) bool {
+func (in *input) recall(step int) {
 	if in.at == len(in.past) {
 		in.draft = in.text()
 	}
 	at := in.at + step
 	if at < 0 || at > len(in.past) {
-		return true
+		return
 	}
 	in.at = at
 	text := in.draft
@@ -205,7 +209,6 @@ func (in *input) recall(step int) bool {
 		text = in.past[at]
 	}
 	in.set(text, len(text))
-	return true
 }
 
 // take returns what was typed and begins anew.

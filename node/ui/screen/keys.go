@@ -147,7 +147,7 @@ func (s *Screen) answer(now time.Time, name, text string) bool {
 			return true
 		}
 		s.find = p.typed
-		s.search(now)
+		s.search()
 		return true
 	case "ctrl+r":
 		if p.kind == askHistory {
@@ -157,7 +157,7 @@ func (s *Screen) answer(now time.Time, name, text string) bool {
 	case "ctrl+f":
 		if p.kind == askFind {
 			s.find = p.typed
-			s.search(now)
+			s.search()
 			return true
 		}
 	case "pgup", "pgdown", "f1", "f7", "f8", "ctrl+l":
@@ -325,7 +325,7 @@ func (s *Screen) scroll(now time.Time, rows int) {
 }
 
 // search goes to the next message further up that has what is looked for.
-func (s *Screen) search(now time.Time) {
+func (s *Screen) search() {
 	p := s.current
 	if s.find == "" {
 		return

@@ -88,7 +88,7 @@ func (s *Screen) event(now, at time.Time, e chat.Event) {
 	case chat.Gap:
 		s.gap(at, e, kind, words)
 	case chat.Notify:
-		s.ring(now, e)
+		s.ring(e)
 	case chat.Notice:
 		s.notice(now, at, e, kind, words)
 	case chat.Error:
@@ -401,7 +401,7 @@ func (s *Screen) page(now time.Time, p *pane, found []chat.Past) {
 	}
 	p.entries = append(older, p.entries...)
 	if s.find != "" && p == s.current && s.prompt.kind == askFind {
-		s.search(now)
+		s.search()
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 func (m *Model) Complete(commands []string, line string, pos int) (newLine string, newPos int, choices []string) {
 	start := strings.LastIndexByte(line[:pos], ' ') + 1
 	word, tail := line[start:pos], line[pos:]
-	list, end := m.candidates(commands, line[:start], word)
+	list, end := m.candidates(commands, line[:start], word), " "
 	if start == 0 && !strings.HasPrefix(word, "/") && !strings.HasPrefix(word, "#") && !strings.HasPrefix(word, "@") {
 		end = ": " // speaking to somebody
 	}
@@ -50,8 +50,7 @@ func (m *Model) Complete(commands []string, line string, pos int) (newLine strin
 }
 
 // candidates returns what a word may become, with what stands before it.
-func (m *Model) candidates(commands []string, before, word string) (list []string, end string) {
-	end = " "
+func (m *Model) candidates(commands []string, before, word string) (list []string) {
 	words := strings.Fields(before)
 	command := len(words) > 0 && strings.HasPrefix(words[0], "/") && !strings.HasPrefix(words[0], "//")
 	switch {
@@ -63,21 +62,21 @@ func (m *Model) candidates(commands []string, before, word string) (list []strin
 		for _, name := range m.Aliases() {
 			list = append(list, "/"+name)
 		}
-		return list, end
+		return list
 	case command:
 		if list = m.arguments(commands, words, word); list != nil {
-			return list, end
+			return list
 		}
 	}
 	switch {
 	case strings.HasPrefix(word, "#"):
-		return m.Rooms(), end
+		return m.Rooms()
 	case strings.HasPrefix(word, "@"):
-		return m.at(), end
+		return m.at()
 	case word == "":
-		return nil, end
+		return nil
 	}
-	return m.Users(), end
+	return m.Users()
 }
 
 // at returns everybody as a chat.
