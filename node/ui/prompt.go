@@ -18,9 +18,6 @@ import (
 // ErrNoTerminal says that there is nobody to ask.
 var ErrNoTerminal = errors.New("not a terminal")
 
-// MinStrength is the score a new password needs, out of 4.
-const MinStrength = 3
-
 // A Prompter asks the person at the terminal, before a face runs.
 type Prompter struct {
 	in, out *os.File
@@ -123,7 +120,7 @@ func newPassword(say func(string), question string, meter Meter, live bool, ask 
 			return "", err
 		}
 		score, advice := meter(password)
-		weak := score < MinStrength || advice != ""
+		weak := view.Weak(score, advice)
 		if weak || !live {
 			say(view.StrengthWords(score, advice))
 		}

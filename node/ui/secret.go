@@ -129,8 +129,7 @@ func (s *secret) line() string {
 	bar := ""
 	if len(s.text) > 0 {
 		score, _ := s.meter(string(s.text))
-		score = min(max(score, 0), 4)
-		bar = "[" + strings.Repeat("#", score) + strings.Repeat("-", 4-score) + "] " + view.Strength[score]
+		bar = view.StrengthBar(score)
 	}
 	return "\r\x1b[K" + clean.Line(s.question, 0) + ": " + bar
 }

@@ -188,9 +188,6 @@ func (s *Screen) recallFound(before int) {
 	}
 }
 
-// minStrength is what a new password needs, of the meter's 4.
-const minStrength = 3
-
 // secret takes a key for a password, of which nothing is shown.
 func (s *Screen) secret(now time.Time, name, text string) {
 	p := &s.prompt
@@ -210,7 +207,7 @@ func (s *Screen) secret(now time.Time, name, text string) {
 		case askPresent:
 			p.passwd.Present, p.kind = typed, askNew
 		case askNew:
-			if score, advice := s.cfg.Meter(typed); score < minStrength || advice != "" {
+			if score, advice := s.cfg.Meter(typed); view.Weak(score, advice) {
 				p.question = view.StrengthWords(score, advice) + "; another one. "
 				return
 			}
@@ -243,8 +240,7 @@ func (s *Screen) secretWords() string {
 		return words
 	}
 	score, _ := s.cfg.Meter(s.prompt.typed)
-	score = min(max(score, 0), 4)
-	return words + "[" + strings.Repeat("#", score) + strings.Repeat("-", 4-score) + "] " + view.Strength[score]
+	return words + view.StrengthBar(score)
 }
 
 // Paste takes what was pasted: nothing of it is run before Enter, and a long

@@ -11,17 +11,17 @@ import (
 const OnEarlier = " (on an earlier message)"
 
 // On says which message one answers: of whom, and how it begins.
-func On(who, text string) string { return " (on " + who + ": " + Begin(text) + ")" }
+func On(who, text string) string { return " (on " + who + ": " + begin(text) + ")" }
 
-// Begin returns how a text begins.
-func Begin(text string) string { return ansi.Truncate(clean.Line(text, 0), maxQuoted, "…") }
+// begin returns how a text begins.
+func begin(text string) string { return ansi.Truncate(clean.Line(text, 0), maxQuoted, "…") }
 
 const maxQuoted = 30 // columns
 
 // Changed says what became of a message of one's own.
 func Changed(was, text string) string {
 	if text == "" {
-		return "deleted: " + Begin(was)
+		return "deleted: " + begin(was)
 	}
-	return "edited, was: " + Begin(was)
+	return "edited, was: " + begin(was)
 }

@@ -243,12 +243,22 @@ func roomLine(e chat.Room, me string) string {
 
 func members(e chat.Room) string { return count(len(e.Members), "member", "members") }
 
-// Strength is what the password meter says, by zxcvbn's score from 0 to 4.
-var Strength = [5]string{"very weak", "weak", "fair", "good", "strong"}
+// strengths is what the password meter says, by zxcvbn's score.
+var strengths = [5]string{"very weak", "weak", "fair", "good", "strong"}
+
+// Weak reports whether a new password of that score, of 4, and with that advice
+// is to be refused.
+func Weak(score int, advice string) bool { return score < 3 || advice != "" }
+
+// StrengthBar draws the meter.
+func StrengthBar(score int) string {
+	score = min(max(score, 0), 4)
+	return "[" + strings.Repeat("#", score) + strings.Repeat("-", 4-score) + "] " + strengths[score]
+}
 
 // StrengthWords reads the meter out.
 func StrengthWords(score int, advice string) string {
-	s := "strength: " + Strength[min(max(score, 0), 4)]
+	s := "strength: " + strengths[min(max(score, 0), 4)]
 	if advice != "" {
 		s += "; " + clean.Line(advice, 200)
 	}
