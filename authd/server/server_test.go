@@ -1178,15 +1178,17 @@ func TestTellsDiscovery(t *testing.T) {
 }
 
 // A thousand guesses, first from one source and then from many, get as far as
-// the limits say, and the owner, who has a token, does not notice.
+// the limits say, and the owner, who has a token, does not notice. Machines count
+// once for each of their addresses, of both families: the account counts them
+// all.
 func TestThousandGuesses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLab(t, Config{})
 		owner := l.client("10.0.0.2:5000")
 		one := l.client("10.0.1.1:5000")
 		var many []*client
-		for i := range 100 {
-			many = append(many, l.client(fmt.Sprintf("10.0.2.%d:5000", i+1)))
+		for i := range 50 {
+			many = append(many, l.client(fmt.Sprintf("10.0.2.%d:5000", i+1)), l.client(fmt.Sprintf("[fd00::2:%x]:5000", i+1)))
 		}
 		l.start()
 		wantGrant(t, owner.register("alice", "correct"))
