@@ -469,7 +469,7 @@ func (h *Host) loop(ctx context.Context) error {
 			return err
 		case err := <-h.ended:
 			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, context.Canceled) {
-				return err
+				h.failed = err
 			}
 			h.drain()
 			leaving = true // once what was typed is done and on disk

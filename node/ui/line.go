@@ -58,8 +58,9 @@ type LineConfig struct {
 	Notify func(title, text string) error
 }
 
-// refSettings marks the line's own question for the person's settings.
-const refSettings = "line-settings"
+// refOwn marks what the line asks for by itself: the person's settings and
+// commands, and to have noted what was read.
+const refOwn = "line-own"
 
 // Line is the face of lines: one event is one line, a person types one line.
 // It says everything in words, fit for a screen reader and a pipe.
@@ -79,7 +80,8 @@ const refSettings = "line-settings"
 // Ctrl+C clears the line and, on an empty line or twice, ends the face. A
 // message of several lines can be pasted; it is sent with Enter. Two notices
 // are for the face: "current" moves the prompt to the chat in its Data, and
-// "clear" empties the screen.
+// "clear" empties the screen. What stands on a terminal when a line is typed, or
+// the end is, was read, as far as it is of the current chat.
 type Line struct {
 	cfg   LineConfig
 	feed  *feed
@@ -101,6 +103,7 @@ type Line struct {
 	focused atomic.Bool            // the terminal said that the person looks at it
 	opening atomic.Pointer[string] // the link that is asked about; nil: none
 	keys    *keys                  // what the editor reads from
+	unread  atomic.Pointer[string] // the current chat, where it has messages that no line was typed behind
 	secret  atomic.Pointer[secret] // the line that is being asked for in place of the editor's, nil: none
 }
 
@@ -170,6 +173,7 @@ func (l *Line) Run(ctx context.Context, do func(chat.Command)) error {
 		case in.long:
 			l.Show(tooLong(nil))
 		case len(bytes.TrimSpace(in.line)) > 0:
+			l.noteRead(do)
 			do(chat.Command{Line: string(in.line)})
 		}
 	})
@@ -190,7 +194,8 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 	defer signal.Stop(resized)
 	l.resize()
 
-	do(chat.Command{Line: "/set", Ref: refSettings})
+	do(chat.Command{Line: "/set", Ref: refOwn})
+	do(chat.Command{Line: "/alias", Ref: refOwn})
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	commands := make(chan []chat.Command)
@@ -212,10 +217,12 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 	for {
 		select {
 		case list := <-commands:
+			l.noteRead(do)
 			for _, c := range list {
 				do(c)
 			}
 		case err := <-ended:
+			l.noteRead(do)
 			switch {
 			case l.quit.Load():
 				return ErrQuit
@@ -230,6 +237,22 @@ func (l *Line) runEditor(ctx context.Context, do func(chat.Command)) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// noteRead has it noted that the person has read what was shown of the current
+// chat.
+func (l *Line) noteRead(do func(chat.Command)) {
+	if name := l.unread.Swap(nil); name != nil {
+		do(chat.Command{Line: "/read " + *name, Ref: refOwn})
+	}
+}
+
+// shown remembers that there is something new in a chat, if the person is in it
+// and sees it.
+func (l *Line) shown(name string) {
+	if l.tty != nil && name != "" && name == l.model.Chat() {
+		l.unread.Store(&name)
 	}
 }
 
@@ -385,6 +408,7 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 	case chat.Message:
 		l.speech(b, width, it.at, speech{chat: e.Chat, mode: e.Mode, text: e.Text, links: e.Links, action: e.Action, from: e.From, own: e.From == l.model.Self(), marks: view.Marks(e) + l.on(e.ReplyTo)})
 		l.remember(quoted{e.ID, view.Name(e.From), e.Text})
+		l.shown(e.Chat)
 	case chat.Sent:
 		// Who types into a pipe knows; on a terminal it says that the
 		// message is on its way.
@@ -400,33 +424,32 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 		l.ring(b, it.at, e)
 	case chat.Receipt:
 		if l.cfg.Receipts && l.model.Setting("receipts", "on") == "on" {
-			k, text := view.Words(e, l.model.Self())
-			l.line(b, width, it.at, k, text)
+			l.words(b, width, it.at, e)
 		}
 	case chat.Peer:
 		if news && l.model.Setting("presence", "all") != "none" {
-			k, text := view.Words(e, l.model.Self())
-			l.line(b, width, it.at, k, text)
+			l.words(b, width, it.at, e)
+		}
+	case chat.Error:
+		if e.Ref != refOwn {
+			l.words(b, width, it.at, e)
 		}
 	default:
+		if n, ok := e.(chat.Notice); ok && n.Ref == refOwn { // nobody asked
+			if g := l.model.Setting("outage_grace", "0"); n.Code == "set" && g != "0" {
+				l.words(b, width, it.at, chat.Notice{Code: "outage_grace", Text: "outage_grace is " + g + ": tokens that ended so long ago count here"})
+			}
+			return
+		}
 		if n, ok := e.(chat.Notice); ok && l.editor != nil {
-			switch data := n.Data.(type) {
-			case []chat.Setting:
-				if n.Ref == refSettings { // nobody asked
-					g := l.model.Setting("outage_grace", "0")
-					if g == "0" {
-						return
-					}
-					n = chat.Notice{Code: "outage_grace", Text: "outage_grace is " + g + ": tokens that ended so long ago count here"}
-					e = n
-				}
-			case chat.Opening:
+			if data, ok := n.Data.(chat.Opening); ok {
 				l.opening.Store(&data.URL)
 				n.Text += " Type y to do it."
 				e = n
 			}
 			switch n.Code {
 			case "current":
+				l.shown(l.model.Chat())
 				return // the prompt says it
 			case "clear":
 				b.WriteString("\x1b[2J\x1b[H")
@@ -434,10 +457,15 @@ func (l *Line) event(b *bytes.Buffer, width int, it item) {
 			}
 		}
 		if news {
-			k, text := view.Words(e, l.model.Self())
-			l.line(b, width, it.at, k, text)
+			l.words(b, width, it.at, e)
 		}
 	}
+}
+
+// words draws what an event says in words.
+func (l *Line) words(b *bytes.Buffer, width int, at time.Time, e chat.Event) {
+	k, text := view.Words(e, l.model.Self())
+	l.line(b, width, at, k, text)
 }
 
 // ring tells of a message that rings, unless the person looks at the terminal.

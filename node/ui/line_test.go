@@ -304,6 +304,7 @@ type session struct {
 	*terminal
 	line  *Line
 	did   chan chat.Command
+	own   chan chat.Command // what the face asks for by itself
 	ended chan error
 }
 
@@ -316,6 +317,7 @@ func startLine(t *testing.T) *session {
 		terminal: s,
 		line:     NewLine(LineConfig{Commands: strings.Fields("help join unban unsilence unmute"), In: tty, Out: tty, Location: time.UTC}),
 		did:      make(chan chat.Command, 100),
+		own:      make(chan chat.Command, 100),
 		ended:    make(chan error, 1),
 	}
 	if x.line.editor == nil {
@@ -323,7 +325,9 @@ func startLine(t *testing.T) *session {
 	}
 	go func() {
 		x.ended <- x.line.Run(t.Context(), func(c chat.Command) {
-			if c.Ref != refSettings {
+			if c.Ref == refOwn {
+				x.own <- c
+			} else {
 				x.did <- c
 			}
 		})
@@ -457,8 +461,8 @@ func TestLineSettings(t *testing.T) {
 		t.Errorf("opened %q", opened)
 	}
 	set := []chat.Setting{{Name: "bell", Value: "off"}, {Name: "receipts", Value: "off"}, {Name: "presence", Value: "none"}}
-	x.line.Show(chat.Notice{Code: "set", Text: "hidden", Ref: refSettings, Data: set})
-	x.line.Show(chat.Notice{Code: "set", Text: "hidden", Ref: refSettings, Data: []chat.Setting{{Name: "outage_grace", Value: "7d"}}})
+	x.line.Show(chat.Notice{Code: "set", Text: "hidden", Ref: refOwn, Data: set})
+	x.line.Show(chat.Notice{Code: "set", Text: "hidden", Ref: refOwn, Data: []chat.Setting{{Name: "outage_grace", Value: "7d"}}})
 	x.wait("outage_grace is 7d:")
 	x.line.Show(chat.Notify{Chat: "#lab"})
 	x.line.Show(chat.Receipt{Chat: "#lab", By: "bob", Got: 1, Of: 1})
@@ -469,6 +473,70 @@ func TestLineSettings(t *testing.T) {
 	}
 	x.press("\x04")
 	x.end(io.EOF)
+}
+
+// What was shown of the current chat when a line is typed, or at the end, is read;
+// what others said elsewhere is not. Nobody is told.
+func TestLineNotesWhatWasRead(t *testing.T) {
+	x := startLine(t)
+	asked := func(want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if c := <-x.own; c.Line != w {
+				t.Errorf("asked for %q, want %q", c.Line, w)
+			}
+		}
+		if len(x.own) > 0 {
+			t.Errorf("asked for %q, too", (<-x.own).Line)
+		}
+	}
+	typed := func(line string) {
+		t.Helper()
+		x.press(line + "\r")
+		if c := <-x.did; c.Line != line {
+			t.Errorf("did %q, want %q", c.Line, line)
+		}
+	}
+	hears := func(in, text string) {
+		t.Helper()
+		x.line.Show(chat.Message{Chat: in, From: "bob", Text: text, Mode: "reliable"})
+		x.wait(text)
+	}
+	asked("/set", "/alias")
+	x.line.Show(chat.Notice{Code: "alias", Text: "hidden", Ref: refOwn, Data: chat.Aliases{"wave"}})
+	x.line.Show(chat.Notice{Code: "current", Data: "#lab"})
+	x.wait("#lab> ")
+	x.press("/wa\t")
+	x.wait("/wave ")
+	x.press("\x15")
+	typed("hi")
+	asked("/read #lab") // what stood there before it became the current chat
+
+	hears("@bob", "psst")
+	typed("what?")
+	asked()
+	hears("#lab", "hooray")
+	hears("#lab", "again")
+	asked()
+	typed("yes")
+	asked("/read #lab")
+	typed("yes again")
+	asked()
+	x.line.Show(chat.Notice{Code: "current", Data: "@bob"})
+	x.wait("@bob> ")
+	typed("psst what?")
+	asked("/read @bob")
+
+	hears("@bob", "bye")
+	x.line.Show(chat.Notice{Code: "read", Text: "hidden", Ref: refOwn})
+	x.line.Show(chat.Error{Code: "no_such_user", Text: "hidden", Ref: refOwn})
+	x.line.Show(chat.Error{Code: "no_such_user", Text: "shown", Ref: "r1"})
+	if got := x.wait("shown"); strings.Contains(got, "hidden") {
+		t.Errorf("got %q", got)
+	}
+	x.press("\x04")
+	x.end(io.EOF)
+	asked("/read @bob")
 }
 
 // What one says is shown as it will be read: what it answers, what it changes, and
@@ -524,7 +592,7 @@ func TestLineRings(t *testing.T) {
 		}
 	}
 	set := func(name, value string) {
-		x.line.Show(chat.Notice{Code: "set", Text: "set", Ref: refSettings, Data: []chat.Setting{{Name: name, Value: value}}})
+		x.line.Show(chat.Notice{Code: "set", Text: "set", Ref: refOwn, Data: []chat.Setting{{Name: name, Value: value}}})
 	}
 	focus := func(key string, in bool) {
 		x.press(key + "y\r") // what is typed behind it is done when it was understood

@@ -108,7 +108,7 @@ func TestPasswdOnTerminal(t *testing.T) {
 	did, ended := make(chan chat.Command, 10), make(chan error, 1)
 	go func() {
 		ended <- line.Run(t.Context(), func(c chat.Command) {
-			if c.Ref != refSettings {
+			if c.Ref != refOwn {
 				did <- c
 			}
 		})
