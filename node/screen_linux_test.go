@@ -240,7 +240,7 @@ func TestScreen(t *testing.T) {
 	bob.want("message", "chat", "#lab", "from", "ann", "text", "the **printer** works")
 	ann.sees("you: the printer works ✓")
 	bob.say("#lab", "reliable", "ann: see http://wiki.lan/printer")
-	ann.sees("bob@: ann: see http://wiki.lan/printer")
+	ann.sees("!bob: ann: see http://wiki.lan/printer")
 	ann.types("/msg bob coffee?")
 	bob.want("message", "chat", "@ann", "from", "ann", "text", "coffee?")
 	ann.sees("sent to @bob: coffee?")

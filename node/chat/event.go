@@ -59,6 +59,7 @@ type Room struct {
 	Reason  string   `json:"reason,omitempty"` // of a removal
 	Was     string   `json:"was,omitempty"`    // the chat's name before, when it changed
 	Ref     string   `json:"ref,omitempty"`
+	Again   bool     `json:"-"` // joined: one was in it already
 }
 
 // Message is what somebody wrote to a chat one is in. A device's own messages

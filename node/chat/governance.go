@@ -167,7 +167,7 @@ func (c *Core) removed(now time.Time, m *membership, change room.Change) {
 		c.dropInvite(m.id, c.self.account)
 	}
 	c.drop(m)
-	if m.log.State().Ended() {
+	if m.log.State().Ended() && !m.replaced {
 		c.show(Notice{Code: "ended", Text: name + " has ended: you were its last member", Data: map[string]string{"chat": name}})
 	}
 	if lapsed {

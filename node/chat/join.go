@@ -213,7 +213,9 @@ func (c *Core) doJoin(k *call) {
 		return
 	}
 	if m := c.findRoom(name); m != nil {
-		c.show(c.roomEvent(m, "joined", c.self.account, c.self.account, k.ref))
+		e := c.roomEvent(m, "joined", c.self.account, c.self.account, k.ref)
+		e.Again = true
+		c.show(e)
 		c.open(m.chat(), k.ref)
 		return
 	}

@@ -341,6 +341,28 @@ func TestRefound(t *testing.T) {
 	}
 }
 
+// The room that another one takes the place of does not end, for its people: a
+// present admin, who leaves it last, is told of no end. /join of a room one is in
+// says so, and not that one has joined.
+func TestRefoundByPresentAdmin(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").stored(t).room("#lab")
+	l.clear()
+	l.node("ann").do("/refound #lab")
+	l.pass(15 * time.Second)
+	l.agree(t, "#lab", "ann", "bob", "cat")
+	for _, n := range l.nodes {
+		if got := n.notices("ended"); len(got) != 0 {
+			t.Errorf("%s is told %q", n.name, got)
+		}
+	}
+	l.clear()
+	bob := l.node("bob")
+	bob.do("/join #lab")
+	if got := shown[chat.Room](bob); len(got) != 1 || got[0].Cause != "joined" || !got[0].Again {
+		t.Errorf("got %+v, want that bob is in the room already", got)
+	}
+}
+
 // Two rooms of one name, made in two halves: told apart by letters of their
 // ids until one is renamed.
 func TestSameName(t *testing.T) {

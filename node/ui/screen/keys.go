@@ -15,7 +15,7 @@ import (
 const keysHelp = `keys: Alt+1…9, Ctrl+N, Ctrl+P change the chat · Alt+A goes where something is new · PgUp, PgDn scroll, Alt+End goes to the end
 Tab completes · up and down bring back what you typed, Ctrl+R searches it · Alt+Enter begins a new line · Ctrl+F finds in the chat
 F7 hides the chats, F8 the people · Ctrl+L draws anew · Ctrl+C clears the line, twice it quits · Esc leaves a question, never the program
-behind your messages: … being stored, → on its way, 2/3 who has it, ✓ all have it, ? not confirmed, ✗ refused · ~ is a fast one · ann@: ann means you`
+behind your messages: … being stored, → on its way, 2/3 who has it, ✓ all have it, ? not confirmed, ✗ refused · ~ is a fast one · !ann: ann means you`
 
 // pasteAsk is from how many lines on a paste is asked about.
 const pasteAsk = 5

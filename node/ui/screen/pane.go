@@ -155,6 +155,9 @@ func (s *Screen) head(e *entry) (plain, painted string) {
 		put(theme.Rooms, "*")
 		put(theme.Plain, " ")
 	}
+	if e.mention {
+		put(theme.Mention, "!") // as in the list of chats
+	}
 	if e.fast {
 		put(theme.Fast, "~")
 	}
@@ -165,9 +168,6 @@ func (s *Screen) head(e *entry) (plain, painted string) {
 	} else {
 		plain += name
 		painted += s.theme.Name(e.from, name)
-	}
-	if e.mention {
-		put(theme.Mention, "@")
 	}
 	put(theme.Marks, e.marks+e.on)
 	if e.action {

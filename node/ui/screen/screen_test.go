@@ -321,6 +321,8 @@ func TestWrittenElsewhere(t *testing.T) {
 	d.hears("#lab", "bob", "hi")
 	d.show(chat.Message{ID: "1", Chat: "@bob", From: "me", Text: "from my phone", Mode: "reliable"})
 	d.misses("from my phone")
+	d.hears("#lab", "bob", "me, look")
+	d.sees("!bob: me, look") // by more than a colour
 	if p := d.pane("@bob"); p.unread != 0 || len(p.entries) != 1 || !p.entries[0].own {
 		t.Errorf("%d unread, %d entries", p.unread, len(p.entries))
 	}

@@ -136,7 +136,10 @@ func roomWords(e chat.Room, me string) string {
 		}
 		return by + " created " + room
 	case "joined":
-		if actor == "you" {
+		switch {
+		case actor == "you" && e.Again:
+			return "you are in " + roomLine(e, me)
+		case actor == "you":
 			return "you joined " + roomLine(e, me)
 		}
 		return actor + " joined " + room

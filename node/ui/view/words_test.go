@@ -38,6 +38,7 @@ func TestWords(t *testing.T) {
 		{room("created", "ann", ""), theme.Rooms, "ann created #lab"},
 		{room("joined", "ann", "bob"), theme.Rooms, "bob joined #lab"},
 		{room("joined", "bob", ""), theme.Rooms, "bob joined #lab"},
+		{chat.Room{Chat: "#lab", Cause: "joined", Whom: "me", Members: []string{"ann", "me"}, Admins: []string{"ann"}, Again: true}, theme.Rooms, "you are in #lab: 2 members, the admin is ann"},
 		{room("joined", "ann", "me"), theme.Rooms, "you joined #lab: 2 members, the admin is ann"},
 		{room("left", "bob", ""), theme.Rooms, "bob left #lab"},
 		{room("left", "me", ""), theme.Rooms, "you left #lab"},
