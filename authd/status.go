@@ -15,6 +15,7 @@ import (
 
 	"lanchat/authd/serve"
 	"lanchat/wire/usage"
+	"lanchat/wire/words"
 )
 
 func (o *options) statusCommand() *cobra.Command {
@@ -72,11 +73,11 @@ func printStatus(w io.Writer, s serve.Status) error {
 	fmt.Fprintf(tw, "address\t%s\n", s.Address)
 	fmt.Fprintf(tw, "up\t%v\n", time.Duration(s.Uptime)*time.Second)
 	fmt.Fprintf(tw, "accounts\t%d\n", s.Accounts)
-	fmt.Fprintf(tw, "online\t%s, %s without a token\n", count(s.Online, "device"), count(s.Strangers, "connection"))
-	fmt.Fprintf(tw, "since start\t%s, %s, %s\n", count(s.Logins, "log-in"), count(s.Registrations, "registration"), count(s.Renewals, "renewal"))
+	fmt.Fprintf(tw, "online\t%s, %s without a token\n", words.Count(s.Online, "device", "devices"), words.Count(s.Strangers, "connection", "connections"))
+	fmt.Fprintf(tw, "since start\t%s, %s, %s\n", words.Count(s.Logins, "log-in", "log-ins"), words.Count(s.Registrations, "registration", "registrations"), words.Count(s.Renewals, "renewal", "renewals"))
 	fmt.Fprintf(tw, "refusals\t%d%s\n", total, refused)
 	fmt.Fprintf(tw, "malformed\t%d\n", s.Malformed)
-	fmt.Fprintf(tw, "mail\t%s waiting, %d KiB\n", count(s.Mail, "message"), (s.MailBytes+1023)/1024)
+	fmt.Fprintf(tw, "mail\t%s waiting, %d KiB\n", words.Count(s.Mail, "message", "messages"), (s.MailBytes+1023)/1024)
 	fmt.Fprintf(tw, "database\t%d KiB\n", (s.Database+1023)/1024)
 	if s.Trouble != "" {
 		fmt.Fprintf(tw, "trouble\t%s\n\tsince %s; nobody can register, log in or renew\n", s.Trouble, s.TroubleSince.Format(time.DateTime))

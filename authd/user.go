@@ -22,6 +22,7 @@ import (
 	"lanchat/wire"
 	"lanchat/wire/realm"
 	"lanchat/wire/usage"
+	"lanchat/wire/words"
 )
 
 // userCommand is what operators do with accounts. It works on the database
@@ -212,7 +213,7 @@ func removeAll(w io.Writer, st *store.Store, reg *account.Registrar, force bool)
 		names = append(names, u.Name)
 		devices += u.Devices
 	}
-	what := fmt.Sprintf("%s with %s", count(len(users), "account"), count(devices, "device"))
+	what := fmt.Sprintf("%s with %s", words.Count(len(users), "account", "accounts"), words.Count(devices, "device", "devices"))
 	if len(names) > 0 {
 		what += " (" + strings.Join(names[:min(len(names), 20)], ", ")
 		if len(names) > 20 {
@@ -231,14 +232,6 @@ func removeAll(w io.Writer, st *store.Store, reg *account.Registrar, force bool)
 	}
 	_, err = fmt.Fprintf(w, "deleted %s\n", what)
 	return err
-}
-
-// count is n things, in words.
-func count[N int | int64 | uint64](n N, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 // resetUser makes a one-time code and prints it, alone on standard output.
@@ -291,7 +284,7 @@ func listUsers(w io.Writer, st *store.Store, asJSON bool) error {
 		if u.Disabled {
 			state = "disabled"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\tsince %s\n", u.Name, state, count(u.Devices, "device"), u.Created.Format(time.DateOnly))
+		fmt.Fprintf(tw, "%s\t%s\t%s\tsince %s\n", u.Name, state, words.Count(u.Devices, "device", "devices"), u.Created.Format(time.DateOnly))
 	}
 	return tw.Flush()
 }

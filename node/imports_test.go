@@ -22,7 +22,8 @@ var layers = map[string][]string{
 	"wire":         {},
 	"wire/clean":   {},
 	"wire/private": {},
-	"wire/usage":   {},
+	"wire/words":   {},
+	"wire/usage":   {"wire/words"},
 	"wire/dbfile":  {"wire/private"},
 	"wire/realm":   {"wire"},
 	"wire/link":    {"wire", "wire/realm"},
@@ -34,7 +35,7 @@ var layers = map[string][]string{
 	"node/room":          {"wire"},
 	"node/delivery":      {"wire"},
 	"node/markup":        {},
-	"node/chat":          {"node/delivery", "node/markup", "node/room", "wire", "wire/clean", "wire/realm"},
+	"node/chat":          {"node/delivery", "node/markup", "node/room", "wire", "wire/clean", "wire/realm", "wire/words"},
 
 	// adapters
 	"discovery":               {"discovery/presence", "wire"},
@@ -43,7 +44,7 @@ var layers = map[string][]string{
 	"authd/store":             {"authd/account", "authd/mailbox", "wire", "wire/dbfile", "wire/realm"},
 	"node/store":              {"node/chat", "wire", "wire/dbfile"},
 	"node/ui/theme":           {"node/markup"},
-	"node/ui/view":            {"node/chat", "node/ui/theme", "wire/clean"},
+	"node/ui/view":            {"node/chat", "node/ui/theme", "wire/clean", "wire/words"},
 	"node/ui/screen":          {"node/chat", "node/markup", "node/ui/theme", "node/ui/view", "wire/clean"},
 	"node/ui":                 {"node/chat", "node/markup", "node/ui/screen", "node/ui/theme", "node/ui/view", "wire/clean"},
 	"node/doctor":             {},
@@ -55,7 +56,7 @@ var layers = map[string][]string{
 
 	// mains
 	"authd/serve":  {"authd/account", "authd/server", "authd/store", "discovery", "discovery/presence", "wire", "wire/private", "wire/realm"},
-	"authd":        {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm", "wire/usage"},
+	"authd":        {"authd/serve", "authd/account", "authd/server", "authd/store", "discovery", "wire", "wire/private", "wire/realm", "wire/usage", "wire/words"},
 	"node/checkup": {"discovery", "discovery/presence", "node/doctor", "node/login", "wire", "wire/clean", "wire/link", "wire/realm"},
 	"node": {"authd/serve", "discovery", "discovery/presence", "node/chat", "node/checkup", "node/doctor", "node/host",
 		"node/login", "node/store", "node/ui", "node/ui/theme", "wire", "wire/clean", "wire/private", "wire/realm", "wire/usage"},

@@ -12,6 +12,7 @@ import (
 	"lanchat/wire"
 	"lanchat/wire/clean"
 	"lanchat/wire/realm"
+	"lanchat/wire/words"
 )
 
 // A saying is text on its way to a chat.
@@ -266,7 +267,7 @@ func findVerb(name string, own Aliases) (*verb, error) {
 	case len(begins) > 1:
 		return nil, fmt.Errorf("/%s can be %s: type more of it", name, strings.Join(begins, ", "))
 	}
-	if near := nearest(name, slices.Concat(own, commandNames())); near != "" {
+	if near := words.Nearest(name, slices.Concat(own, commandNames())); near != "" {
 		return nil, fmt.Errorf("there is no command /%s; did you mean /%s?", name, near)
 	}
 	return nil, fmt.Errorf("there is no command /%s; /help lists them, and //%s sends it as text", name, name)
@@ -279,45 +280,12 @@ func commandNames() (names []string) {
 	return names
 }
 
-// nearest returns the word of a list that differs from name by at most two
-// letters, "" if none does.
-func nearest(name string, list []string) (near string) {
-	best := 3
-	for _, word := range list {
-		if d := distance(strings.ToLower(name), strings.ToLower(word)); d < best && d < len(word) {
-			best, near = d, word
-		}
-	}
-	return near
-}
-
 // meant asks whether the nearest word of a list was meant, if there is one.
 func meant(name string, list ...string) string {
-	if near := nearest(name, list); near != "" {
+	if near := words.Nearest(name, list); near != "" {
 		return "; did you mean " + near + "?"
 	}
 	return ""
-}
-
-// distance is the Levenshtein distance of two short strings, in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			swap := diagonal
-			if a[i] != b[j] {
-				swap++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(swap, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // sayTo sends text to the chat a person named.

@@ -11,6 +11,7 @@ import (
 	"lanchat/node/room"
 	"lanchat/wire"
 	"lanchat/wire/clean"
+	"lanchat/wire/words"
 )
 
 // causes are what entries of a log are called in events.
@@ -412,7 +413,7 @@ func (c *Core) doRooms(k *call) {
 		for _, i := range list {
 			row := []string{i.Chat, "", "", "", i.Topic}
 			if i.Members > 0 {
-				row[1], row[2] = count(i.Members, "member"), "admin "+i.Admin
+				row[1], row[2] = words.Count(i.Members, "member", "members"), "admin "+i.Admin
 			}
 			if i.Joined {
 				row[3] = "joined"

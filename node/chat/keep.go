@@ -11,6 +11,7 @@ import (
 
 	"lanchat/wire"
 	"lanchat/wire/clean"
+	"lanchat/wire/words"
 )
 
 // How long history is kept, and how it leaves the program.
@@ -82,7 +83,7 @@ func (c *Core) HandleExported(e Export, file string, n int, err error) {
 		c.refuse(e.ref, "failed", "exporting %s: %v", e.name, err)
 		return
 	}
-	c.show(Notice{Code: "exported", Text: fmt.Sprintf("%s holds %s of %s", file, count(n, "message"), e.name), Ref: e.ref,
+	c.show(Notice{Code: "exported", Text: fmt.Sprintf("%s holds %s of %s", file, words.Count(n, "message", "messages"), e.name), Ref: e.ref,
 		Data: map[string]any{"chat": e.name, "file": file, "messages": n}})
 }
 
@@ -112,7 +113,7 @@ func (c *Core) HandleSwept(q Sweep, n int, err error) {
 	case err != nil:
 		c.refuse(q.ref, "failed", "forgetting old messages: %v", err)
 	case q.name != "":
-		c.show(Notice{Code: "forgotten", Text: fmt.Sprintf("%s of %s forgotten on this device; others still have theirs", count(n, "message"), q.name), Ref: q.ref,
+		c.show(Notice{Code: "forgotten", Text: fmt.Sprintf("%s of %s forgotten on this device; others still have theirs", words.Count(n, "message", "messages"), q.name), Ref: q.ref,
 			Data: map[string]any{"chat": q.name, "messages": n}})
 	}
 }

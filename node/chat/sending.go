@@ -9,6 +9,7 @@ import (
 	"lanchat/node/delivery"
 	"lanchat/node/room"
 	"lanchat/wire"
+	"lanchat/wire/words"
 )
 
 // say sends text to a room: at once, unless what waits there is before it.
@@ -100,7 +101,7 @@ func (c *Core) pump(now time.Time, m *membership) {
 		c.show(Notice{Code: "sent_all", Text: "everything you wrote in " + m.chat() + " is out", Data: map[string]any{"chat": m.chat()}})
 	case n > slowAbove && !m.slowed && m.keys.Current() != nil:
 		m.slowed = true
-		c.show(Notice{Code: "slowed", Text: fmt.Sprintf("what you write in %s goes out as fast as the others can take it: %s waiting", m.chat(), count(n, "message")),
+		c.show(Notice{Code: "slowed", Text: fmt.Sprintf("what you write in %s goes out as fast as the others can take it: %s waiting", m.chat(), words.Count(n, "message", "messages")),
 			Data: map[string]any{"chat": m.chat(), "waiting": n}})
 	}
 }

@@ -30,11 +30,3 @@ func table(rows [][]string) []string {
 	}
 	return lines
 }
-
-// count is n things, in words.
-func count(n int, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return fmt.Sprintf("%d %s", n, thing)
-}

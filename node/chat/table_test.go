@@ -19,11 +19,3 @@ func TestTable(t *testing.T) {
 		t.Errorf("no rows: %q", got)
 	}
 }
-
-func TestCount(t *testing.T) {
-	for n, want := range map[int]string{0: "0 members", 1: "1 member", 2: "2 members"} {
-		if got := count(n, "member"); got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-}

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"lanchat/wire"
+	"lanchat/wire/words"
 )
 
 // Two people who compare sixty digits, by voice or side by side, know that no
@@ -103,7 +104,7 @@ func (c *Core) doVerify(k *call) {
 		return len(slices.DeleteFunc(slices.Clone(p.devices), func(d *device) bool { return d.revoked }))
 	}
 	text := fmt.Sprintf("compare with %s, by voice or side by side:\n%s\n%s\nyou have %s here, %s has %d; both sides must know the same ones\nall equal: /verify %s yes",
-		p.name, digits[:half], strings.TrimSpace(digits[half:]), count(devices(me), "device"), p.name, devices(p), p.name)
+		p.name, digits[:half], strings.TrimSpace(digits[half:]), words.Count(devices(me), "device", "devices"), p.name, devices(p), p.name)
 	if name, _ := c.verified(p); name != "" {
 		text += "; until now: " + c.verifiedWords(p)
 	}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"lanchat/wire/words"
 )
 
 // An Error is a command line that can't be right. The program exits with
@@ -119,7 +121,9 @@ func flagError(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("--%s %q: want %s", f.Name, wrong.GetValue(), wanted(f.Value.Type()))
 	}
 	if none, ok := errors.AsType[*pflag.NotExistError](err); ok && len(none.GetSpecifiedName()) > 1 {
-		if near := nearest(cmd, none.GetSpecifiedName()); near != "" {
+		var names []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { names = append(names, f.Name) })
+		if near := words.Nearest(none.GetSpecifiedName(), names); near != "" {
 			return fmt.Errorf("%w; did you mean --%s?", err, near)
 		}
 	}
@@ -139,15 +143,4 @@ func wanted(typ string) string {
 		return "true or false"
 	}
 	return "a " + typ
-}
-
-// nearest returns the flag whose name differs from name by at most two
-// letters, or "".
-func nearest(cmd *cobra.Command, name string) string {
-	// Cobra suggests commands only; so flags are some for a moment.
-	names := &cobra.Command{SuggestionsMinimumDistance: 2}
-	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		names.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
-	})
-	return strings.Join(names.SuggestionsFor(name), " or --")
 }

@@ -11,6 +11,7 @@ import (
 	"lanchat/node/chat"
 	"lanchat/node/ui/theme"
 	"lanchat/wire/clean"
+	"lanchat/wire/words"
 )
 
 // Help is what a person sees at the very first start in line mode, HelpScreen in
@@ -56,13 +57,13 @@ func Words(e chat.Event, me string) (theme.Kind, string) {
 		return theme.Quiet, fmt.Sprintf("%s: %s %s it (%d of %d)", One(e.Chat), who(e.By, me), has(e.By, me), e.Got, e.Of)
 	case chat.Gap:
 		if e.Mode == chat.Fast.String() {
-			return theme.Quiet, fmt.Sprintf("%s: %s of %s did not come", One(e.Chat), count(int(e.Missing), "fast message", "fast messages"), Name(e.From))
+			return theme.Quiet, fmt.Sprintf("%s: %s of %s did not come", One(e.Chat), words.Count(e.Missing, "fast message", "fast messages"), Name(e.From))
 		}
 		if e.Healed {
 			return theme.Rooms, fmt.Sprintf("%s: the missing messages of %s came", One(e.Chat), Name(e.From))
 		}
 		return theme.Trouble, fmt.Sprintf("%s: %s missing from %s; asking for %s", One(e.Chat),
-			count(int(e.Missing), "message is", "messages are"), Name(e.From), map[bool]string{true: "it", false: "them"}[e.Missing == 1])
+			words.Count(e.Missing, "message is", "messages are"), Name(e.From), map[bool]string{true: "it", false: "them"}[e.Missing == 1])
 	case chat.Notice:
 		return theme.Notice, clean.Text(e.Text, 0)
 	case chat.Error:
@@ -244,7 +245,7 @@ func roomLine(e chat.Room, me string) string {
 	return s
 }
 
-func members(e chat.Room) string { return count(len(e.Members), "member", "members") }
+func members(e chat.Room) string { return words.Count(len(e.Members), "member", "members") }
 
 // strengths is what the password meter says, by zxcvbn's score.
 var strengths = [5]string{"very weak", "weak", "fair", "good", "strong"}
@@ -291,7 +292,7 @@ func Marks(m chat.Message) string {
 
 // Skipped says that a terminal that stood still missed lines.
 func Skipped(n int) string {
-	return count(n, "line was", "lines were") + " skipped while the terminal stood still; messages are in the history"
+	return words.Count(n, "line was", "lines were") + " skipped while the terminal stood still; messages are in the history"
 }
 
 // who returns "you" for oneself, else the name.
@@ -314,10 +315,3 @@ func Name(user string) string { return cmp.Or(clean.Line(user, 64), "somebody") 
 
 // One returns s on one line, fit to be drawn.
 func One(s string) string { return clean.Line(s, 300) }
-
-func count(n int, singular, plural string) string {
-	if n == 1 {
-		return "1 " + singular
-	}
-	return fmt.Sprintf("%d %s", n, plural)
-}
