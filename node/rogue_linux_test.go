@@ -236,8 +236,8 @@ func (r *rogue) askAll(conn *quic.Conn, epochs []wire.Hash) (keys int) {
 		n, _ := r.ask(conn, wire.FrameKeyOf, q.Append(nil))
 		keys += n
 	}
-	vector := wire.Vector{Room: id}
-	for typ, body := range map[uint8][]byte{wire.FrameRooms: nil, wire.FramePull: vector.Append(nil)} {
+	enter, vector := wire.Enter{Room: id}, wire.Vector{Room: id}
+	for typ, body := range map[uint8][]byte{wire.FrameRooms: nil, wire.FrameEnter: enter.Append(nil), wire.FramePull: vector.Append(nil)} {
 		n, _ := r.ask(conn, typ, body)
 		keys += n
 	}

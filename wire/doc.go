@@ -153,7 +153,7 @@
 //	                a person, in order, cumulative acknowledgement once they
 //	                are on disk), Copy, Key, Entry, Base, Signed, Packet, Mirror,
 //	                Token (the sender has a new one), NewCRL, RoomInfo (the
-//	                receiver was let into that room, or taken back: it joins)
+//	                receiver was let into that room, or taken back: it enters)
 //	DATAGRAM        DirectMessage, fast: one each, never repeated
 //	question        a stream of its own, one frame, the answer's frames, end:
 //
@@ -163,6 +163,11 @@
 //	                                   invite (invite.go) to a private room.
 //	                                   Others answer RoomInfo, which names the
 //	                                   writer, and Refused
+//	Enter      ►  Entry… Key Base      to any member: what a device needs that was
+//	                                   told that it is in the room. Nobody is
+//	                                   admitted for it, so a node that asks by
+//	                                   itself undoes no removal; Join is for what
+//	                                   a person wants
 //	Act        ►  Done                 to the writer: an entry for the asker
 //	Invite     ►  Done                 to who is invited
 //	LogRange   ►  Entry…               all branches

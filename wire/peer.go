@@ -46,6 +46,7 @@ const (
 	FrameInvite   = 0x51 // question: Invite; answer: Done
 	FrameAskPeers = 0x52 // question: empty; answer: Peers frames, who is linked with the one asked
 	FramePeers    = 0x53 // Peers
+	FrameEnter    = 0x54 // question: Enter; answer: Entry frames, Key, Base
 )
 
 // Limits of the conversation, in bytes unless said otherwise.
@@ -243,8 +244,8 @@ func ParseRoomInfo(b []byte) (*RoomInfo, error) {
 	return parsed("room info", m, r)
 }
 
-// A Join asks the room's writer to admit the person that asks, or a member for
-// what that person's device needs to take part.
+// A Join is a person's wish to be let into a room: it asks the room's writer to
+// admit the person, or a member for what a member's device needs to take part.
 type Join struct {
 	Room   RoomID
 	Invite []byte // Invite, appended; empty: none
@@ -261,6 +262,23 @@ func ParseJoin(b []byte) (*Join, error) {
 	r.Fill(m.Room[:])
 	m.Invite = r.Rest()
 	return parsed("join", m, r)
+}
+
+// An Enter asks a member for what the asking device needs to take part in a
+// room, as it was told that it is in it. It is what a node asks by itself: nobody
+// is admitted for it, so that it can't undo a removal that it had not heard of,
+// or that was confirmed in the meantime.
+type Enter struct {
+	Room RoomID
+}
+
+func (m *Enter) Append(b []byte) []byte { return append(b, m.Room[:]...) } // Room (256)
+
+func ParseEnter(b []byte) (*Enter, error) {
+	r := NewReader(b)
+	m := &Enter{}
+	r.Fill(m.Room[:])
+	return parsed("enter", m, r)
 }
 
 // An Act asks the room's writer to append an entry with these arguments for

@@ -22,6 +22,7 @@ var peerParsers = map[uint8]func([]byte) (appender, error){
 	FrameKey:       erase(ParseKey),
 	FrameRoomInfo:  erase(ParseRoomInfo),
 	FrameJoin:      erase(ParseJoin),
+	FrameEnter:     erase(ParseEnter),
 	FrameAct:       erase(ParseAct),
 	FrameInvite:    erase(ParseInvite),
 	FrameBase:      erase(ParseBase),
@@ -72,6 +73,7 @@ var peerTable = []struct {
 		"01" + strings.Repeat("00", 31) + "02" + strings.Repeat("00", 15) + "08" + strings.Repeat("00", 15) + "0000000000000005" + "03" + strings.Repeat("00", 31) +
 			"0004 00 01 04 236c6162 0001 74", false},
 	{"join", FrameJoin, &Join{Room: RoomID{9}, Invite: []byte{1}}, "09" + strings.Repeat("00", 31) + "01", true},
+	{"enter", FrameEnter, &Enter{Room: RoomID{9}}, "09" + strings.Repeat("00", 31), false},
 	{"act", FrameAct, &Act{Room: RoomID{9}, Args: &LogKick{Account: account(2), Reason: "rude"}}, "09" + strings.Repeat("00", 31) + "03" + two + "04 72756465 00", false},
 	{"act without arguments", FrameAct, &Act{Room: RoomID{9}, Args: &LogClaim{}}, "09" + strings.Repeat("00", 31) + "0d", false},
 	{"invite", FrameInvite, SignInvite(entryRealm, entryKey, Invite{Room: RoomID{9}, Account: account(2), Seq: 7, Instead: RoomID{11}, Name: "#lab"}),

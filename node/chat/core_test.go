@@ -555,11 +555,11 @@ func TestPrivateRoom(t *testing.T) {
 	ann, bob := l.node("ann"), l.node("bob")
 	ann.do("/create #secret --private")
 	id := ann.core.RoomID("#secret")
-	join, log, key, part := wire.Join{Room: id}, wire.LogRange{Room: id}, wire.KeyRequest{Room: id}, wire.Part{Room: id, Packet: []byte("x")}
+	join, enter, log, key, part := wire.Join{Room: id}, wire.Enter{Room: id}, wire.LogRange{Room: id}, wire.KeyRequest{Room: id}, wire.Part{Room: id, Packet: []byte("x")}
 	for i, q := range []struct {
 		typ  uint8
 		body []byte
-	}{{wire.FrameJoin, join.Append(nil)}, {wire.FrameLog, log.Append(nil)}, {wire.FrameKeyOf, key.Append(nil)}, {wire.FramePart, part.Append(nil)}} {
+	}{{wire.FrameJoin, join.Append(nil)}, {wire.FrameEnter, enter.Append(nil)}, {wire.FrameLog, log.Append(nil)}, {wire.FrameKeyOf, key.Append(nil)}, {wire.FramePart, part.Append(nil)}} {
 		ann.core.HandleQuestion(l.now, bob.token.Device, uint64(i), q.typ, q.body)
 		if w := ann.core.Take(); len(w.Sends) != 1 || !refused(w.Sends[0], uint64(i), "no_such_room") {
 			t.Errorf("question %#x: %+v", q.typ, w.Sends)

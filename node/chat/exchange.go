@@ -196,6 +196,8 @@ func (c *Core) HandleQuestion(now time.Time, from wire.DeviceID, question uint64
 		frames, err = c.answerKey(dev, body)
 	case typ == wire.FrameJoin:
 		frames, err = c.answerJoin(now, dev, body)
+	case typ == wire.FrameEnter:
+		frames, err = c.answerEnter(dev, body)
 	case typ == wire.FramePart:
 		frames, err = c.answerPart(now, dev, body)
 	case typ == wire.FramePull:

@@ -82,7 +82,7 @@ func FuzzHandleFrame(f *testing.F) {
 	id := newLAN(f, "ann", "bob").room("#lab").node("ann").core.RoomID("#lab")
 	direct := wire.DirectMessage{Clock: 1, Message: wire.Message{Number: 9, Text: "hi"}}
 	ack, key, base := wire.DirectAck{Number: 9}, wire.Key{Room: id, Entry: wire.Hash{1}}, wire.Base{Room: id, Number: 1 << 40}
-	join, part, log, keyOf := wire.Join{Room: id}, wire.Part{Room: id, Packet: []byte("x")}, wire.LogRange{Room: id}, wire.KeyRequest{Room: id}
+	join, enter, part, log, keyOf := wire.Join{Room: id}, wire.Enter{Room: id}, wire.Part{Room: id, Packet: []byte("x")}, wire.LogRange{Room: id}, wire.KeyRequest{Room: id}
 	info := wire.RoomInfo{Room: id, Members: 2, Name: "#lab"}
 	other := wire.RoomInfo{Room: wire.RoomID{1}, Members: 2, Name: "#other", Topic: "t"}
 	for _, s := range []struct {
@@ -90,7 +90,7 @@ func FuzzHandleFrame(f *testing.F) {
 		body []byte
 	}{
 		{wire.FrameDirect, direct.Append(nil)}, {wire.FrameDirectAck, ack.Append(nil)}, {wire.FrameKey, key.Append(nil)}, {wire.FrameBase, base.Append(nil)},
-		{wire.FrameJoin, join.Append(nil)}, {wire.FramePart, part.Append(nil)}, {wire.FrameLog, log.Append(nil)}, {wire.FrameKeyOf, keyOf.Append(nil)},
+		{wire.FrameJoin, join.Append(nil)}, {wire.FrameEnter, enter.Append(nil)}, {wire.FramePart, part.Append(nil)}, {wire.FrameLog, log.Append(nil)}, {wire.FrameKeyOf, keyOf.Append(nil)},
 		{wire.FrameRoomInfo, info.Append(nil)}, {wire.FrameRoomInfo, other.Append(nil)}, {wire.FrameRooms, nil}, {wire.FrameEntry, []byte("no entry")},
 	} {
 		for way := range byte(4) {

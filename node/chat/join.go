@@ -96,7 +96,7 @@ func (c *Core) offered(now time.Time, info wire.RoomInfo, from wire.DeviceID) {
 	// thrown out on a side that lost. Who knows no more than it did has only not
 	// heard of the removal.
 	if gone := c.gone[info.Room]; info.Member && (gone == nil || !gone.Has(info.Head)) && c.partings[info.Room] == nil {
-		c.startJoin(now, &joining{room: info.Room, name: name, quiet: true})
+		c.startJoin(now, &joining{room: info.Room, name: name, quiet: true, member: true})
 	}
 }
 
@@ -199,6 +199,7 @@ type joining struct {
 	name    string
 	ref     string
 	quiet   bool            // nobody typed it: a refusal is not shown
+	member  bool            // the device was told that it is in the room: nobody is to admit it
 	end     func(time.Time) // lets the next command in; nil when it was called
 	until   time.Time
 	refused map[wire.DeviceID]bool // asked in this round
@@ -264,11 +265,11 @@ func (c *Core) linkedOf(a wire.AccountID) []*device {
 	return nil
 }
 
-// startJoin begins an attempt, in place of one for the same room that nobody
-// asked for.
+// startJoin begins an attempt, in place of one for the same room that wants less:
+// that nobody asked for, or that only a member would be granted.
 func (c *Core) startJoin(now time.Time, j *joining) {
 	if old := c.joinings[j.room]; old != nil {
-		if j.quiet {
+		if j.quiet && (j.member || !old.member) {
 			return
 		}
 		old.release(now)
@@ -334,11 +335,15 @@ func (c *Core) knock(now time.Time, j *joining) {
 	}
 	from := able[i].id
 	j.refused[from], j.asking = true, true
-	q := wire.Join{Room: j.room}
-	if inv != nil {
-		q.Invite = inv.Append(nil)
+	typ, body := uint8(wire.FrameEnter), (&wire.Enter{Room: j.room}).Append(nil)
+	if !j.member {
+		q := wire.Join{Room: j.room}
+		if inv != nil {
+			q.Invite = inv.Append(nil)
+		}
+		typ, body = wire.FrameJoin, q.Append(nil)
 	}
-	c.ask(from, wire.FrameJoin, q.Append(nil), func(now time.Time, frames []Frame, err error) {
+	c.ask(from, typ, body, func(now time.Time, frames []Frame, err error) {
 		j.asking = false
 		if c.joinings[j.room] != j {
 			return
@@ -460,8 +465,11 @@ func (c *Core) enter(now time.Time, entries []*wire.Entry, secret room.Secret) (
 		_, _ = log.Add(gone.Since(0)...) // they were good
 	}
 	s := log.State()
-	if s.Member(c.self.account) == nil {
+	switch {
+	case s.Member(c.self.account) == nil:
 		return nil, room.ErrNotMember
+	case log.IsSuspended(c.self.account):
+		return nil, errSuspended
 	}
 	keys, _ := room.NewKeyring(now, log, c.self.key, nil)
 	known, err := keys.Accept(now, s.Epoch.Entry, secret)
@@ -507,14 +515,8 @@ func (c *Core) answerJoin(now time.Time, dev *device, body []byte) ([]Frame, err
 		return nil, errNoSuchRoom
 	}
 	who, s := dev.person.account, m.log.State()
-	p := s.Member(who)
-	if p != nil {
-		if !slices.ContainsFunc(p.Devices, func(d room.Device) bool { return d.ID == dev.id }) {
-			c.newDevice(m, dev)
-			return nil, &refusal{"new_device", "you are in " + m.chat() + " with another device; this one comes in as soon as that one, or the admin, lets it in"}
-		}
-		c.schedule(m)
-		return c.welcome(m, dev)
+	if s.Member(who) != nil {
+		return c.letEnter(m, dev)
 	}
 	args := &wire.LogAdmit{Account: who, Name: dev.person.name, Devices: []wire.Device{{Key: dev.key, Cert: dev.cert}}}
 	inviter, invited := c.inviterOf(m, who, q.Invite, args)
@@ -547,6 +549,38 @@ func (c *Core) answerJoin(now time.Time, dev *device, body []byte) ([]Frame, err
 		frames = append(frames, c.bases(m, dev.id))
 	}
 	return frames, err
+}
+
+// answerEnter gives a member's device what it needs to take part. Who is no
+// member is not let in: the device asks by itself, and may not have heard of a
+// removal.
+func (c *Core) answerEnter(dev *device, body []byte) ([]Frame, error) {
+	q, err := wire.ParseEnter(body)
+	if err != nil {
+		return nil, err
+	}
+	m, err := c.roomFor(dev, q.Room)
+	if err != nil {
+		return nil, err
+	}
+	return c.letEnter(m, dev)
+}
+
+// errSuspended is what somebody is told who was removed on a side that lost.
+var errSuspended = &refusal{"not_member", "you were removed while the network was split, and who is in charge of the room has not decided yet whether that stands"}
+
+// letEnter welcomes a device of a member, if the room knows it.
+func (c *Core) letEnter(m *membership, dev *device) ([]Frame, error) {
+	if m.log.IsSuspended(dev.person.account) {
+		return nil, errSuspended
+	}
+	p := m.log.State().Member(dev.person.account)
+	if !slices.ContainsFunc(p.Devices, func(d room.Device) bool { return d.ID == dev.id }) {
+		c.newDevice(m, dev)
+		return nil, &refusal{"new_device", "you are in " + m.chat() + " with another device; this one comes in as soon as that one, or the admin, lets it in"}
+	}
+	c.schedule(m)
+	return c.welcome(m, dev)
 }
 
 // welcome returns what a member needs to take part: the log, the key, and

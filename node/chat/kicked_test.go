@@ -101,7 +101,8 @@ func (th *thief) ask(peer *node, epochs []wire.Hash) {
 		q := wire.KeyRequest{Room: th.room, Entry: e}
 		question(wire.FrameKeyOf, q.Append(nil))
 	}
-	all := wire.LogRange{Room: th.room}
+	enter, all := wire.Enter{Room: th.room}, wire.LogRange{Room: th.room}
+	question(wire.FrameEnter, enter.Append(nil))
 	question(wire.FrameLog, all.Append(nil))
 	question(wire.FrameRooms, nil)
 	mirror := wire.Mirror{Seconds: 30}

@@ -157,6 +157,67 @@ func TestDismissedReturns(t *testing.T) {
 	}
 }
 
+// An admin who comes back and has not heard yet that somebody was removed tells
+// that person's node that it is in the room. What the node then asks for by
+// itself undoes no removal that the admin has upheld by the time it is asked;
+// the person's own /join does.
+func TestUpheldMeanwhile(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat").room("#lab")
+	ann, bob, cat := l.node("ann"), l.node("bob"), l.node("cat")
+	ann.do("/op bob")
+	l.pass(time.Minute)
+	l.split("ann")
+	l.pass(time.Minute)
+	ann.do("/topic meanwhile")
+	bob.do("/kick cat")
+	l.pass(5 * time.Second)
+	if !cat.core.Head("#lab").IsZero() {
+		t.Fatal("cat is in the room still")
+	}
+	l.clear()
+
+	l.fate = func(from, to *node, _ []byte) []time.Duration { return nil }
+	between := func(a, b *node) bool { return a == ann && b == bob || a == bob && b == ann }
+	l.pushed = func(from, to *node, _ chat.Push) bool { return !between(from, to) }
+	told, wanted := false, false
+	l.asked = func(from, to *node, q chat.Ask) bool {
+		if between(from, to) {
+			return false
+		}
+		if from == cat && to == ann && (q.Type == wire.FrameJoin || q.Type == wire.FrameEnter) && !wanted {
+			wanted = true
+			told = ann.core.Log("#lab").State().Member(cat.token.Account) != nil
+			for _, e := range bob.core.Log("#lab").Audit() {
+				ann.core.HandleFrame(l.now, bob.token.Device, wire.FrameEntry, e.Append(nil))
+			}
+			if ann.core.Log("#lab").State().Member(cat.token.Account) != nil {
+				t.Error("ann has not upheld the removal")
+			}
+		}
+		return true
+	}
+	l.link(ann, bob)
+	l.link(ann, cat)
+	if !told || !wanted {
+		t.Fatalf("cat is a member to ann at first: %v; cat's node asks by itself: %v", told, wanted)
+	}
+	l.fate, l.pushed, l.asked = nil, nil, nil
+	l.heal()
+	l.pass(10 * time.Second)
+	if ops := ann.ops("#lab", 0); slices.Contains(ops[len(ops)-2:], "ADMIT") {
+		t.Errorf("ann let somebody in: %v", ops)
+	}
+	l.agree(t, "#lab", "ann", "bob")
+	enter := wire.Enter{Room: ann.core.RoomID("#lab")}
+	cat.ask(ann, wire.FrameEnter, enter.Append(nil), func(frames []chat.Frame) {
+		if len(frames) != 1 || frames[0].Type != wire.FrameRefused {
+			t.Errorf("asked by a program that is modified, ann answers %+v", frames)
+		}
+	})
+	cat.do("/join #lab")
+	l.agree(t, "#lab", "ann", "bob", "cat")
+}
+
 // Two signed histories, of which this node had applied neither: it stands
 // still until the person decides, also after a restart.
 func TestDecide(t *testing.T) {
