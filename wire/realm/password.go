@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	zxcvbn "github.com/ccojocar/zxcvbn-go"
+	"github.com/ccojocar/zxcvbn-go/scoring"
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/secure/precis"
 
@@ -107,7 +107,7 @@ func CheckPassword(password string, p Policy, inputs ...string) error {
 const meterBytes = 72
 
 // Score returns how hard password is to guess, from 0 (at once) to 4 (zxcvbn).
-// It takes a few milliseconds: a meter may call it at every key.
+// It takes some ten milliseconds: a meter may call it at every key.
 func Score(password string, inputs ...string) int {
 	s, err := opaque(password)
 	if err != nil {
@@ -120,8 +120,7 @@ func Score(password string, inputs ...string) int {
 	for i := range known {
 		known[i] = strings.ToLower(known[i])
 	}
-	loadWords()
-	return zxcvbn.PasswordStrength(s, known).Score
+	return scoring.MinimumEntropyMatchSequence(s, guessed(s, known)).Score
 }
 
 // opaque returns the password in the one form that is hashed: PRECIS
