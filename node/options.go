@@ -153,19 +153,22 @@ func (o *options) chat() error {
 	return err
 }
 
-// spare gives unused memory back to the system, soon after the start, which
-// needs the most, and then every minute, until ctx ends: most of its life a node
-// waits beside other programs.
+// spare gives unused memory back to the system now and then, until ctx ends: most
+// of its life a node waits beside other programs. It leaves some 30 KB of garbage a
+// second then, which would come to as much as it has in use before it is collected;
+// a collection takes it a few milliseconds.
 func spare(ctx context.Context) {
-	for wait := 5 * time.Second; ; wait = time.Minute {
+	for {
 		select {
-		case <-time.After(wait):
+		case <-time.After(spareEvery):
 			debug.FreeOSMemory()
 		case <-ctx.Done():
 			return
 		}
 	}
 }
+
+const spareEvery = 10 * time.Second
 
 // openLink starts the platform's opener with a link, which has passed
 // markup.Link, as its only argument; no shell sees it.
