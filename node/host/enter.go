@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"math/rand/v2"
-	"net"
 	"net/netip"
 	"runtime/debug"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"lanchat/node/chat"
@@ -22,17 +17,9 @@ import (
 	"lanchat/wire/realm"
 )
 
-const (
-	lookFor  = 2500 * time.Millisecond // before a missing authd is spoken of, or started here
-	tryEvery = 2 * time.Second         // what is known of addresses is looked at again
-	spread   = 5 * time.Millisecond    // for each known device: when authd is heard, all of them come
-
-	maxTries  = 5  // with the same name and password, where authd goes away meanwhile
-	maxAuthds = 16 // addresses tried at a time, of those that presence tells: anybody can
-)
-
-// ErrNoAuthd says that no authd was found in time.
-var ErrNoAuthd = errors.New("no authd was found on this network: node doctor says why")
+// maxTries is how often a log-in is tried with the same name and password, where
+// authd goes away meanwhile.
+const maxTries = 5
 
 // Enter says how a node without a token gets one.
 type Enter struct {
@@ -247,165 +234,6 @@ func RefusalWords(r *login.RefusedError) string {
 	return strings.TrimPrefix(r.Error(), r.Code.String()+": ")
 }
 
-// find looks for the realm's authd, or one that may be trusted, until one
-// answers.
-func (h *Host) find(ctx context.Context) (*login.Session, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	var tries sync.WaitGroup
-	defer tries.Wait()
-	defer cancel()
-	candidates := make(chan netip.AddrPort)
-	results := make(chan tried)
-	offer := func(a netip.AddrPort) {
-		select {
-		case candidates <- a:
-		case <-ctx.Done():
-		}
-	}
-	heard := make(chan struct{})
-	tries.Go(func() {
-		h.browse(ctx, offer, func() {
-			select {
-			case heard <- struct{}{}:
-			case <-ctx.Done():
-			}
-		})
-	})
-
-	type state struct {
-		trying   bool
-		failures int
-		next     time.Time // not before
-	}
-	states := map[netip.AddrPort]*state{}
-	hinted, hopeful := targets{}, 0 // those that anybody can make up
-	late := false                   // lookFor is over
-	var answered atomic.Bool        // an authd is there, and the person is asked about it
-	missing := time.NewTimer(lookFor)
-	defer missing.Stop()
-	var patience <-chan time.Time
-	if h.cfg.Enter.Patience > 0 {
-		patience = time.After(h.cfg.Enter.Patience)
-	}
-	var refused error
-	wrongClock := false // was spoken of
-	for {
-		select {
-		case a := <-candidates:
-			st := states[a]
-			if st == nil {
-				if len(states) >= maxTargets {
-					maps.DeleteFunc(states, func(_ netip.AddrPort, st *state) bool { return !st.trying })
-				}
-				st = new(state)
-				states[a] = st
-			}
-			now := time.Now()
-			if st.trying || now.Before(st.next) {
-				continue
-			}
-			hint := !a.Addr().IsLoopback() && !slices.Contains(h.knownAuthds(), a)
-			if hint {
-				if hopeful >= maxStrangers || len(hinted.choose(now, []netip.AddrPort{a})) == 0 {
-					continue
-				}
-				hopeful++
-			}
-			st.trying = true
-			t := h.cfg.Enter.Trust
-			if ask := t.Ask; ask != nil {
-				t.Ask = func(r realm.Realm) bool {
-					answered.Store(true)
-					return h.hosted.is(r) || ask(r)
-				}
-			}
-			tries.Go(func() {
-				dctx, cancel := context.WithTimeout(ctx, login.Patience)
-				if t.Ask != nil {
-					dctx, cancel = context.WithCancel(ctx) // people take their time
-				}
-				defer cancel()
-				s, err := login.Dial(dctx, h.transport, a, login.Config{Profile: h.cfg.Profile, Trust: t, OnCRL: func() { h.tryPost(h.newList) }, Logger: h.log})
-				select {
-				case results <- tried{s, a, err, hint}:
-				case <-ctx.Done():
-					if s != nil {
-						s.Close()
-					}
-				}
-			})
-		case <-heard:
-			for _, st := range states { // what it did before it was heard tells nothing any more
-				st.failures, st.next = 0, time.Time{}
-			}
-		case r := <-results:
-			if r.err == nil {
-				return r.session, nil
-			}
-			if r.hint {
-				answered := r.addr.Addr()
-				if timeout, ok := errors.AsType[net.Error](r.err); ok && timeout.Timeout() || errors.Is(r.err, login.ErrNoAnswer) {
-					answered = netip.Addr{}
-				}
-				hinted.done(time.Now(), []netip.AddrPort{r.addr}, answered)
-				hopeful--
-			}
-			st := states[r.addr]
-			st.trying = false
-			st.failures++
-			pause := login.Pause(st.failures)
-			st.next = time.Now().Add(pause)
-			h.log.Debug("trying an authd", "addr", r.addr, "err", r.err, "again", pause)
-			if slices.Contains(h.knownAuthds(), r.addr) {
-				tries.Go(func() {
-					select {
-					case <-time.After(pause):
-						offer(r.addr)
-					case <-ctx.Done():
-					}
-				})
-			}
-			if _, ok := errors.AsType[*realm.TimeError](r.err); ok && !wrongClock {
-				wrongClock = true
-				h.trouble(refusedEvent(r.err))
-			}
-			if fatal := h.judge(r); fatal != nil {
-				refused = fatal
-				// With a code or a fingerprint the right realm may yet answer.
-				if late || h.cfg.Enter.Trust.Code == nil && h.cfg.Enter.Trust.Fingerprint == nil {
-					return nil, fatal
-				}
-			}
-		case <-missing.C:
-			late = true
-			if refused != nil {
-				return nil, refused
-			}
-			if answered.Load() {
-				continue
-			}
-			switch own, err := h.hostAuthd(ctx); {
-			case err != nil:
-				return nil, err
-			case own.IsValid():
-				tries.Go(func() { offer(own) })
-			case h.core == nil:
-				h.show(chat.Authd{State: "down", Addr: h.lastAuthd()})
-				if h.revoked() {
-					h.show(refusedEvent(&login.RefusedError{Code: wire.CodeRevoked}))
-				}
-			}
-		case <-patience:
-			if refused != nil {
-				return nil, refused
-			}
-			return nil, ErrNoAuthd
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
 // trouble shows what is wrong with authd, before and after there is a core.
 func (h *Host) trouble(e chat.Error) {
 	if h.core == nil {
@@ -455,99 +283,4 @@ func (o *hosted) is(r realm.Realm) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.started && r.Fingerprint() == o.fingerprint
-}
-
-type tried struct {
-	session *login.Session
-	addr    netip.AddrPort
-	err     error
-	hint    bool // the address is one that anybody can make up
-}
-
-// judge returns the error if it is for the person to decide, and nil if
-// another address may yet do.
-func (h *Host) judge(r tried) error {
-	var changed *login.FingerprintChangedError
-	var untrusted *login.UntrustedError
-	var refused *login.RefusedError
-	switch {
-	case errors.As(r.err, &changed) && (changed.SameAddress || slices.Contains(h.cfg.Authds, r.addr)):
-		return r.err
-	case errors.As(r.err, &untrusted):
-		return r.err
-	case errors.As(r.err, &refused) && refused.Code == wire.CodeUnavailable:
-		return nil // it is ending, or full
-	case errors.As(r.err, &refused) && refused.RetryAfter == 0:
-		return r.err
-	}
-	return nil
-}
-
-// browse offers addresses at which authd may be, again and again, until ctx
-// ends: the ones given, or else the last good one and what discovery finds. It
-// calls heard when the presence of an authd is there again.
-func (h *Host) browse(ctx context.Context, offer func(netip.AddrPort), heard func()) {
-	if len(h.cfg.Authds) == 0 {
-		var browsing sync.WaitGroup
-		defer browsing.Wait()
-		browsing.Go(func() { h.cfg.Network.Browse(ctx, offer) })
-	}
-	tick := time.NewTicker(tryEvery)
-	defer tick.Stop()
-	for {
-		for i, a := range h.knownAuthds() {
-			if i == 1 && len(h.cfg.Authds) == 0 { // the last good one is preferred
-				select {
-				case <-time.After(stagger):
-				case <-ctx.Done():
-				}
-			}
-			offer(a)
-		}
-		select {
-		case <-tick.C:
-		case <-h.authdSeen:
-			select {
-			case <-time.After(rand.N(1 + time.Duration(h.met.Load())*spread)):
-			case <-ctx.Done():
-				return
-			}
-			heard()
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// knownAuthds returns the addresses given, or else the last good one and then
-// what the presence of authds says.
-func (h *Host) knownAuthds() []netip.AddrPort {
-	if len(h.cfg.Authds) > 0 {
-		return h.cfg.Authds
-	}
-	var addrs []netip.AddrPort
-	if pin := h.cfg.Profile.Pin(); pin != nil && pin.Address.IsValid() {
-		addrs = append(addrs, pin.Address)
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, of := range h.authdAddrs {
-		for _, a := range of {
-			if len(addrs) < maxAuthds && !slices.Contains(addrs, a) {
-				addrs = append(addrs, a)
-			}
-		}
-	}
-	return addrs
-}
-
-// lastAuthd returns where authd was last found, "" if never.
-func (h *Host) lastAuthd() string {
-	if pin := h.cfg.Profile.Pin(); pin != nil && pin.Address.IsValid() {
-		return pin.Address.String()
-	}
-	if len(h.cfg.Authds) > 0 {
-		return h.cfg.Authds[0].String()
-	}
-	return ""
 }

@@ -5,7 +5,8 @@
 // It holds no rule of the chat: bytes, commands and the time go into
 // chat.Core, and the work that comes out is done here in its promised order,
 // store, then send, then show. Start with Host.loop; links.go and link.go are
-// the way to peers, authd.go the way to authd, control.go the local socket.
+// the way to peers, find.go and authd.go the way to authd, enter.go what happens
+// before there is a token, control.go the local socket.
 package host
 
 import (
