@@ -11,8 +11,10 @@ import (
 )
 
 // A gate counts connections, from the first packet of a handshake whose
-// sender has proved its address to the end. Those that have not shown a token
-// are counted apart, so that they never keep out who has one.
+// sender has proved its address to the end. Those that have not shown a token,
+// as nobody has at first, are counted apart, so that they take no places of those
+// who have. Half of theirs are for the first of an address: who floods has few
+// addresses, and keeps nobody out who comes with a token from another.
 //
 // Loopback addresses have no share to keep to: what they could keep out are
 // programs of the same machine.
@@ -23,8 +25,9 @@ type gate struct {
 	known     int
 
 	mu                 sync.Mutex
-	addrs              map[netip.Addr]int
-	nets               map[netip.Prefix]int
+	addrs              map[netip.Addr]int   // connections
+	strange            map[netip.Addr]int   // of them strangers
+	nets               map[netip.Prefix]int // strangers
 	nStrangers, nKnown int
 }
 
@@ -50,13 +53,19 @@ func (g *gate) admit(ctx context.Context, info *quic.ClientInfo) (context.Contex
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	room := g.strangers
+	if g.strange[t.addr] > 0 {
+		room /= 2
+	}
 	switch local := t.addr.IsLoopback(); {
 	case g.nStrangers >= g.strangers,
+		!local && g.nStrangers >= room,
 		!local && g.addrs[t.addr] >= g.perAddr,
 		!local && t.net.IsValid() && g.nets[t.net] >= g.perNet:
 		return nil, errFull
 	}
 	g.nStrangers++
+	g.strange[t.addr]++
 	g.addrs[t.addr]++
 	if t.net.IsValid() {
 		g.nets[t.net]++
@@ -94,6 +103,7 @@ func (t *ticket) leave() {
 
 func (t *ticket) dropStranger() {
 	t.g.nStrangers--
+	less(t.g.strange, t.addr)
 	if t.net.IsValid() {
 		less(t.g.nets, t.net)
 	}

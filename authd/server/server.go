@@ -69,8 +69,8 @@ type Config struct {
 	LocalAddrs func() []netip.Addr
 
 	// MaxPerAddress is how many connections one address may have, MaxStrangers
-	// how many may be open that have not shown a token, MaxKnown how many that
-	// have. Zero: 64, 512 and 16,384.
+	// how many may be open that have not shown a token (half of them are for the
+	// first of an address), MaxKnown how many that have. Zero: 64, 512 and 16,384.
 	MaxPerAddress, MaxStrangers, MaxKnown int
 
 	// Now is the machine's clock. Nil: time.Now. Tests set it wrong.
@@ -149,6 +149,7 @@ func New(cfg Config) (*Server, error) {
 			strangers: cmp.Or(cfg.MaxStrangers, 512),
 			known:     cmp.Or(cfg.MaxKnown, 16384),
 			addrs:     make(map[netip.Addr]int),
+			strange:   make(map[netip.Addr]int),
 			nets:      make(map[netip.Prefix]int),
 		},
 	}

@@ -816,8 +816,12 @@ func TestOldestConnectionOfDeviceGivesWay(t *testing.T) {
 // Strangers fill their own places, never those of who has a token.
 func TestConnectionLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newLab(t, Config{MaxPerAddress: 4, MaxStrangers: 6})
+		l := newLab(t, Config{MaxPerAddress: 4, MaxStrangers: 10})
 		a, b, member := l.client("10.0.0.2:5000"), l.client("10.0.0.3:5000"), l.client("10.0.0.4:5000")
+		var more [6]*client
+		for i := range more {
+			more[i] = l.client(fmt.Sprintf("10.0.0.%d:5000", 10+i))
+		}
 		l.start()
 		wantGrant(t, member.register("alice", "correct"))
 		refused := func(c *client) {
@@ -832,9 +836,13 @@ func TestConnectionLimits(t *testing.T) {
 		}
 		refused(a) // four from one address
 		b.newDevice().mustDial()
-		b.newDevice().mustDial()
+		refused(b) // five, and not its first
+		member.mustDial()
+		for _, c := range more[:5] {
+			c.mustDial()
+		}
 		time.Sleep(time.Second)
-		refused(b) // six altogether
+		refused(more[5]) // ten altogether
 		time.Sleep(strangerLife)
 		b.newDevice().mustDial()
 		for range 2 {
