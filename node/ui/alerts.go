@@ -1,12 +1,16 @@
 package ui
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"lanchat/node/chat"
 	"lanchat/node/ui/view"
 )
+
+const notifyPatience = 10 * time.Second // with the desktop's service
 
 // alerts hands alerts to the desktop's service, which may take its time: while
 // it has one, others are left out.
@@ -23,8 +27,17 @@ func (a *alerts) send(alert view.Alert) {
 	}
 	go func() {
 		defer a.busy.Store(false)
-		if err := a.notify(alert.Title, alert.Text); err != nil && !a.told.Swap(true) {
-			a.show(chat.Error{Code: "failed", Text: fmt.Sprintf("notifying through the desktop's service: %v; /set desktop on notifies through the terminal", err)})
+		late := time.AfterFunc(notifyPatience, func() { a.tell(errors.New("it does not answer")) })
+		defer late.Stop()
+		if err := a.notify(alert.Title, alert.Text); err != nil {
+			a.tell(err)
 		}
 	}()
+}
+
+// tell says once that the service does not work.
+func (a *alerts) tell(err error) {
+	if !a.told.Swap(true) {
+		a.show(chat.Error{Code: "failed", Text: fmt.Sprintf("notifying through the desktop's service: %v; /set desktop on notifies through the terminal", err)})
+	}
 }
