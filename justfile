@@ -62,7 +62,7 @@ bench-discovery *args:
 bench-delivery *args:
     go run ./testdata/bench {{args}} delivery
 
-# rooms of many: kicks, joins, long logs, memory, in virtual time
+# rooms of many: kicks, joins, long logs, memory, in virtual time; who is disabled, in processes
 bench-rooms *args:
     go run ./testdata/bench {{args}} rooms
 

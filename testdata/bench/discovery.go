@@ -43,7 +43,7 @@ type member struct {
 	begun   time.Time                       // the program's start
 	ready   time.Duration                   // since then; the program itself does not count what its packages do first
 	since   time.Time                       // when it was ready
-	seen    map[string]map[string]time.Time // user -> state, or room -> "room" -> when it said so last
+	seen    map[string]map[string]time.Time // user -> state, or room -> cause -> when it said so last
 }
 
 // benchDiscovery measures how soon people see each other come and go: one who
@@ -232,8 +232,8 @@ func (m *member) read(out io.Reader) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var e struct {
-			Event, User, State, Chat string
-			TS                       time.Time
+			Event, User, State, Chat, Cause string
+			TS                              time.Time
 		}
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
@@ -243,7 +243,7 @@ func (m *member) read(out io.Reader) {
 		case "ready":
 			m.ready, m.since = max(1, e.TS.Sub(m.begun)), e.TS
 		case "peer", "room":
-			name, state := cmp.Or(e.User, e.Chat), cmp.Or(e.State, e.Event)
+			name, state := cmp.Or(e.User, e.Chat), cmp.Or(e.State, e.Cause)
 			if m.seen[name] == nil {
 				m.seen[name] = map[string]time.Time{}
 			}

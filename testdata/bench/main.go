@@ -10,7 +10,8 @@
 //	auth      log-ins, renewals, memory and storms of one authd
 //	discovery how soon people see each other come and go
 //	delivery  messages in rooms and directly, with and without loss
-//	rooms     kicks, joins, logs and memory of rooms, in virtual time
+//	rooms     kicks, joins, logs and memory of rooms, in virtual time, and how
+//	          soon a disabled account is out of their keys, in processes too
 //	ui        memory, a flood of messages and the keys typed meanwhile, at a terminal
 //
 // Everything runs on the loopback interface of a network namespace of its own, or

@@ -32,24 +32,32 @@ const (
 	crowdLinks  = 16  // with so many cores in one process
 	idleRooms   = 32
 	latency     = 200 * time.Microsecond // of the LAN in a hall
+
+	disabledNodes = 6 // whole programs, of which the last …
+	disabledTimes = 3 // … so many are disabled in turn
 )
 
 var benchRealm = wire.RealmID(sha256.Sum256([]byte("bench")))
 
 // benchRooms measures rooms: cores wired to each other in memory, in virtual
 // time, which is what a quiet LAN adds; what the processor adds is printed
-// beside it, for all members together on one.
+// beside it, for all members together on one. How soon somebody is shut out is
+// measured with whole programs as well, from the operator's command on.
 func benchRooms(ctx context.Context, b *bench) error {
 	profile := ""
 	if b.profile != "" {
 		profile = filepath.Join(b.profile, "rooms.pprof")
 	}
-	return profiled(profile, func() error { return rooms(ctx) })
+	if err := profiled(profile, func() error { return rooms(ctx) }); err != nil {
+		return err
+	}
+	return disable(ctx, b)
 }
 
 func rooms(ctx context.Context) error {
 	for _, part := range []func() error{
 		func() error { return kickIn(roomMembers, roomLinks) },
+		func() error { return shutOut(roomMembers, roomLinks) },
 		joinAll,
 		joinAtOnce,
 		evaluateLogs,
@@ -102,6 +110,118 @@ func kickIn(n, links int) error {
 	say(what+"kick applied by all", "%v", applied.Sub(start))
 	say(what+"two messages with the new key read by all", "%v", read.Sub(start))
 	say(what+"the work of all members for that, one processor", "%v, %v each", busy.Round(time.Millisecond), (busy / time.Duration(n)).Round(time.Microsecond))
+	return nil
+}
+
+// shutOut has a revocation list that names the last one's device reach all of a
+// room's members. What comes before that, from the operator's command on, is in
+// disable.
+func shutOut(n, links int) error {
+	what := fmt.Sprintf("room of %d, from a new revocation list on: ", n)
+	h := newHall(n)
+	if err := h.furnish(links); err != nil {
+		return err
+	}
+	h.pass(time.Second)
+	other, out := h.people[1], h.people[n-1]
+	start, began := h.now, time.Now()
+	revoked := func(t *realm.Token) bool { return t.Key == out.token.Key }
+	for _, g := range h.people[:n-1] {
+		g.later(h.now, func() { g.core.HandleRevoked(g.now, revoked) })
+	}
+	rekeyed, err := h.until(10*time.Second, func() bool {
+		return h.all(func(g *guest) bool { return g == out || g.room.Cause == "rekeyed" })
+	})
+	if err != nil {
+		return fmt.Errorf("%sanother key: %w", what, err)
+	}
+	other.do("among ourselves")
+	read, err := h.until(10*time.Second, func() bool {
+		return h.all(func(g *guest) bool { return g == out || g == other || g.heard >= 1 })
+	})
+	if err != nil {
+		return fmt.Errorf("%sthe new key: %w", what, err)
+	}
+	if out.heard > 0 {
+		return errors.New(what + "who is shut out reads on")
+	}
+	say(what+"another key", "%v", rekeyed.Sub(start))
+	say("  a message with it read by all others", "%v", read.Sub(start))
+	say("  the work of all, one processor", "%v", time.Since(began).Round(time.Millisecond))
+	return nil
+}
+
+// disable has an operator disable accounts, each a member of three rooms, one of
+// the last one's own: processes of the real programs on an emulated LAN, in real
+// time, from the command's start until no node that is left uses a key of theirs.
+func disable(ctx context.Context, b *bench) (err error) {
+	c, err := openCrowd(ctx, b, disabledNodes+1)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.lab.Close()) }()
+	var members []*member
+	for i := range disabledNodes {
+		m, err := c.member(i)
+		if err != nil {
+			return err
+		}
+		members = append(members, m)
+	}
+	stay := members[:disabledNodes-disabledTimes]
+	rooms := map[string]*member{"#lab0": members[0], "#lab1": members[1], "#lab2": members[len(stay)]}
+	for name, founder := range rooms {
+		if err := founder.enter("/create "+name, name, "created"); err != nil {
+			return err
+		}
+		in := []*member{founder}
+		for _, m := range members {
+			if m == founder {
+				continue
+			}
+			if err := m.enter("/join "+name, name, "joined", in...); err != nil {
+				return err
+			}
+			in = append(in, m)
+		}
+	}
+	var took []time.Duration
+	for i := range disabledTimes {
+		out := members[disabledNodes-1-i]
+		began := time.Now()
+		if err := c.command("h1", "authd", "user", "disable", out.name, "--data", filepath.Join(b.dir, "realm")).Run(); err != nil {
+			return fmt.Errorf("disabling %s: %w", out.name, err)
+		}
+		last := began
+		for _, m := range stay {
+			for name := range rooms {
+				at, err := m.wait(name, "rekeyed", began)
+				if err != nil {
+					return err
+				}
+				if at.After(last) {
+					last = at
+				}
+			}
+		}
+		took = append(took, last.Sub(began))
+	}
+	tell(fmt.Sprintf("disabled to out of all keys, %d programs (5 s)", disabledNodes), took)
+	return nil
+}
+
+// enter has the member type what makes or enters a room, and waits until it and
+// those who are in it say so.
+func (m *member) enter(line, room, cause string, in ...*member) error {
+	since := time.Now()
+	if _, err := fmt.Fprintln(m.in, line); err != nil {
+		return err
+	}
+	for _, o := range append(in, m) {
+		if _, err := o.wait(room, cause, since); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -323,7 +443,7 @@ func newHall(n int) *hall {
 		seed, account := sha256.Sum256([]byte("device "+name)), sha256.Sum256([]byte("account "+name))
 		g := &guest{hall: h, name: name, key: ed25519.NewKeyFromSeed(seed[:]), asked: map[uint64]asked{}}
 		key := wire.KeyOf(g.key.Public().(ed25519.PublicKey))
-		g.token = &realm.Token{Account: wire.AccountID(account[:16]), Device: key.Device(), Key: key, Name: name, NameSeq: 1, Leaf: []byte(name)}
+		g.token = &realm.Token{Account: wire.AccountID(account[:16]), Device: key.Device(), Key: key, Serial: realm.Serial(seed[:16]), Name: name, NameSeq: 1, Leaf: []byte(name)}
 		h.people = append(h.people, g)
 		h.by[g.token.Device] = g
 	}

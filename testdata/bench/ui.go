@@ -51,7 +51,7 @@ func benchUI(ctx context.Context, b *bench) (err error) {
 		if _, err := fmt.Fprintf(bob.in, "/create %s\n", chat(n)); err != nil {
 			return err
 		}
-		if _, err := bob.wait(chat(n), "room", time.Time{}); err != nil {
+		if _, err := bob.wait(chat(n), "created", time.Time{}); err != nil {
 			return err
 		}
 		ann.press("/join " + chat(n))
