@@ -61,7 +61,8 @@ type Host struct {
 	ifaces []*iface
 	conns  map[*conn]bool
 	deaf   bool
-	next   int // index of the next interface
+	next   int           // index of the next interface
+	frozen chan struct{} // closed when the host goes on; nil: it does
 }
 
 type iface struct {
@@ -101,6 +102,13 @@ func (n *Network) SetDelay(d time.Duration) {
 // Cut lets nothing pass between two hosts.
 func (n *Network) Cut(a, b *Host) { n.setCut(a, b, true) }
 
+// Mute lets nothing pass from the host a to b; what b sends arrives.
+func (n *Network) Mute(a, b *Host) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.cut[[2]*Host{a, b}] = true
+}
+
 // CutUnicast lets nothing but multicast pass between the two hosts, as an
 // access point that keeps its clients apart.
 func (n *Network) CutUnicast(a, b *Host) {
@@ -109,7 +117,7 @@ func (n *Network) CutUnicast(a, b *Host) {
 	n.apart[[2]*Host{a, b}], n.apart[[2]*Host{b, a}] = true, true
 }
 
-// Mend undoes Cut and CutUnicast.
+// Mend undoes Cut, Mute and CutUnicast.
 func (n *Network) Mend(a, b *Host) { n.setCut(a, b, false) }
 
 func (n *Network) setCut(a, b *Host, cut bool) {
@@ -142,6 +150,40 @@ func (h *Host) Deafen(deaf bool) {
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	h.deaf = deaf
+}
+
+// frozenQueue is how many datagrams a socket keeps for a host that stands still,
+// as what a kernel keeps by default.
+const frozenQueue = 96
+
+// Freeze has the host stand still, as a process that was stopped: what calls into
+// the network waits until Thaw, and so does whoever calls Wait.
+func (h *Host) Freeze() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if h.frozen == nil {
+		h.frozen = make(chan struct{})
+	}
+}
+
+// Thaw undoes Freeze.
+func (h *Host) Thaw() {
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	if h.frozen != nil {
+		close(h.frozen)
+		h.frozen = nil
+	}
+}
+
+// Wait returns when the host does not stand still.
+func (h *Host) Wait() {
+	h.net.mu.Lock()
+	frozen := h.frozen
+	h.net.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+	}
 }
 
 // Attach gives the host an interface on a LAN; LANs come by being named. One
@@ -201,6 +243,7 @@ func parse(prefixes []string) []netip.Prefix {
 
 // Interfaces is part of discovery.Net.
 func (h *Host) Interfaces() ([]discovery.Interface, error) {
+	h.Wait()
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	var out []discovery.Interface
@@ -214,6 +257,7 @@ func (h *Host) Interfaces() ([]discovery.Interface, error) {
 
 // ListenGroup is part of discovery.Net.
 func (h *Host) ListenGroup(link presence.Link, group netip.AddrPort) (discovery.GroupConn, error) {
+	h.Wait()
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
 	if h.iface(link.Index) == nil {
@@ -345,6 +389,9 @@ func (n *Network) lost(from, to *Host) bool {
 }
 
 func (n *Network) deliver(c *conn, b []byte, from netip.AddrPort, far bool) {
+	if c.host.frozen != nil && len(c.queue) >= frozenQueue {
+		return
+	}
 	d := datagram{slices.Clone(b), from}
 	if far && n.delay > 0 {
 		time.AfterFunc(n.delay, func() { c.put(d) })
@@ -399,6 +446,7 @@ func (c *conn) read(b []byte) (int, netip.AddrPort, error) {
 	}
 	select {
 	case d := <-c.queue:
+		c.host.Wait()
 		return copy(b, d.b), d.from, nil
 	case <-c.closed:
 		return 0, netip.AddrPort{}, net.ErrClosed
@@ -481,6 +529,7 @@ func (g groupConn) Overrun() uint64 {
 }
 
 func (g groupConn) Send(b []byte) error {
+	g.host.Wait()
 	if g.isClosed() {
 		return net.ErrClosed
 	}
@@ -502,6 +551,7 @@ func (p packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 }
 
 func (p packetConn) WriteTo(b []byte, to net.Addr) (int, error) {
+	p.host.Wait()
 	if p.isClosed() {
 		return 0, &net.OpError{Op: "write", Net: "udp", Err: net.ErrClosed}
 	}

@@ -187,3 +187,37 @@ func TestQUIC(t *testing.T) {
 		c.CloseWithError(0, "")
 	})
 }
+
+// A host that stands still sends and takes nothing, and finds what a kernel kept.
+func TestFreeze(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lan := New()
+		ann, bob := lan.Host("ann", "10.77.0.1/24"), lan.Host("bob", "10.77.0.2/24")
+		a, b := listen(t, ann, 5000), listen(t, bob, 5000)
+		bob.Freeze()
+		for range 2 * frozenQueue {
+			a.WriteTo([]byte("x"), udp("10.77.0.2:5000"))
+		}
+		go b.WriteTo([]byte("y"), udp("10.77.0.1:5000"))
+		if got := read(a); got != nothing {
+			t.Errorf("it sent %q", got)
+		}
+		bob.Thaw()
+		if got := read(a); got != "10.77.0.2:5000 y" {
+			t.Errorf("in the end it sent %q", got)
+		}
+		kept := 0
+		for read(b) != nothing {
+			kept++
+		}
+		if kept != frozenQueue {
+			t.Errorf("%d datagrams were kept, want %d", kept, frozenQueue)
+		}
+		lan.Mute(ann, bob)
+		a.WriteTo([]byte("x"), udp("10.77.0.2:5000"))
+		b.WriteTo([]byte("y"), udp("10.77.0.1:5000"))
+		if got, heard := read(b), read(a); got != nothing || heard != "10.77.0.2:5000 y" {
+			t.Errorf("from a muted host came %q, and to it %q", got, heard)
+		}
+	})
+}
