@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"lanchat/wire"
 )
@@ -26,6 +27,13 @@ type Link struct {
 	Name     string
 	Prefixes []netip.Prefix // own addresses, each with its network's length; no zones
 	Loopback bool
+}
+
+// StoodStill reports whether this machine slept, or this process was stopped,
+// between two looks at the clock that are meant to be every so often. The
+// monotonic clock may stand still meanwhile; the other goes on.
+func StoodStill(last, now time.Time, every time.Duration) bool {
+	return now.Round(0).Sub(last.Round(0)) > every+3*time.Second
 }
 
 // A Skipped interface is one that is not used as a LAN, and why.

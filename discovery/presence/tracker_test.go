@@ -815,3 +815,24 @@ func FuzzReceive(f *testing.F) {
 		}
 	})
 }
+
+// A machine that slept knows it by the clock on the wall: the other one may have
+// stood still, or gone on. One that had much to do did not sleep.
+func TestStoodStill(t *testing.T) {
+	last := time.Now()
+	for _, tt := range []struct {
+		what string
+		now  time.Time
+		want bool
+	}{
+		{"a look in time", last.Add(time.Second), false},
+		{"a late one", last.Add(3 * time.Second), false},
+		{"a stopped process", last.Add(time.Minute), true},
+		{"a sleep without the running clock", last.Round(0).Add(time.Minute), true},
+		{"a clock set back", last.Round(0).Add(-time.Minute), false},
+	} {
+		if got := StoodStill(last, tt.now, time.Second); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.what, got, tt.want)
+		}
+	}
+}

@@ -173,6 +173,7 @@ type Host struct {
 	remembered map[wire.DeviceID]netip.AddrPort // where devices were reached last
 	network    []presence.Link                  // when a peer was asked for others last
 	watched    []presence.Link                  // when the links were last suspected
+	looked     time.Time                        // when the network was looked at last
 	peersLeft  int                              // so many new peers are still asked
 	peersNext  time.Time                        // when one at random is asked; zero: none was yet
 

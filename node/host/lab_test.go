@@ -612,6 +612,9 @@ func (n *node) setLoss(percent float64) {
 // ---- the person
 
 func (n *node) Show(e chat.Event) {
+	if n.host != nil {
+		n.host.Wait() // so that the loop stands still when the host does
+	}
 	n.mu.Lock()
 	n.events = append(n.events, seen{time.Now(), e})
 	n.mu.Unlock()

@@ -16,7 +16,7 @@ import (
 // seconds only. So a link that may be dead has to show within a moment that it
 // is not; else the device is dialled where it is now.
 const (
-	networkEvery = time.Second     // looks whether this machine's network changed
+	networkEvery = time.Second     // looks whether this machine's network changed, or it slept
 	suspectWait  = 2 * time.Second // for a sign of life
 )
 
@@ -62,10 +62,13 @@ func sameAddr(a, b netip.AddrPort) bool {
 }
 
 // watchNetwork suspects all links when this machine has another network than
-// before. While it has none there is nothing to be found out.
+// before, or has slept, and asks authd too then. While it has no network there is
+// nothing to be found out.
 func (h *Host) watchNetwork(now time.Time) {
+	slept := !h.looked.IsZero() && presence.StoodStill(h.looked, now, networkEvery)
+	h.looked = now
 	links := h.discovery.Links()
-	if slices.EqualFunc(links, h.watched, presence.Link.Equal) {
+	if slices.EqualFunc(links, h.watched, presence.Link.Equal) && !slept {
 		return
 	}
 	first := h.watched == nil
@@ -75,5 +78,8 @@ func (h *Host) watchNetwork(now time.Time) {
 	}
 	for _, c := range h.contacts {
 		h.suspect(now, c)
+	}
+	if slept {
+		signal(h.authdLost)
 	}
 }
