@@ -442,7 +442,7 @@
 //   - An address that mDNS hints at is found by a question from a socket of
 //     discovery's own; the reasons stand at its askOnce.
 //
-// Reserved and not used yet: Features, the ops VACATE and notary.
+// Reserved and not used yet: Version and Features of Hello, the ops VACATE and notary.
 //
 // # How to add a message
 //

@@ -212,9 +212,10 @@ func (m *AuthTaken) parse(r *Reader) {
 	}
 }
 
-// A Mail is what is sealed: HPKE (RFC 9180) in base mode with MLKEM768-X25519,
-// HKDF-SHA256 and ChaCha20Poly1305, info MailContext ‖ realm id ‖ device key of
-// the receiver; the encapsulated key, then the ciphertext.
+// A Mail is what is sealed: HPKE (RFC 9180) in base mode with MLKEM768-X25519
+// (0x647a), HKDF-SHA256 (1) and ChaCha20Poly1305 (3), info MailContext ‖ realm id
+// ‖ device key of the receiver, no additional data; the encapsulated key of 1,120
+// bytes, then the ciphertext.
 type Mail struct {
 	From DeviceKey // of the sender
 	Kind uint8     // MailMessage, MailAck or MailCopy

@@ -27,7 +27,8 @@ import (
 //	 2   8  seq: counts every packet of the device in the room, never reused
 //	10   8  clock
 //	18   1  kind
-//	19   1  flags: bit 0 reliable, bit 1 of a burst
+//	19   1  flags, only of kinds with messages (1, 6, 8): bit 0 reliable,
+//	        bit 1 of a burst
 //	20   2  length L of the body
 //	22   L  body
 //	  …     zeros, as few as make 22+L+… one of 128, 256, 512, 1086, with the

@@ -61,23 +61,23 @@ const (
 
 // A Hello is the first frame in either direction.
 type Hello struct {
-	Version   uint16 // of this protocol: 1
+	Version   uint16 // 1; the ALPN decides what may be said, so any is taken
 	Boot      uint64 // counts this device's starts
 	Time      uint64 // Unix time, milliseconds, for the warning about clocks
 	CRLNumber uint64 // of the newest revocation list held, 0: none
-	Features  uint32 // reserved: 0
+	Features  uint32 // reserved: sent as 0, not looked at
 }
 
 func (m *Hello) Append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint16(b, m.Version)   // Version (16)
-	b = binary.BigEndian.AppendUint64(b, m.Boot)      // Boot (64)
-	b = binary.BigEndian.AppendUint64(b, m.Time)      // Time (64)
-	b = binary.BigEndian.AppendUint64(b, m.CRLNumber) // CRL Number (64)
-	return binary.BigEndian.AppendUint32(b, m.Features)
+	b = binary.BigEndian.AppendUint16(b, m.Version)     // Version (16)
+	b = binary.BigEndian.AppendUint64(b, m.Boot)        // Boot (64)
+	b = binary.BigEndian.AppendUint64(b, m.Time)        // Time (64)
+	b = binary.BigEndian.AppendUint64(b, m.CRLNumber)   // CRL Number (64)
+	return binary.BigEndian.AppendUint32(b, m.Features) // Features (32)
 }
 
-// ParseHello reads a Hello. Bytes behind the known fields are a later
-// version's and are refused like everywhere else: Version decides.
+// ParseHello reads a Hello. Bytes behind the known fields are refused, as
+// everywhere else.
 func ParseHello(b []byte) (*Hello, error) {
 	r := NewReader(b)
 	m := &Hello{Version: r.Uint16(), Boot: r.Uint64(), Time: r.Uint64(), CRLNumber: r.Uint64(), Features: r.Uint32()}
@@ -91,8 +91,8 @@ type Ping struct {
 }
 
 func (m *Ping) Append(b []byte) []byte {
-	b = binary.BigEndian.AppendUint64(b, m.Nonce) // Nonce (64)
-	return append(b, make([]byte, pingPadding)...)
+	b = binary.BigEndian.AppendUint64(b, m.Nonce)  // Nonce (64)
+	return append(b, make([]byte, pingPadding)...) // Padding (384), zero
 }
 
 func ParsePing(b []byte) (*Ping, error) {
@@ -107,9 +107,9 @@ func ParsePing(b []byte) (*Ping, error) {
 }
 
 // A DirectMessage goes to one person: on the control stream when reliable, in
-// a DATAGRAM when fast. The number of a reliable one counts the device's
-// messages to the account, from 1; a fast one's is the device's boot number
-// (32) and a count (32).
+// a DATAGRAM when fast. The numbers of reliable ones from the device to the
+// account rise, at each start to boot (32) ‖ 0 (30) at least; a fast one's is the
+// device's boot number (32) and a count (32).
 type DirectMessage struct {
 	Clock   Clock
 	Message Message // text of at most MaxDirectText bytes, MaxPacketText in a datagram
@@ -132,7 +132,7 @@ func ParseDirectMessage(b []byte) (*DirectMessage, error) {
 // somebody, so that all of them show both sides of a chat. It is delivered like
 // a reliable direct message to oneself.
 type Copy struct {
-	Number uint64    // counts the device's copies
+	Number uint64    // of the device's copies; they rise like those of reliable messages
 	To     AccountID // who it was written to
 	Fast   bool      // how it went there
 	DirectMessage

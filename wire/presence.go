@@ -26,7 +26,8 @@ import (
 //	    60      2  period, the time to the next HERE, in tenths of a second
 //	    62      2  port of the QUIC socket
 //	    64      1  number of candidate addresses, at most 8
-//	    65     5A+17B  per address: family (8), 4 or 6, then 4 or 16 bytes
+//	    65  5, 17  per address: family (8), 4 or 6, then 4 or 16 bytes; none
+//	               that is unspecified, multicast or an IPv4 one in IPv6
 //	    65+…    8  token, the first 8 bytes of SHA-256 over the token; 0: none
 //	    end    64  Ed25519ctx("lanchat presence v1") over the whole realm id
 //	               and everything before
