@@ -36,9 +36,10 @@ const (
 	pullDry    = 3                      // members asked in a row that have nothing new
 	pullFirst  = 5 * time.Second        // between questions while messages are still missing
 	pullMost   = 5 * time.Minute
-	pullVain   = time.Minute // that a member's word is not believed, after it had nothing
-	pullPage   = 512         // messages in one answer
-	maxPages   = 8           // answers being looked up at the same time
+	pullVain   = 5 * time.Second // that a member's word is not believed after it had nothing, each time twice as long …
+	vainMost   = time.Minute     // … and at most
+	pullPage   = 512             // messages in one answer
+	maxPages   = 8               // answers being looked up at the same time
 )
 
 // A pull is how far a room is with what it missed.
@@ -46,30 +47,34 @@ type pull struct {
 	at     time.Time       // when to ask next; zero: nothing to ask for
 	from   []wire.DeviceID // whose link came up since they were last asked
 	asking bool
-	claims map[wire.DeviceID]claim     // by author: what is said to be there and is not here
-	vain   map[wire.DeviceID]time.Time // whose claims came to nothing: until when they are not heard
-	dry    int                         // members in a row that had nothing new
-	pause  time.Duration               // before the next question while messages are missing
+	asked  time.Time                // last
+	claims map[wire.DeviceID]claim  // by author: what is said to be there and is not here
+	vain   map[wire.DeviceID]doubts // whose claims came to nothing
+	dry    int                      // members in a row that had nothing new
+	pause  time.Duration            // before the next question while messages are missing
 }
 
 // A claim is the word of a member that it has an author's messages up to a number.
 type claim struct {
 	by     wire.DeviceID
 	number uint64
+	heard  time.Time
+}
+
+// doubts is for how long a member's word is not believed.
+type doubts struct {
+	until time.Time
+	wait  time.Duration
 }
 
 // claimed takes a member's word that it has messages, and plans to ask for those
 // that are not here.
 func (c *Core) claimed(now time.Time, m *membership, by, author wire.DeviceID, number uint64) {
-	var has uint64
-	if a := m.authors[author]; a != nil {
-		has = a.inbox.Received()
-	}
 	p := &m.pull
-	if number <= has || number <= p.claims[author].number || author == c.self.device || now.Before(p.vain[by]) {
+	if m.has(author, number) || number <= p.claims[author].number || author == c.self.device || now.Before(p.vain[by].until) {
 		return
 	}
-	p.claims[author] = claim{by, number}
+	p.claims[author] = claim{by, number, now}
 	if d := c.people.devices[author]; d != nil && d.online {
 		c.planPull(now, m, pullGap+c.jitter(pullGap)) // the author repairs that sooner
 	} else {
@@ -122,8 +127,14 @@ func (m *membership) missing() bool {
 	return false
 }
 
+// has reports whether a device's messages up to n have come.
+func (m *membership) has(author wire.DeviceID, n uint64) bool {
+	a := m.authors[author]
+	return a != nil && a.inbox.Received() >= n
+}
+
 // askPull asks the next member for what was missed, if there is one to ask.
-func (c *Core) askPull(m *membership) {
+func (c *Core) askPull(now time.Time, m *membership) {
 	m.pull.at = time.Time{}
 	if m.pull.asking {
 		return
@@ -132,7 +143,7 @@ func (c *Core) askPull(m *membership) {
 	if to == nil {
 		return
 	}
-	m.pull.asking = true
+	m.pull.asking, m.pull.asked = true, now
 	c.askPage(m, to, c.vector(m, wire.DeviceID{}))
 }
 
@@ -148,7 +159,7 @@ func (c *Core) pullNext(m *membership) *device {
 	}
 	for _, author := range slices.SortedFunc(maps.Keys(m.pull.claims), func(a, b wire.DeviceID) int { return bytes.Compare(a[:], b[:]) }) {
 		claim := m.pull.claims[author]
-		if a := m.authors[author]; a != nil && a.inbox.Received() >= claim.number {
+		if m.has(author, claim.number) {
 			delete(m.pull.claims, author)
 		} else if i := slices.IndexFunc(linked, func(d *device) bool { return d.id == claim.by }); i >= 0 {
 			return linked[i]
@@ -233,6 +244,7 @@ func (c *Core) pulled(now time.Time, m *membership, from *device, fresh, strange
 	switch {
 	case fresh:
 		p.dry, p.pause = 0, pullFirst
+		delete(p.vain, from.id)
 		c.planPull(now, m, 0) // there may be more where that came from
 		return
 	case strange && p.dry < pullDry:
@@ -242,12 +254,16 @@ func (c *Core) pulled(now time.Time, m *membership, from *device, fresh, strange
 	}
 	p.dry++
 	p.from = slices.DeleteFunc(p.from, func(d wire.DeviceID) bool { return d == from.id })
-	maps.DeleteFunc(p.claims, func(_ wire.DeviceID, c claim) bool {
-		if c.by == from.id && err == nil {
-			p.vain[from.id] = now.Add(pullVain)
-		}
-		return c.by == from.id
+	vain := false
+	maps.DeleteFunc(p.claims, func(author wire.DeviceID, c claim) bool {
+		answered := c.by == from.id && !c.heard.After(p.asked)
+		vain = vain || answered && err == nil && !m.has(author, c.number)
+		return answered
 	})
+	if vain {
+		wait := min(max(2*p.vain[from.id].wait, pullVain), vainMost)
+		p.vain[from.id] = doubts{now.Add(wait), wait}
+	}
 	if p.dry >= pullDry { // if these have nothing new, neither have the others
 		p.from = nil
 		clear(p.claims)

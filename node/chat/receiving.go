@@ -391,8 +391,8 @@ func (c *Core) acknowledge(now time.Time, m *membership) {
 func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wire.Acks) {
 	from := o.From
 	slot, ok := o.Epoch.Slot(c.self.key)
-	if !ok || m.recount.waits() {
-		return // of what was sent before an older copy of the store came back, perhaps
+	if !ok {
+		return
 	}
 	since := c.author(m, from.Device).since // what was said before is not for it
 	for _, a := range acks.Acks {
@@ -401,6 +401,9 @@ func (c *Core) handleAcks(now time.Time, m *membership, o *room.Opened, acks *wi
 				c.claimed(now, m, from.Device, o.Epoch.Slots[a.Slot].Device, a.Number)
 			}
 			continue
+		}
+		if m.recount.waits() {
+			continue // of what was sent before an older copy of the store came back, perhaps
 		}
 		if a.Number > m.out.Last() {
 			c.doubt(now, m, from.Device)

@@ -175,7 +175,7 @@ func (c *Core) newMembership(now time.Time, log *room.Log, keys *room.Keyring) *
 		asks:      delivery.Bucket{Rate: askRate, Burst: askBurst},
 		overruled: delivery.Bucket{Rate: overruleRate, Burst: overruleBurst},
 		lostTold:  delivery.Bucket{Rate: sideRate, Burst: sideBurst},
-		pull:      pull{claims: map[wire.DeviceID]claim{}, vain: map[wire.DeviceID]time.Time{}}}
+		pull:      pull{claims: map[wire.DeviceID]claim{}, vain: map[wire.DeviceID]doubts{}}}
 	for _, p := range log.State().Members {
 		c.people.hear(p.Account, p.Name)
 	}
@@ -430,7 +430,7 @@ func (c *Core) advanceRoom(now time.Time, m *membership) {
 		c.sync(now, m)
 	}
 	if due(m.pull.at) {
-		c.askPull(m)
+		c.askPull(now, m)
 	}
 	if due(m.recount.until) {
 		c.goOn(now, m)

@@ -675,6 +675,35 @@ func TestSplit(t *testing.T) {
 	})
 }
 
+// Two members whom a third one reaches, and who do not reach each other, read
+// each other's words by way of it soon: in the moment after one of them was let
+// in, while they still take each other for online, and later.
+func TestCutFromOne(t *testing.T) {
+	run(t, func(l *lab) {
+		nodes := l.together("ann", "bob", "cat")
+		ann, bob, cat := nodes[0], nodes[1], nodes[2]
+		ann.type_("/create #lab")
+		ann.wait("the room", 5*time.Second, members("#lab", "ann"))
+		ann.say("#lab", "reliable", "early")
+		cat.type_("/join #lab")
+		ann.wait("cat", 5*time.Second, members("#lab", "ann", "cat"))
+		ann.say("#lab", "reliable", "between")
+		bob.type_("/join #lab")
+		ann.wait("bob", 5*time.Second, members("#lab", "ann", "cat", "bob"))
+		ann.say("#lab", "reliable", "before")
+		bob.wait("before", time.Second, message("#lab", "before"))
+		l.net.Cut(ann.host, bob.host)
+		from, to := ann, bob
+		for i := range 20 {
+			text := fmt.Sprint("word ", i)
+			from.say("#lab", "reliable", text)
+			to.wait(text, 4*time.Second, message("#lab", text))
+			from, to = to, from
+			time.Sleep(time.Second)
+		}
+	})
+}
+
 // Two nodes that dial each other at the same moment keep one link.
 func TestSimultaneousDials(t *testing.T) {
 	run(t, func(l *lab) {
