@@ -10,7 +10,8 @@ import (
 
 const (
 	// A gap is asked for again after max(askMin, smoothed round trip + 4 × its
-	// variance); from the askSteady-th time on the pause grows by half, to askMax.
+	// variance); from the askSteady-th time in vain on the pause grows by half, to
+	// askMax.
 	askMin    = 1500 * time.Microsecond
 	askSteady = 6
 	askMax    = 200 * time.Millisecond
@@ -20,7 +21,8 @@ const (
 	// merely overtaken. It is less than copyAfter: who waits for second copies
 	// would never ask.
 	reorderMax = time.Millisecond
-	// askOthers is how often the author is asked before another member is.
+	// askOthers is how often the author is asked in vain before another member is;
+	// one that answers other requests, four times as often.
 	askOthers = 6
 	// When a gap is worth telling the person about.
 	gapTold = 300 * time.Millisecond
@@ -35,8 +37,8 @@ const (
 	maxHeld = Window
 	// maxGiven bounds those that were given up and are still wanted.
 	maxGiven = 4096
-	// maxRanges bounds one request.
-	maxRanges = 32
+	// maxRanges bounds one request, which is one packet.
+	maxRanges = wire.MaxRanges
 	// maxNumber bounds what a sender can claim; nobody counts that far.
 	maxNumber = 1 << 62
 )
@@ -77,6 +79,7 @@ type gap struct {
 	begun       time.Time // when it was asked for first; zero: never
 	asked       time.Time // and last
 	tries       int
+	vain        int       // of those, the last ones, of which nothing shows that the author is there
 	ask         time.Time // when to ask for it next
 }
 
@@ -243,11 +246,18 @@ func (in *Inbox[M]) fill(now time.Time, n uint64) {
 // The author answers in the order it was asked in: where a later request is
 // answered, the answer to this one was lost.
 func (in *Inbox[M]) again(g *gap) time.Time {
-	if g.tries < askSteady && g.asked.Before(in.answered) {
+	switch {
+	case !in.passedOver(g):
+		return g.asked.Add(in.path.pause(g.vain))
+	case g.tries < askSteady:
 		return g.asked.Add(askMin)
 	}
-	return g.asked.Add(in.path.pause(g.tries))
+	return g.asked.Add(in.path.pause(0))
 }
+
+// passedOver reports whether a later request than the last one for this gap was
+// answered: the author is there, and it was lost, or its answer.
+func (in *Inbox[M]) passedOver(g *gap) bool { return g.asked.Before(in.answered) }
 
 // Exists says that the device has sent messages up to n.
 func (in *Inbox[M]) Exists(now time.Time, n uint64) {
@@ -354,7 +364,10 @@ func (in *Inbox[M]) Advance(now time.Time) (ask Request, ready []M) {
 		}
 		if !now.Before(g.ask.Add(-slack)) {
 			to := &ask.Author
-			if g.tries >= askOthers && g.tries%2 == 0 {
+			if in.passedOver(g) {
+				g.vain = 0
+			}
+			if max(g.vain, g.tries/4) >= askOthers && g.tries%2 == 0 {
 				to = &ask.Other
 			}
 			if len(*to) < maxRanges {
@@ -362,9 +375,10 @@ func (in *Inbox[M]) Advance(now time.Time) (ask Request, ready []M) {
 				if g.tries++; g.tries == 1 {
 					g.begun = now
 				}
-				g.asked, g.ask = now, now.Add(in.path.pause(g.tries))
+				g.vain++
+				g.asked, g.ask = now, now.Add(in.path.pause(g.vain))
 			} else {
-				g.ask = now.Add(in.path.pause(0))
+				g.ask = now.Add(askMin) // in a request of its own
 			}
 		}
 		in.sooner(g.ask)

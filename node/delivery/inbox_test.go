@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"testing"
@@ -523,4 +524,63 @@ func TestPathLongWay(t *testing.T) {
 		requests(5+2*i, 200+300*float64(i), 150) // it has become longer
 	}
 	check(t, "requests on the longer way", requests(65, 20_000, 150), 1)
+}
+
+// However fast its author talks, one who loses a fifth of all there is asks for
+// everything at once and again as soon as it is known to be lost; it leaves the
+// others alone, since the author answers.
+func TestInboxKeepsUp(t *testing.T) {
+	const (
+		way      = 10 // ms, in each direction
+		perMilli = 20
+		talk     = 2000 // ms
+	)
+	dice := rand.New(rand.NewPCG(1, 2))
+	lost := func() bool { return dice.Float64() < 0.2 }
+	in := NewInbox[uint64](nil, 0)
+	coming, asked := map[int][]uint64{}, map[int][]wire.Range{} // by when they arrive
+	said, got, last, longest := uint64(0), uint64(0), 0, 0
+	for ms := 0; got < perMilli*talk; ms++ {
+		if ms > 2*talk {
+			t.Fatalf("%d of %d after %d ms", got, said, ms)
+		}
+		say := func(n uint64) {
+			if !lost() {
+				coming[ms+way] = append(coming[ms+way], n)
+			}
+		}
+		for range perMilli {
+			if ms < talk {
+				said++
+				say(said)
+			}
+		}
+		for _, r := range asked[ms] {
+			for n := r.First; n <= r.Last; n++ {
+				say(n)
+			}
+		}
+		for _, n := range coming[ms] {
+			ready, _, _ := in.Handle(at(float64(ms)), n, n)
+			got += uint64(len(ready))
+			if len(ready) > 0 {
+				longest, last = max(longest, ms-last), ms
+			}
+		}
+		if ms > talk {
+			in.Exists(at(float64(ms)), said)
+		}
+		ask, _ := in.Advance(at(float64(ms)))
+		for _, r := range ask.Author {
+			if !lost() {
+				asked[ms+way] = append(asked[ms+way], r)
+			}
+		}
+		if ms < talk && len(ask.Other) > 0 {
+			t.Fatalf("others are asked for %v while the author answers", ask.Other)
+		}
+	}
+	if longest > 120 {
+		t.Errorf("nothing was handed over for %d ms", longest)
+	}
 }

@@ -25,7 +25,7 @@ const (
 	heartbeatMin = 4 * time.Millisecond
 	heartbeatMax = 1024 * time.Millisecond
 	// maxResend bounds the packets that one request brings.
-	maxResend = 64
+	maxResend = 128
 	// servedFor is how long a packet that was given to a link is not given to it
 	// again: a link loses nothing.
 	servedFor = time.Second

@@ -12,7 +12,8 @@ type Path struct {
 	srtt, rttvar time.Duration // of request and repair; 0: none measured
 	shortest     time.Duration // of all round trips; 0: none measured
 	reorder      time.Duration // how long a packet may be overtaken
-	doubtful     int           // repairs in a row of which it is not known which request brought them
+	doubted      time.Time     // the latest request that brought a repair, or one before it did: it is not known which
+	doubtful     int           // such requests in a row
 
 	missed   uint64 // messages that were missing when they should have come
 	repaired uint64 // and came after they were asked for
@@ -26,7 +27,7 @@ func (p *Path) RoundTrip() time.Duration { return p.srtt }
 // and how many of them came after they were asked for.
 func (p *Path) Counts() (missed, repaired uint64) { return p.missed, p.repaired }
 
-// maxDoubtful is how many repairs in a row may be doubtful by chance.
+// maxDoubtful is how many requests in a row may be doubtful by chance.
 const maxDoubtful = 8
 
 // patience returns how long a new gap waits for its first request.
@@ -42,6 +43,11 @@ func (p *Path) pause(tries int) time.Duration {
 	d := askFirst
 	if p.srtt > 0 {
 		d = max(askMin, p.srtt+4*p.rttvar)
+	}
+	// Where all are asked for twice, because the pause is shorter than the way,
+	// nothing would ever be learned of it.
+	for range min(p.doubtful/maxDoubtful, 20) {
+		d *= 2
 	}
 	for range min(tries-askSteady+1, 20) {
 		d += d / 2
@@ -66,17 +72,15 @@ func (p *Path) closed(now time.Time, g *gap) {
 	}
 	p.repaired++
 	p.reorder -= p.reorder / 8
-	asked := g.asked
-	if g.tries > 1 {
-		// Where all are asked for twice, because the pause is shorter than the
-		// way, Karn's rule alone would never learn better.
-		if p.doubtful++; p.srtt > 0 && p.doubtful < maxDoubtful {
-			return
+	if g.tries > 1 && p.srtt > 0 {
+		if g.asked.After(p.doubted) {
+			p.doubted = g.asked
+			p.doubtful++
 		}
-		asked = g.begun
+		return
 	}
 	p.doubtful = 0
-	rtt := max(now.Sub(asked), time.Microsecond)
+	rtt := max(now.Sub(g.begun), time.Microsecond) // that it was asked for first is all there is to go by at the start
 	if p.shortest == 0 || rtt < p.shortest {
 		p.shortest = rtt
 	}
