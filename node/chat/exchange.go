@@ -30,13 +30,28 @@ func (c *Core) wonder(now time.Time, m *membership) {
 // so again until they are there.
 func (c *Core) sync(now time.Time, m *membership) {
 	m.syncAt = time.Time{}
-	if m.keys.Current() == nil || len(m.log.Missing()) > 0 {
-		m.syncAt = now.Add(keyRetry)
-	}
+	c.planSync(now, m)
 	if linked := c.linkedIn(m); len(linked) > 0 {
 		c.askLog(now, m, linked[int(c.jitter(time.Duration(len(linked))))].id)
 	}
 	c.schedule(m)
+}
+
+// planSync has a member asked for what is missing here, unless that is planned:
+// soon for a key, which somebody has; later each time for entries, which a member
+// can have signed so that nobody ever has what is in front of them.
+func (c *Core) planSync(now time.Time, m *membership) {
+	soon := now.Add(keyRetry)
+	switch {
+	case m.keys.Current() == nil && (m.syncAt.IsZero() || soon.Before(m.syncAt)):
+		m.syncAt = soon
+	case !m.syncAt.IsZero():
+	case len(m.log.Missing()) > 0:
+		m.syncPause = min(max(2*m.syncPause, keyRetry), syncMost)
+		m.syncAt = now.Add(m.syncPause)
+	default:
+		m.syncPause = 0
+	}
 }
 
 // askLog asks a device for what it has of the room's log, and for the key of
@@ -76,12 +91,10 @@ func (c *Core) askLog(now time.Time, m *membership, from wire.DeviceID) {
 		if c.rooms[m.id] != m {
 			return
 		}
-		switch missing := len(m.log.Missing()) > 0; {
-		case missing && news:
+		if news && len(m.log.Missing()) > 0 {
 			c.askLog(now, m, from)
-		case missing && m.syncAt.IsZero(): // it does not have them either: not at once again
-			m.syncAt = now.Add(keyRetry)
 		}
+		c.planSync(now, m) // it may not have them either
 		c.askKey(m, from)
 		c.schedule(m)
 	})

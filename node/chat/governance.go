@@ -31,10 +31,14 @@ const (
 )
 
 // addEntries takes entries of a room's log that came from a device, and asks it
-// for those that are missing then.
+// for those that are missing since then.
 func (c *Core) addEntries(now time.Time, m *membership, raw [][]byte, from wire.DeviceID) {
-	if c.takeEntries(now, m, raw, from); len(m.log.Missing()) > 0 {
+	before := m.log.Missing()
+	c.takeEntries(now, m, raw, from)
+	if slices.ContainsFunc(m.log.Missing(), func(h wire.Hash) bool { return !slices.Contains(before, h) }) {
 		c.askLog(now, m, from)
+		c.planSync(now, m)
+		c.schedule(m)
 	}
 }
 
@@ -364,7 +368,10 @@ func (c *Core) checkKey(now time.Time, m *membership) {
 		c.sync(now, m)
 		return
 	}
-	m.syncAt, m.patient = time.Time{}, time.Time{}
+	m.patient = time.Time{}
+	if len(m.log.Missing()) == 0 {
+		m.syncAt, m.syncPause = time.Time{}, 0
+	}
 	c.schedule(m)
 }
 

@@ -180,3 +180,49 @@ func TestHostileAcknowledgements(t *testing.T) {
 		t.Errorf("ann asks %d questions because of that", asked)
 	}
 }
+
+// An entry whose predecessor nobody has, as a modified member can sign, is asked
+// about less and less often, and no new entry has the whole log asked for because
+// of it. If the predecessor turns up after all, both are placed.
+func TestEntryOfNoPlace(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "mal").room("#lab")
+	ann, bob, mal := l.node("ann"), l.node("bob"), l.node("mal")
+	l.pass(time.Minute)
+	log := ann.core.Log("#lab")
+	at := log.State()
+	claim := wire.SignEntry(testRealm, mal.key, wire.Entry{Room: at.Room, Seq: at.Seq + 1, Prev: at.Head, AuthorN: 1, Args: &wire.LogClaim{}})
+	behind := wire.SignEntry(testRealm, mal.key, wire.Entry{Room: at.Room, Seq: at.Seq + 2, Prev: claim.Hash(), AuthorN: 2, Args: &wire.LogClaim{}})
+	asked := map[*node]int{}
+	l.asked = func(from, _ *node, q chat.Ask) bool {
+		if q.Type == wire.FrameLog {
+			asked[from]++
+		}
+		return true
+	}
+	for _, to := range []*node{ann, bob} {
+		to.core.HandleFrame(l.now, mal.token.Device, wire.FrameEntry, behind.Append(nil))
+	}
+	l.pass(15 * time.Minute)
+	for _, n := range []*node{ann, bob} {
+		if asked[n] < 2 || asked[n] > 20 {
+			t.Errorf("%s asks %d times for what nobody has in a quarter of an hour, want 2 to 20", n.name, asked[n])
+		}
+	}
+	clear(asked)
+	for i := range 20 {
+		ann.do(fmt.Sprint("/topic ", i))
+		l.pass(time.Second)
+	}
+	if asked[bob] > 2 {
+		t.Errorf("bob asks %d times because of 20 entries that came", asked[bob])
+	}
+	for _, to := range []*node{ann, bob} {
+		to.core.HandleFrame(l.now, mal.token.Device, wire.FrameEntry, claim.Append(nil))
+	}
+	l.pass(time.Second)
+	for _, n := range []*node{ann, bob} {
+		if log := n.core.Log("#lab"); len(log.Missing()) > 0 || !log.Has(claim.Hash()) {
+			t.Errorf("%s misses %v, has the one that was missing: %v", n.name, log.Missing(), log.Has(claim.Hash()))
+		}
+	}
+}

@@ -16,7 +16,8 @@ import (
 const (
 	beaconEvery = 5 * time.Second
 	beaconRate  = 20               // beacons a room takes per second, of all members
-	keyRetry    = time.Second      // between questions for a missing secret or entry
+	keyRetry    = time.Second      // between questions for a missing secret, and the first for a missing entry
+	syncMost    = 5 * time.Minute  // between those for an entry, in the end
 	keyPatience = 30 * time.Second // before the person is told that a message waits for the key
 	maxWaiting  = 4096             // messages that wait in a room, for its key or for their turn
 	maxTracked  = 16384            // own messages whose receipts are followed, per room
@@ -80,13 +81,14 @@ type membership struct {
 	decided  bool   // between two signed histories
 	replaced bool   // by a room of the same name
 
-	ackAt    time.Time // when to acknowledge next; zero: nothing new
-	beaconAt time.Time
-	active   bool                   // in Core.active
-	asking   map[wire.DeviceID]bool // whom a question about the log is under way to
-	askNext  wire.DeviceID          // who is to be asked then; zero: nobody
-	syncAt   time.Time              // when to ask again for what is missing; zero: nothing is
-	deadline time.Time              // the earliest of all
+	ackAt     time.Time // when to acknowledge next; zero: nothing new
+	beaconAt  time.Time
+	active    bool                   // in Core.active
+	asking    map[wire.DeviceID]bool // whom a question about the log is under way to
+	askNext   wire.DeviceID          // who is to be asked then; zero: nobody
+	syncAt    time.Time              // when to ask again for what is missing; zero: nothing is
+	syncPause time.Duration          // before the last question for an entry that is missing
+	deadline  time.Time              // the earliest of all
 }
 
 // tracked is a reliable message of one's own and who has it.
