@@ -341,7 +341,7 @@ func TestScreen(t *testing.T) {
 	}
 }
 
-// Rule (security, A22, P10): what a terminal really receives has no escape
+// What a terminal really receives has no escape
 // sequence but the program's own, whatever others write; checked on the bytes.
 func TestScreenHostile(t *testing.T) {
 	t.Parallel()

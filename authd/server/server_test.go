@@ -1261,7 +1261,7 @@ func TestThousandGuesses(t *testing.T) {
 	})
 }
 
-// A4, A5: certificates that are stolen, foreign, forged, no leaves or ended too
+// Certificates that are stolen, foreign, forged, no leaves or ended too
 // long ago get nobody in, and nothing of them is seen.
 func TestImpostors(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, l *lab, owner *client) {

@@ -200,7 +200,7 @@ func TestKickedNodeReadsNothing(t *testing.T) {
 		var apart *node // cut off from ann; mal hears both sides
 		nonces := map[string][]byte{}
 		l.fate = func(from, to *node, packet []byte) []time.Duration {
-			// P9: no two packets of a run share a nonce; repair sends the same
+			// No two packets of a run share a nonce; repair sends the same
 			// packet again.
 			nonce := string(packet[wire.PacketHeaderSize-wire.NonceSize : wire.PacketHeaderSize])
 			if before, ok := nonces[nonce]; ok && !bytes.Equal(before, packet) {

@@ -374,7 +374,7 @@ func (l *lan) second(device string) *node {
 	return n
 }
 
-// "L5: an absent admin keeps the seat; cure: re-found the room."
+// "An absent admin keeps the seat; cure: re-found the room."
 func TestRefound(t *testing.T) {
 	l := newLAN(t, "ann", "bob", "cat", "dan").stored(t).room("#lab")
 	l.node("ann").do("/topic ours")

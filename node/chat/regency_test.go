@@ -343,7 +343,7 @@ func TestPlainRegent(t *testing.T) {
 	l.agree(t, "#lab", "ann", "bob")
 }
 
-// A12: "false CLAIM with admin present: reverted < 1 s". cat claims although
+// "False CLAIM with admin present: reverted < 1 s". cat claims although
 // ann is there, and kicks dan.
 func TestFalseClaim(t *testing.T) {
 	l := newLAN(t, "ann", "bob", "cat", "dan").stored(t).room("#lab")

@@ -595,7 +595,7 @@ func TestTrust(t *testing.T) {
 	})
 }
 
-// A1: another realm of the same name answers. Nobody who has pinned the true
+// Another realm of the same name answers. Nobody who has pinned the true
 // one says anything to it.
 func TestAnotherRealm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -669,7 +669,7 @@ func TestAnotherRealm(t *testing.T) {
 	})
 }
 
-// A2 and A4: what answers is not authd, or its certificate is no good.
+// What answers is not authd, or its certificate is no good.
 func TestNotAuthd(t *testing.T) {
 	tests := []struct {
 		name  string

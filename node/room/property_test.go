@@ -243,8 +243,8 @@ func baseRoom(t testing.TB) *desk {
 	return d
 }
 
-// P1: evaluate(set) is independent of order and duplicates; incremental =
-// from scratch. P8: every pair of devices with equal entries derives equal
+// evaluate(set) is independent of order and duplicates; incremental =
+// from scratch. Every pair of devices with equal entries derives equal
 // keys, for which equal epochs are what it takes.
 func TestOrderDoesNotMatter(t *testing.T) {
 	base := baseRoom(t)
@@ -302,7 +302,7 @@ func TestIncrementalIsFromScratch(t *testing.T) {
 	})
 }
 
-// P2: an honest admin is never orphaned, whatever the others sign.
+// An honest admin is never orphaned, whatever the others sign.
 func TestHonestAdminIsNeverOrphaned(t *testing.T) {
 	base := baseRoom(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -340,7 +340,7 @@ func TestHonestAdminIsNeverOrphaned(t *testing.T) {
 	})
 }
 
-// P3: nobody is removed by somebody behind. P4: removed people are in no later
+// Nobody is removed by somebody behind. Removed people are in no later
 // device table.
 func TestRemovals(t *testing.T) {
 	base := baseRoom(t)
@@ -384,7 +384,7 @@ func TestRemovals(t *testing.T) {
 	})
 }
 
-// P5: after an honest transfer the old admin cannot change anything with what
+// After an honest transfer the old admin cannot change anything with what
 // it signs elsewhere, and whatever it signs there is proof.
 func TestOldAdminCannotChangeAnything(t *testing.T) {
 	base := baseRoom(t)
@@ -424,7 +424,7 @@ func TestOldAdminCannotChangeAnything(t *testing.T) {
 	})
 }
 
-// P6: a KEY is served ⇔ R5.
+// A KEY is served if and only if R5 allows it.
 func TestKeysAreServedByTheRule(t *testing.T) {
 	base := baseRoom(t)
 	rapid.Check(t, func(t *rapid.T) {
@@ -491,7 +491,7 @@ func TestKeysAreServedByTheRule(t *testing.T) {
 	})
 }
 
-// P8: every pair of devices with equal entries derives equal keys, whatever
+// Every pair of devices with equal entries derives equal keys, whatever
 // they did, in whatever order they learnt of it, and however they came by
 // each secret: made, stepped to, or handed on.
 func TestDevicesAgreeOnKeys(t *testing.T) {

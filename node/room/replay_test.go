@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// P7: the replay window equals a slow set-based model.
+// The replay window equals a slow set-based model.
 func TestReplayEqualsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var w Replay

@@ -657,7 +657,7 @@ func everyEvent(s string) []chat.Event {
 	}
 }
 
-// Rule (security, A22, P10): what a terminal receives has no escape sequence
+// What a terminal receives has no escape sequence
 // but our own, whatever others wrote into names, topics, reasons and text.
 func TestHostileTranscript(t *testing.T) {
 	for _, colour := range []bool{false, true} {

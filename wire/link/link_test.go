@@ -248,7 +248,7 @@ func TestPeers(t *testing.T) {
 	})
 }
 
-// A4 and A5 of the adversary tests: whatever is wrong with a certificate, it is
+// Whatever is wrong with a certificate, it is
 // refused whether its holder dials or is dialled.
 func TestPeersRefuse(t *testing.T) {
 	day := 24 * time.Hour
@@ -353,7 +353,7 @@ func TestPeersRefuseNoCertificate(t *testing.T) {
 	})
 }
 
-// A3: a valid member answers at the address of another.
+// A valid member answers at the address of another.
 func TestExpectedDevice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, c := newHouse(t), newCable(t)
@@ -499,7 +499,7 @@ func TestAuthdHandshake(t *testing.T) {
 	})
 }
 
-// A2: any member can run a server; it must not pass as authd.
+// Any member can run a server; it must not pass as authd.
 func TestMemberIsNotAuthd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, c := newHouse(t), newCable(t)

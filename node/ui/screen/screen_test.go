@@ -248,7 +248,7 @@ func TestAnySize(t *testing.T) {
 	}
 }
 
-// Rule (security, A22, P10): nothing that others wrote draws a control
+// Nothing that others wrote draws a control
 // character, an escape of its own, or a row that begins where only the time
 // stands.
 func FuzzHostile(f *testing.F) {

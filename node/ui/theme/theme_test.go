@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestPaint(t *testing.T) {
-	// Rule (security): only Style.Sprint on clean text, which reads no tags.
+	// Only Style.Sprint on clean text, which reads no tags.
 	const text = "<red>ADMIN</> hello"
 	for _, th := range []*Theme{Basic, Dark, Light} {
 		for k := range kinds {
