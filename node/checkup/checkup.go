@@ -282,6 +282,7 @@ func (c *checkup) group(ctx context.Context, id wire.RealmID, l presence.Link, g
 	if err != nil {
 		return doctor.GroupFact{Err: err}
 	}
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	self := wire.KeyOf(pub)
@@ -442,7 +443,13 @@ func (c *checkup) reach(ctx context.Context, contacts []login.Contact) {
 		t.Name, t.Authd, t.addrs, t.Via = k.Token.Name, true, append(t.addrs, k.Addrs...), append(t.Via, "authd")
 	}
 	slices.SortStableFunc(targets, func(a, b *target) int { // anybody can make up the others
-		return cmp.Compare(map[bool]int{true: 0, false: 1}[a.Authd], map[bool]int{true: 0, false: 1}[b.Authd])
+		switch {
+		case a.Authd == b.Authd:
+			return 0
+		case a.Authd:
+			return -1
+		}
+		return 1
 	})
 	var reaching sync.WaitGroup
 	for n, t := range targets {

@@ -20,7 +20,8 @@
 //
 // # The rules
 //
-// What stands in quotes above code and tests here and in node/chat is from these.
+// Quotes above code and tests, here and in node/chat, are of these, some in other
+// words.
 //
 //	1  One linear log. Entries are signed and hash-linked; the room's id is the
 //	   hash of the first.
