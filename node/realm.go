@@ -27,9 +27,6 @@ func (n *node) hostAuthd() (netip.AddrPort, realm.Fingerprint, error) {
 		return netip.AddrPort{}, realm.Fingerprint{}, err
 	}
 	n.closers = append(n.closers, a.close)
-	if n.ask != nil {
-		n.ask.Say("An authd runs inside this program now. Others join by starting node; compare its fingerprint:\n  " + a.fingerprint.String())
-	}
 	return a.addr, a.fingerprint, nil
 }
 

@@ -1014,7 +1014,10 @@ func TestHost(t *testing.T) {
 	t.Parallel()
 	l := newLAN(t, emu.Hosts(2)...)
 	ann := l.newcomer("h1", "ann", "--host")
-	fingerprint := ann.want("ready", "user", "ann").text("fingerprint")
+	fingerprint := ann.want("notice", "code", "hosting").text("data")
+	if got := ann.want("ready", "user", "ann").text("fingerprint"); got != fingerprint {
+		t.Errorf("ann is in realm %q, want the one it says it hosts, %q", got, fingerprint)
+	}
 	bob := l.newcomer("h2", "bob")
 	if got := bob.want("ready", "user", "bob").text("fingerprint"); got != fingerprint {
 		t.Errorf("bob is in realm %q, want ann's, %q", got, fingerprint)
@@ -1026,6 +1029,8 @@ func TestHost(t *testing.T) {
 	bob.want("peer", "user", "ann", "state", "left")
 	bob.fresh()
 	ann = l.node("h1", "ann", "--host") // the same realm again
+	ann.want("notice", "code", "hosting", "data", fingerprint)
+	ann.from = 0
 	if got := ann.want("ready", "user", "ann").text("fingerprint"); got != fingerprint {
 		t.Errorf("ann hosts realm %q, want %q again", got, fingerprint)
 	}

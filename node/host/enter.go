@@ -259,6 +259,12 @@ func (h *Host) hostAuthd(ctx context.Context) (netip.AddrPort, error) {
 	}
 	h.cfg.Host = nil
 	h.cfg.Enter.Trust = login.Trust{Fingerprint: &f}
+	e := chat.Notice{Code: "hosting", Data: f.String(), Text: "an authd runs inside this program now: others join by starting node, and compare its fingerprint, " + f.String()}
+	if h.core == nil {
+		h.show(e)
+	} else {
+		h.post(func(time.Time) { h.show(e) })
+	}
 	return addr, nil
 }
 
