@@ -533,8 +533,9 @@ func (s *Session) open(ctx context.Context) (*conversation, error) {
 
 // extend gives the conversation its full time again.
 func (c *conversation) extend() {
-	if c.ctx.Err() == nil {
-		c.stream.SetDeadline(time.Now().Add(c.s.config.timeout()))
+	c.stream.SetDeadline(time.Now().Add(c.s.config.timeout()))
+	if c.ctx.Err() != nil { // it may just have ended the stream's time
+		c.stream.SetDeadline(time.Unix(1, 0))
 	}
 }
 
