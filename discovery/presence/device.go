@@ -78,6 +78,9 @@ func (d *device) listen(now time.Time, l Link, from netip.Addr, p *wire.Presence
 	for _, a := range p.Addrs {
 		add(a, false)
 	}
+	if d.confirm(list, l) {
+		return false
+	}
 	for _, c := range list {
 		if !slices.ContainsFunc(d.candidates, func(o candidate) bool { return o.addr == c.addr }) {
 			news = true
@@ -102,6 +105,33 @@ func (d *device) listen(now time.Time, l Link, from netip.Addr, p *wire.Presence
 	})
 	d.candidates = list[:min(len(list), MaxCandidates)]
 	return news
+}
+
+// confirm takes a list that says of a link what is known already, and reports
+// whether it does. The order stays: a device that speaks by IPv4 and by IPv6 is at
+// the same place, whichever packet was faster.
+func (d *device) confirm(list []candidate, l Link) bool {
+	known := 0
+	for _, o := range d.candidates {
+		if o.via == Multicast && o.link == l.Index {
+			known++
+			if !slices.ContainsFunc(list, func(c candidate) bool { return c.addr == o.addr }) {
+				return false
+			}
+		}
+	}
+	if known != len(list) {
+		return false
+	}
+	for i := range d.candidates {
+		o := &d.candidates[i]
+		for _, c := range list {
+			if c.addr == o.addr {
+				o.at, o.source = c.at, o.source || c.source
+			}
+		}
+	}
+	return true
 }
 
 // hint adds an unproven address and reports whether it is new. It never pushes

@@ -446,6 +446,22 @@ func TestCandidates(t *testing.T) {
 	want(t, "on any link", addrsOf(3, t0), []string{"[fe80::7%eth0]:1", "[fe80::7%eth1]:1"})
 }
 
+// Who speaks by IPv4 and by IPv6 does not move back and forth, and is no news.
+func TestBothFamilies(t *testing.T) {
+	s := self(eth0)
+	a := &other{n: 1, addrs: []netip.Addr{netip.MustParseAddr("10.77.0.11"), netip.MustParseAddr("fe80::11")}}
+	addrs := []netip.AddrPort{netip.MustParseAddrPort("10.77.0.11:5000"), netip.MustParseAddrPort("[fe80::11%eth0]:5000")}
+	for i, from := range []string{"10.77.0.11", "fe80::11%eth0", "fe80::11%eth0", "10.77.0.11", "fe80::11%eth0"} {
+		b := a.packet(wire.Here)
+		for _, from := range []string{from, "10.77.0.11", "fe80::11%eth0"} { // of several copies the first counts
+			s.Receive(at(time.Duration(i)*2*time.Second), b, netip.AddrPortFrom(netip.MustParseAddr(from), 4748), eth0.Index)
+		}
+		p, _ := s.Peer(at(time.Duration(i)*2*time.Second), id(1))
+		want(t, "packet "+from, p.Addrs, addrs)
+	}
+	want(t, "events", events(s), []string{"seen 1"})
+}
+
 func hint(n int, via Via, addrs ...string) Hint {
 	h := Hint{Device: id(n), Role: wire.RoleNode, Via: via}
 	for _, a := range addrs {
