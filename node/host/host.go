@@ -429,7 +429,7 @@ func (h *Host) loop(ctx context.Context) error {
 			h.packets.reader.Store(r)
 		}
 		now := time.Now()
-		if h.cfg.Profile.Verifier().SetGrace(h.core.OutageGrace()) {
+		if slices.ContainsFunc(w.Save, isSetting) && h.cfg.Profile.Verifier().SetGrace(h.core.OutageGrace()) {
 			h.checkTokens(now)
 		}
 		again := earlier(h.dialDue(ctx, now), h.askPeersDue(now))
@@ -479,6 +479,12 @@ func (h *Host) loop(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// isSetting reports whether a record is of what the person chose.
+func isSetting(r chat.Record) bool {
+	_, ok := r.(chat.SavePersonal)
+	return ok
 }
 
 // drain does what else waits, up to a bound, so that one commit of the store
