@@ -3,7 +3,7 @@
 // Bench measures what the project's parts sustain on this machine and prints
 // it. It is not a test: nothing fails by being slow.
 //
-//	go run ./testdata/bench [-time D] [-full] [-profile DIR] NAME…
+//	go run ./testdata/bench [-time D] [-full] [-nodes N] [-profile DIR] NAME…
 //
 // NAME is one of
 //
@@ -65,6 +65,7 @@ const profileVar = "LANCHAT_BENCH_PROFILE"
 type bench struct {
 	each    time.Duration // how long something is measured
 	full    bool          // measure more cases, in some ten minutes
+	nodes   int           // so many take part, where it is people who come and go
 	profile string        // directory for profiles of helpers; "": none
 	dir     string        // for files, removed at the end
 }
@@ -86,12 +87,13 @@ func main() {
 	b := new(bench)
 	flag.DurationVar(&b.each, "time", 5*time.Second, "`how long` each rate is measured")
 	flag.BoolVar(&b.full, "full", false, "measure more cases, where there are more")
+	flag.IntVar(&b.nodes, "nodes", 40, "`how many` nodes discovery is measured with, besides one that watches")
 	flag.StringVar(&b.profile, "profile", "", "`DIR` to write profiles of the measured processes to, of the processor's time and the heap")
 	flag.Usage = func() {
-		fmt.Fprintf(os.Stderr, "usage: bench [-time D] [-full] [-profile DIR] NAME...\nNAME: %s\n", strings.Join(names(), ", "))
+		fmt.Fprintf(os.Stderr, "usage: bench [-time D] [-full] [-nodes N] [-profile DIR] NAME...\nNAME: %s\n", strings.Join(names(), ", "))
 	}
 	flag.Parse()
-	if flag.NArg() == 0 {
+	if flag.NArg() == 0 || b.nodes < 1 {
 		flag.Usage()
 		os.Exit(2)
 	}
