@@ -295,8 +295,7 @@ func (c *Core) sayTo(now time.Time, chat, text, mode string, action bool, ref st
 		c.refuse(ref, "bad_argument", "there is nothing to send: type some text")
 		return
 	}
-	if c.muzzled != "" {
-		c.refuse(ref, "not_authenticated", "%s", c.muzzled)
+	if c.refuseMuzzled(ref) {
 		return
 	}
 	r, p, ok := c.findChat(chat, ref)

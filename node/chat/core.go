@@ -381,6 +381,14 @@ func (c *Core) HandleTrouble(e Error) {
 // the person: nothing is said any more, as nobody would hear it.
 func (c *Core) HandleShutOut(words string) { c.muzzled = words }
 
+// refuseMuzzled reports whether nothing can be said any more, and says so.
+func (c *Core) refuseMuzzled(ref string) bool {
+	if c.muzzled != "" {
+		c.refuse(ref, "not_authenticated", "%s", c.muzzled)
+	}
+	return c.muzzled != ""
+}
+
 // HandleToken takes the device's renewed token.
 func (c *Core) HandleToken(now time.Time, t *realm.Token) {
 	c.cfg.Token = t

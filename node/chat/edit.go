@@ -89,7 +89,8 @@ func (c *Core) showAgain(in ChatID, id MessageID, replay, changed, mine bool) {
 
 // pick looks for the message that a command is about, by its id or by how many
 // come after it, the last one if it says neither; only for one's own if mine.
-// With text behind it, a word that is no number and no id is text.
+// With text behind it, which is handed on clean, a word that is no number and no
+// id is text.
 func (c *Core) pick(k *call, mine, text bool, then func(now time.Time, m *SaveMessage, rest string)) {
 	id, _, ok := c.chatOf(k.chat, k.ref)
 	if !ok {
@@ -114,7 +115,7 @@ func (c *Core) pick(k *call, mine, text bool, then func(now time.Time, m *SaveMe
 		c.refuse(k.ref, "bad_argument", "%q is neither a message's id nor a number: /%s 2 is about the last but one", word, k.verb)
 		return
 	}
-	if text && strings.TrimSpace(rest) == "" {
+	if rest = clean.Text(rest, maxSaid); text && strings.TrimSpace(rest) == "" {
 		c.refuse(k.ref, "bad_argument", "there is nothing to send: type some text")
 		return
 	}
@@ -149,12 +150,12 @@ func (c *Core) change(now time.Time, k *call, m *SaveMessage, verb wire.Verb, te
 		c.refuse(k.ref, "no_such_message", "that message is deleted already")
 		return
 	}
-	c.sayIn(now, k.chat, saying{text: clean.Text(text, maxSaid), mode: Reliable, verb: verb, replyTo: m.ID, was: clean.Text(m.Text, maxSaid), ref: k.ref})
+	c.sayIn(now, k.chat, saying{text: text, mode: Reliable, verb: verb, replyTo: m.ID, was: clean.Text(m.Text, maxSaid), ref: k.ref})
 }
 
 func (c *Core) doQuote(k *call) {
 	c.pick(k, false, true, func(now time.Time, m *SaveMessage, text string) {
-		s := saying{text: clean.Text(text, maxSaid), mode: c.settingsOf(m.Chat).mode, replyTo: m.ID, ref: k.ref}
+		s := saying{text: text, mode: c.settingsOf(m.Chat).mode, replyTo: m.ID, ref: k.ref}
 		c.sayIn(now, k.chat, s)
 	})
 }
@@ -164,6 +165,9 @@ const maxSaid = wire.MaxLongText + 1
 
 // sayIn sends to the chat that is called so.
 func (c *Core) sayIn(now time.Time, chat string, s saying) {
+	if c.refuseMuzzled(s.ref) {
+		return
+	}
 	switch m, p, ok := c.findChat(chat, s.ref); {
 	case !ok:
 	case m != nil:

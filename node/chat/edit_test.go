@@ -2,6 +2,7 @@ package chat_test
 
 import (
 	"encoding/hex"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,6 +88,33 @@ func TestEditAndDelete(t *testing.T) {
 		if found := shown[chat.Notice](bob); len(found) != 2 || len(found[1].Data.([]chat.Past)) != 1 {
 			t.Errorf("%s: searching finds %+v", to, found)
 		}
+	}
+}
+
+// What would change a message to nothing is refused, and nobody who is shut out
+// changes or answers one.
+func TestNothingToSay(t *testing.T) {
+	l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+	ann := l.node("ann")
+	for _, in := range []string{"#lab", "@bob"} {
+		ann.say(in, "reliable", "mine")
+		l.pass(time.Second)
+		l.clear()
+		for _, line := range []string{"/edit \x01\x02", "/edit 1 \u202e", "/quote \x1b", "/edit", "/me \x01"} {
+			ann.core.Do(l.now, chat.Command{Line: line, Chat: in})
+		}
+		l.pass(time.Second)
+		checkTexts(t, "in "+in, ann.errors(), slices.Repeat([]string{"bad_argument"}, 5))
+	}
+	l.clear()
+	ann.core.HandleShutOut("you are shut out")
+	for _, line := range []string{"/edit new", "/quote why", "/delete", "hello"} {
+		ann.core.Do(l.now, chat.Command{Line: line, Chat: "#lab"})
+	}
+	l.pass(time.Second)
+	checkTexts(t, "who is shut out", ann.errors(), slices.Repeat([]string{"not_authenticated"}, 4))
+	if sent := shown[chat.Sent](ann); len(sent) > 0 {
+		t.Errorf("who is shut out sends %+v", sent)
 	}
 }
 
