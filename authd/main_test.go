@@ -33,6 +33,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asAuthd) != "" {
 		main()
 	}
+	// With the race detector authd would sleep a second each time before it ends well.
+	os.Setenv("GORACE", "atexit_sleep_ms=0")
 	goleak.VerifyTestMain(m)
 }
 

@@ -281,7 +281,7 @@ func TestAccountCommands(t *testing.T) {
 	call("ann", "login").exits(0).says("logged in as ann")
 	call("ann", "login", "--user", "bob", "--password-file", wrong).exits(1).explains("logged in as ann", "node logout")
 	call("ann", "register", "--user", "ann", "--password-file", wrong).exits(1).explains("node logout")
-	for _, args := range []string{"logout", "trust replace " + a.code} {
+	for _, args := range []string{"logout", "trust replace " + a.code()} {
 		call("ann", strings.Fields(args)...).exits(1).explains("a node runs on", "/quit")
 	}
 	ann.quit()

@@ -38,6 +38,7 @@ func TestMain(m *testing.M) {
 	if p := flag.Lookup("test.parallel"); p.Value.String() == p.DefValue { // they wait, mostly
 		p.Value.Set(strconv.Itoa(max(4, runtime.GOMAXPROCS(0))))
 	}
+	os.Setenv("GORACE", endAtOnce)
 	code := emu.Main(m)
 	if programsDir != "" {
 		os.RemoveAll(programsDir)
@@ -52,6 +53,10 @@ const (
 
 	// password is everybody's. Finding it in any output fails the test.
 	password = "plum-Kettle-orbit-93"
+
+	// endAtOnce is GORACE for the programs. Built with the race detector they would
+	// sleep a second each time before they end well, in case something races meanwhile.
+	endAtOnce = "atexit_sleep_ms=0"
 )
 
 var programsDir string // made by programs
@@ -123,7 +128,8 @@ func (l *lan) write(name, content string) string {
 func (l *lan) command(ctx context.Context, host, program string, args ...string) *emu.Cmd {
 	cmd := l.Host(host).CommandContext(ctx, filepath.Join(l.bin, program), args...)
 	cmd.Dir = l.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + l.path("home"), "XDG_RUNTIME_DIR=" + l.path("run")}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + l.path("home"), "XDG_RUNTIME_DIR=" + l.path("run"),
+		"GORACE=" + endAtOnce}
 	cmd.WaitDelay = time.Second
 	return cmd
 }
@@ -373,7 +379,6 @@ type authd struct {
 	*process
 	data        string
 	fingerprint string
-	code        string // join code
 	addr        string // HOST:PORT on eth0, of a host that has one
 }
 
@@ -382,18 +387,34 @@ func (l *lan) authd(host, name string, args ...string) *authd {
 	l.t.Helper()
 	a := &authd{data: l.path(name)}
 	a.process = l.start(host, name, nil, "authd", append([]string{"--data", a.data}, args...)...)
-	if !a.until(func() bool {
-		return slices.ContainsFunc(a.out, func(s string) bool { return strings.Contains(s, a.data) })
-	}) {
-		l.t.Fatalf("%s does not say that it serves", name)
+	if got := a.says("data"); got != a.data {
+		l.t.Fatalf("%s serves what is in %q, want %q", name, got, a.data)
 	}
-	a.fingerprint = strings.TrimSpace(l.run(host, "", "authd", "fingerprint", "--data", a.data).exits(0).out)
-	a.code = strings.TrimSpace(l.run(host, "", "authd", "code", "--data", a.data).exits(0).out)
+	a.fingerprint = a.says("fingerprint")
 	if p := l.Host(host).Port(0); p != nil {
 		a.addr = netip.AddrPortFrom(p.IPv4().Addr(), 4747).String()
 	}
 	return a
 }
+
+// says waits for a line of the block that authd prints at its start, and returns what
+// it says.
+func (a *authd) says(label string) string {
+	a.t.Helper()
+	var value string
+	if !a.until(func() bool {
+		return slices.ContainsFunc(a.out, func(s string) (found bool) {
+			value, found = strings.CutPrefix(s, label+" ")
+			return found
+		})
+	}) {
+		a.t.Fatalf("%s does not say its %s", a.name, label)
+	}
+	return strings.TrimSpace(value)
+}
+
+// code returns the join code of a realm with open registration.
+func (a *authd) code() string { a.t.Helper(); return a.says("code") }
 
 // accounts returns the names of authd's accounts, sorted.
 func (l *lan) accounts(host string, a *authd) []string {

@@ -402,7 +402,7 @@ func TestTrust(t *testing.T) {
 	}
 	otherCode := strings.TrimSpace(other.out)
 	otherPrint := strings.TrimSpace(l.run("h3", "", "authd", "fingerprint", "--data", l.path("other")).exits(0).out)
-	mistyped := []byte(a.code)
+	mistyped := []byte(a.code())
 	if last := &mistyped[len(mistyped)-4]; *last == 'A' { // a letter before the last hyphen
 		*last = 'B'
 	} else {
@@ -442,7 +442,7 @@ func TestTrust(t *testing.T) {
 		t.Errorf("authd has accounts %q of people who did not trust it", got)
 	}
 
-	for name, args := range map[string][]string{"ann": {"--trust", a.fingerprint}, "bob": {"--join", a.code}} {
+	for name, args := range map[string][]string{"ann": {"--trust", a.fingerprint}, "bob": {"--join", a.code()}} {
 		n := l.node("h2", name, append(args, "--register", "--user", name, "--password-file", l.pw)...)
 		n.ready(name, a)
 		n.quit()
@@ -469,7 +469,7 @@ func TestChangedKey(t *testing.T) {
 	ann.want("error", "code", "fingerprint_changed")
 	ann.want("authd", "state", "changed", "addr", b.addr, "fingerprint", b.fingerprint)
 	ann.exits(5)
-	l.run("h2", "", "node", l.as("ann", "trust", "replace", b.code)...).exits(0)
+	l.run("h2", "", "node", l.as("ann", "trust", "replace", b.code())...).exits(0)
 	ann = l.newcomer("h2", "ann", "--authd", b.addr)
 	ann.ready("ann", b)
 }
