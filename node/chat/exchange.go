@@ -323,9 +323,20 @@ func mayRead(log *room.Log, who wire.AccountID) (last uint64, ok bool) {
 			if room.Whom(e.Args) == who {
 				last = e.Seq
 			}
+		case *wire.LogResolve: // of a removal on a side that lost
+			if a.Uphold && a.Account == who {
+				last = e.Seq
+			}
 		}
 	}
 	return last, ok
+}
+
+// wasRemoved reports whether somebody who is no member was one before, and left
+// or was removed. Only who that is asks to be let in again.
+func wasRemoved(log *room.Log, who wire.AccountID) bool {
+	last, was := mayRead(log, who)
+	return was && last > 0
 }
 
 func (c *Core) answerKey(dev *device, body []byte) ([]Frame, error) {

@@ -151,6 +151,10 @@ func (c *Core) tell(m *membership, e *wire.Entry, ref string) {
 	switch e.Op() {
 	case wire.OpKick, wire.OpBan:
 		event.Reason = clean.Line(reasonOf(e.Args), wire.MaxReason)
+	case wire.OpResolve:
+		if removal := m.log.Get(e.Args.(*wire.LogResolve).Removal); removal != nil {
+			event.Reason = clean.Line(reasonOf(removal.Args), wire.MaxReason)
+		}
 	case wire.OpSettings:
 		event.Was, m.was = m.was, ""
 	}

@@ -41,6 +41,7 @@ func TestGoverningBadly(t *testing.T) {
 
 		// Who sits in front, and oneself.
 		{"bob", "/kick ann", "not_admin", "nobody may do that to the admin"},
+		{"cat", "/kick ann", "not_admin", "nobody may do that to the admin"},
 		{"bob", "/ban ann 2h", "not_admin", "sits in front of you"},
 		{"bob", "/silence ann", "not_admin", "sits in front of you"},
 		{"ann", "/kick ann", "bad_argument", "that is you"},

@@ -339,7 +339,11 @@ func (c *Core) reissue(now time.Time, m *membership, dropped []*wire.Entry) {
 			if m.log.State().Member(a.Account) != nil {
 				continue
 			}
-		case *wire.LogAdmit, *wire.LogUnban, *wire.LogPromote, *wire.LogDemote, *wire.LogSilence, *wire.LogUnsilence, *wire.LogSettings:
+		case *wire.LogAdmit:
+			if wasRemoved(m.log, a.Account) {
+				continue
+			}
+		case *wire.LogUnban, *wire.LogPromote, *wire.LogDemote, *wire.LogSilence, *wire.LogUnsilence, *wire.LogSettings:
 		case *wire.LogDevice:
 			if a.Remove {
 				continue

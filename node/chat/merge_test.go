@@ -218,6 +218,33 @@ func TestUpheldMeanwhile(t *testing.T) {
 	l.agree(t, "#lab", "ann", "bob", "cat")
 }
 
+// "Admissions on a losing branch lapse; the inviter's client asks the writer
+// again": but not for who was removed or left since, who asks again alone.
+func TestAdmittedForOthers(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan")
+	ann, bob, cat, dan := l.node("ann"), l.node("bob"), l.node("cat"), l.node("dan")
+	ann.do("/create #lab")
+	bob.do("/join #lab")
+	for _, p := range []*node{cat, dan} {
+		p.do("/join #lab")
+		l.pass(time.Second)
+	}
+	ann.do("/kick cat")
+	dan.do("/part #lab")
+	l.pass(time.Minute)
+	eve := l.add("eve")
+	l.link(eve, ann)
+	l.link(eve, bob)
+	for _, p := range []*node{cat, dan, eve} {
+		act := wire.Act{Room: ann.core.RoomID("#lab"), Args: &wire.LogAdmit{Account: p.token.Account, Name: p.name, Devices: []wire.Device{{Key: p.token.Key}}}}
+		bob.ask(ann, wire.FrameAct, act.Append(nil), func(frames []chat.Frame) {
+			if done, want := len(frames) == 1 && frames[0].Type == wire.FrameDone, p == eve; done != want {
+				t.Errorf("bob asks for %s, granted: %v, want %v", p.name, done, want)
+			}
+		})
+	}
+}
+
 // Two signed histories, of which this node had applied neither: it stands
 // still until the person decides, also after a restart.
 func TestDecide(t *testing.T) {

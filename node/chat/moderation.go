@@ -290,7 +290,10 @@ func (c *Core) doAudit(k *call) {
 		list, lines = append(list, v), append(lines, line)
 	}
 	verdict := fmt.Sprintf("%d entries, each signed by the device it names and linked to the one before", len(list))
-	if bad > 0 {
+	switch {
+	case bad == 0 && len(list) == 1:
+		verdict = "1 entry, signed by the device it names"
+	case bad > 0:
 		verdict = fmt.Sprintf("%d of %d entries are NOT signed by the device they name: what this device keeps was changed", bad, len(list))
 	}
 	lines = append(lines, verdict)

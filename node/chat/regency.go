@@ -352,6 +352,9 @@ func (c *Core) answerAct(now time.Time, dev *device, body []byte) ([]Frame, erro
 	if err := m.log.State().May(who, q.Args); err != nil {
 		return nil, c.ruleRefusal(m, err)
 	}
+	if a, ok := q.Args.(*wire.LogAdmit); ok && wasRemoved(m.log, a.Account) {
+		return nil, &refusal{"not_member", c.people.nameOf(a.Account) + " was in " + m.chat() + " before: whoever left or was removed asks to be let in again"}
+	}
 	if _, err := c.takeOver(now, m, q.Args.Op(), c.wanted(now, m)); err != nil {
 		return nil, c.ruleRefusal(m, err)
 	}

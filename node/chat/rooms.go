@@ -528,7 +528,7 @@ func (c *Core) refuseRule(ref, chat string, err error) {
 func (c *Core) ruleText(r *room.Refusal) string {
 	text := r.Rule
 	switch {
-	case errors.Is(r, room.ErrBehind) && len(r.Who) == 0:
+	case len(r.Who) == 0 && (errors.Is(r, room.ErrBehind) || errors.Is(r, room.ErrNotAdmin)):
 		text += "; nobody may do that to the admin"
 	case len(r.Who) > 0:
 		names := make([]string, len(r.Who))

@@ -6,6 +6,7 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"lanchat/node/chat"
@@ -187,7 +188,10 @@ func roomWords(e chat.Room, me string) string {
 	case "device":
 		return "the devices of " + whom + " in " + room + " have changed"
 	case "resolved":
-		return by + " decided whether " + whom + " stays in " + room
+		if slices.Contains(e.Members, e.Whom) {
+			return by + " took back that " + whom + " " + was(e.Whom, me) + " removed from " + room
+		}
+		return by + " upheld that " + whom + " " + was(e.Whom, me) + " removed from " + room + reason(e)
 	case "rekeyed":
 		return fmt.Sprintf("%s has a new key (epoch %d)", room, e.Epoch)
 	case "merged":
@@ -216,6 +220,13 @@ func be(user, me string) string {
 		return "are"
 	}
 	return "is"
+}
+
+func was(user, me string) string {
+	if user == me && me != "" {
+		return "were"
+	}
+	return "was"
 }
 
 func stand(user, me string) string {
