@@ -27,6 +27,15 @@ func (id MessageID) String() string {
 	return hex.EncodeToString(id[:])
 }
 
+// parseMessageID reads what String returns.
+func parseMessageID(s string) (id MessageID, ok bool) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(id) {
+		return MessageID{}, false
+	}
+	return MessageID(b), true
+}
+
 func messageID(chat []byte, device wire.DeviceID, mode Mode, number uint64) MessageID {
 	b := append(append(make([]byte, 0, 64), "lc1 id"...), chat...)
 	b = append(b, device[:]...)

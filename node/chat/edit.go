@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"encoding/hex"
 	"strconv"
 	"strings"
 	"time"
@@ -102,10 +101,9 @@ func (c *Core) pick(k *call, mine, text bool, then func(now time.Time, m *SaveMe
 	}
 	word, rest := cutWord(k.rest)
 	n, err := strconv.Atoi(word)
-	var named MessageID
-	k1, hexErr := hex.Decode(named[:], []byte(word[:min(len(word), 2*len(named))]))
+	named, isID := parseMessageID(word)
 	switch {
-	case hexErr == nil && k1 == len(named) && len(word) == 2*len(named):
+	case isID:
 		q.Message, q.Nth = named, 0
 	case err == nil && n > 0 && (rest != "" || !text):
 		q.Nth = n

@@ -2,11 +2,13 @@ package chat_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"lanchat/node/chat"
 	"lanchat/wire"
+	"lanchat/wire/clean"
 )
 
 // Whatever comes as a room packet, nothing breaks and the chat goes on.
@@ -134,14 +136,45 @@ func FuzzHandleFrame(f *testing.F) {
 	})
 }
 
+// Whatever stands behind a command, nothing breaks, and no control character
+// comes back: what is too long, no number, nobody, or nothing once it is clean.
+func TestCommandsTakeAnything(t *testing.T) {
+	long := strings.Repeat("x", 3000)
+	var args []string
+	for _, first := range []string{"", "#lab ", "bob ", "1 ", "0123456789abcdef "} {
+		for _, rest := range []string{"", long, "#" + long, "@" + long, strings.Repeat("ü", 1500), "-1", "0", "99999999999999999999d", "0123456789abcdef01", "7d", "\x01\x02", "\u202e", "--private", "🤦🏼‍♂️"} {
+			args = append(args, first+rest)
+		}
+	}
+	for _, usage := range append(chat.Usages(), "") {
+		name, _, _ := strings.Cut(usage, " ")
+		if name == "quit" || name == "export" { // which ends, and which writes files
+			continue
+		}
+		l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+		ann := l.node("ann")
+		ann.say("#lab", "reliable", "hello")
+		ann.say("@bob", "reliable", "hello")
+		l.pass(time.Second)
+		for _, in := range []string{"#lab", "@bob", ""} {
+			for _, a := range args {
+				ann.core.Do(l.now, chat.Command{Line: "/" + name + " " + a, Chat: in})
+				l.pass(time.Millisecond)
+			}
+		}
+		l.pass(5 * time.Second)
+		wantNoControls(t, l)
+	}
+}
+
 // Whatever is typed, nothing breaks, and no control character comes back.
 func FuzzDo(f *testing.F) {
-	for _, line := range []string{"hi", "/help", "/join #x", "/create #x --private", "//x", "/msg ann hi", "/mute #lab 2h", "/me", "/\x1b", "/part", "/r a", "/mode fast"} {
+	for _, line := range []string{"hi", "/help", "/join #x", "/create #x --private", "//x", "/msg ann hi", "/mute #lab 2h", "/me", "/\x1b", "/part", "/r a", "/mode fast", "/edit \x01", "/history #lab 0123456789abcdef01"} {
 		f.Add(line, "#lab", "")
 		f.Add(line, "@ann", "fast")
 	}
 	f.Fuzz(func(t *testing.T, line, inChat, mode string) {
-		l := newLAN(t, "ann", "bob").room("#lab")
+		l := newLAN(t, "ann", "bob").stored(t).room("#lab")
 		bob := l.node("bob")
 		for _, say := range []bool{false, true} {
 			bob.core.Do(l.now, chat.Command{Line: line, Text: line, Say: say, Chat: inChat, Mode: mode})
@@ -152,23 +185,29 @@ func FuzzDo(f *testing.F) {
 			bob.perform(w)
 			l.pass(4 * time.Second)
 		}
-		for _, n := range l.nodes {
-			for _, e := range n.events {
-				var text string
-				switch e := e.(type) {
-				case chat.Error:
-					text = e.Text
-				case chat.Notice:
-					text = e.Text
-				case chat.Message:
-					text = e.Text
-				}
-				for _, r := range text {
-					if r < ' ' && r != '\n' && r != '\t' || r == 0x7f || r >= 0x80 && r < 0xa0 {
-						t.Errorf("%s is shown %q", n.name, text)
-					}
+		wantNoControls(t, l)
+	})
+}
+
+// wantNoControls checks what all were shown.
+func wantNoControls(t *testing.T, l *lan) {
+	t.Helper()
+	for _, n := range l.nodes {
+		for _, e := range n.events {
+			var text string
+			switch e := e.(type) {
+			case chat.Error:
+				text = e.Text
+			case chat.Notice:
+				text = e.Text
+			case chat.Message:
+				text = e.Text
+			}
+			for _, r := range text {
+				if clean.Forbidden(r) && r != '\n' && r != '\t' {
+					t.Errorf("%s is shown %q", n.name, text)
 				}
 			}
 		}
-	})
+	}
 }

@@ -1,7 +1,6 @@
 package chat
 
 import (
-	"encoding/hex"
 	"strings"
 	"time"
 
@@ -65,7 +64,8 @@ func (c *Core) doHistory(k *call) {
 		chat = k.args[0]
 	}
 	if len(k.args) > 1 {
-		if n, err := hex.Decode(before[:], []byte(k.args[1])); err != nil || n != len(before) {
+		var ok bool
+		if before, ok = parseMessageID(k.args[1]); !ok {
 			c.refuse(k.ref, "bad_argument", "%q is no message: its id has %d hexadecimal digits", k.args[1], 2*len(before))
 			return
 		}

@@ -201,10 +201,9 @@ func (c *Core) doIgnore(k *call) {
 	if len(k.args) == 0 {
 		list := []string{}
 		for name := range c.personal {
-			var a wire.AccountID
 			id, ok := strings.CutPrefix(name, "ignore/")
-			if n, err := hex.Decode(a[:], []byte(id)); ok && err == nil && n == len(a) && c.ignored(k.now, a) {
-				list = append(list, c.people.nameOf(a))
+			if a, err := hex.DecodeString(id); ok && err == nil && len(a) == len(wire.AccountID{}) && c.ignored(k.now, wire.AccountID(a)) {
+				list = append(list, c.people.nameOf(wire.AccountID(a)))
 			}
 		}
 		slices.Sort(list)
@@ -297,6 +296,7 @@ func (c *Core) listAliases(name, ref string) {
 	case name == "":
 		lines = []string{"you have no commands of your own; /alias hi /me waves makes one"}
 	default:
+		name = clean.Line(name, maxAlias)
 		lines = []string{"/" + name + " is no command of your own; /alias " + name + " text makes it one"}
 	}
 	c.show(Notice{Code: "alias", Text: strings.Join(lines, "\n"), Ref: ref, Data: c.aliases()})
