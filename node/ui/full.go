@@ -91,7 +91,11 @@ func (f *Full) write(batch []item, dropped int) error {
 
 // Run implements [Face].
 func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
-	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithInput(f.cfg.In), tea.WithOutput(f.cfg.Out), tea.WithoutSignalHandler()}
+	in, endReads, err := newKeyboard(f.cfg.In)
+	if err != nil {
+		return fmt.Errorf("reading the terminal: %w", err)
+	}
+	options := []tea.ProgramOption{tea.WithContext(ctx), tea.WithInput(in), tea.WithOutput(f.cfg.Out), tea.WithoutSignalHandler()}
 	if theme.On() { // the person has decided: Bubble Tea need not heed NO_COLOR again
 		options = append(options, tea.WithEnvironment(slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, "NO_COLOR=") })))
 	} else {
@@ -111,7 +115,8 @@ func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
 	f.running = true
 	f.mu.Unlock()
 	close(f.ready)
-	_, err := f.program.Run()
+	_, err = f.program.Run()
+	endReads()
 	f.mu.Lock()
 	f.running = false
 	f.mu.Unlock()
