@@ -54,6 +54,10 @@ func (e *Export) Line(m *SaveMessage) []byte {
 
 func (c *Core) doExport(k *call) {
 	e := Export{File: k.args[len(k.args)-1], ref: k.ref}
+	if strings.ContainsFunc(e.File, clean.Forbidden) {
+		c.refuse(k.ref, "bad_argument", "%q has characters that nobody sees: choose another file name", e.File)
+		return
+	}
 	chat, ok := k.chat, false
 	e.JSON = strings.HasSuffix(strings.ToLower(e.File), ".json")
 	for _, a := range k.args[:len(k.args)-1] {
