@@ -39,14 +39,15 @@ func (c *Core) sync(now time.Time, m *membership) {
 
 // planSync has a member asked for what is missing here, unless that is planned:
 // soon for a key, which somebody has; later each time for entries, which a member
-// can have signed so that nobody ever has what is in front of them.
+// can have signed so that nobody ever has what is in front of them, and for the
+// key by who is suspended, whom nobody may give it.
 func (c *Core) planSync(now time.Time, m *membership) {
-	soon := now.Add(keyRetry)
+	soon, noKey := now.Add(keyRetry), m.keys.Current() == nil
 	switch {
-	case m.keys.Current() == nil && (m.syncAt.IsZero() || soon.Before(m.syncAt)):
+	case noKey && !m.log.IsSuspended(c.self.account) && (m.syncAt.IsZero() || soon.Before(m.syncAt)):
 		m.syncAt = soon
 	case !m.syncAt.IsZero():
-	case len(m.log.Missing()) > 0:
+	case noKey || len(m.log.Missing()) > 0:
 		m.syncPause = min(max(2*m.syncPause, keyRetry), syncMost)
 		m.syncAt = now.Add(m.syncPause)
 	default:

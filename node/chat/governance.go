@@ -369,7 +369,12 @@ func (c *Core) checkKey(now time.Time, m *membership) {
 		return
 	}
 	if m.keys.Current() == nil {
-		c.sync(now, m)
+		if m.log.IsSuspended(c.self.account) { // whom nobody gives it
+			c.planSync(now, m)
+			c.schedule(m)
+		} else {
+			c.sync(now, m)
+		}
 		return
 	}
 	m.patient = time.Time{}

@@ -218,6 +218,37 @@ func TestUpheldMeanwhile(t *testing.T) {
 	l.agree(t, "#lab", "ann", "bob", "cat")
 }
 
+// Who is suspended has no key until that is decided, perhaps for days, and does
+// not ask for it each second meanwhile; it is there at once when it may be.
+func TestSuspendedAsksLittle(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat", "dan").room("#lab")
+	l.pass(time.Minute)
+	l.split("ann", "dan")
+	l.pass(time.Minute)
+	l.node("ann").do("/topic meanwhile")
+	l.node("bob").do("/kick dan")
+	l.heal()
+	l.pass(5 * time.Second)
+	dan := l.node("dan")
+	if !dan.core.Log("#lab").IsSuspended(dan.token.Account) {
+		t.Fatal("dan is not suspended")
+	}
+	asked := 0
+	l.asked = func(from, _ *node, q chat.Ask) bool {
+		if from == dan && (q.Type == wire.FrameLog || q.Type == wire.FrameKeyOf) {
+			asked++
+		}
+		return true
+	}
+	l.pass(15 * time.Minute)
+	if asked > 30 {
+		t.Errorf("dan asks %d times in a quarter of an hour, want 30 at most", asked)
+	}
+	l.node("ann").do("/resolve dan dismiss")
+	l.pass(time.Second)
+	l.agree(t, "#lab", "ann", "bob", "cat", "dan")
+}
+
 // "Admissions on a losing branch lapse; the inviter's client asks the writer
 // again": but not for who was removed or left since, who asks again alone.
 func TestAdmittedForOthers(t *testing.T) {

@@ -87,7 +87,7 @@ type membership struct {
 	asking    map[wire.DeviceID]bool // whom a question about the log is under way to
 	askNext   wire.DeviceID          // who is to be asked then; zero: nobody
 	syncAt    time.Time              // when to ask again for what is missing; zero: nothing is
-	syncPause time.Duration          // before the last question for an entry that is missing
+	syncPause time.Duration          // before the last question for what nobody may have or give
 	deadline  time.Time              // the earliest of all
 }
 
