@@ -361,3 +361,41 @@ func TestPasswordMeter(t *testing.T) {
 	fresh(p, "new password:", "once more", third)
 	p.sees("/sessions lists them")
 }
+
+// Who is asked is told why, before there is a screen: what can be no name, what is
+// taken, what is wrong, and that authd has gone.
+func TestAskedAgain(t *testing.T) {
+	t.Parallel()
+	l := newLAN(t, emu.Hosts(2)...)
+	a := l.authd("h1", "authd")
+	l.run("h2", "", "node", "register", "--user", "ann", "--password-file", l.pw, "--trust", "first", "--data", l.path("ann")).exits(0)
+	p := l.sit("h2", "bob", 90, 24, "--trust", "first")
+	answer := func(question, text string) {
+		t.Helper()
+		p.until(func(screen string) bool { return strings.HasSuffix(strings.TrimSpace(screen), question) }, "end with %q", question)
+		p.press(text + "\r")
+	}
+	account := func(name, isNew string) {
+		t.Helper()
+		answer("Your user name:", name)
+		answer("Is that a new account? [y/N]", isNew)
+	}
+	answer("Your user name:", "Bob")
+	p.sees("2 to 24 characters")
+	account("ann", "y")
+	answer("New password:", password)
+	answer("once more:", password)
+	p.sees("not available: choose another")
+	account("ann", "n")
+	answer("Password:", "not-the-Password-7")
+	p.sees("the user name or the password is wrong")
+	account("ann", "n")
+	a.quit()
+	answer("Password:", password)
+	answer("Start one here, inside this program? [y/N]", "n")
+	p.sees("! no authd answers at", "looking for it goes on")
+	l.authd("h1", "authd")
+	p.sees("you are ann on")
+	p.press("/quit\r")
+	<-p.done
+}

@@ -525,8 +525,15 @@ const (
 
 func (n *node) askCredentials(ctx context.Context, c host.Credentials, problem error) (host.Credentials, error) {
 	var err error
+	if problem != nil {
+		said := problem.Error()
+		if refused, ok := errors.AsType[*login.RefusedError](problem); ok {
+			said = host.RefusalWords(refused)
+		}
+		n.ask.Say(said)
+	}
 	if problem != nil || c.Name == "" || n.account == oldOrNew {
-		if c.Name, err = n.ask.Ask(ctx, "Your user name", c.Name); err != nil {
+		if c.Name, err = n.askName(ctx, c.Name); err != nil {
 			return c, err
 		}
 	}
@@ -547,6 +554,22 @@ func (n *node) askCredentials(ctx context.Context, c host.Credentials, problem e
 	}
 	c.Password, err = n.ask.NewPassword(ctx, "New password", passwordMeter(c.Name))
 	return c, err
+}
+
+// askName asks until it gets what can be a user name.
+func (n *node) askName(ctx context.Context, fallback string) (string, error) {
+	for {
+		name, err := n.ask.Ask(ctx, "Your user name", fallback)
+		if err != nil {
+			return "", err
+		}
+		wrong := realm.CheckName(name)
+		if wrong == nil {
+			return name, nil
+		}
+		n.ask.Say(wrong.Error())
+		fallback = ""
+	}
 }
 
 // passwordMeter judges what is to be the new password of a user.

@@ -28,7 +28,7 @@ type Enter struct {
 	// face reads from.
 	Asks bool
 	// Credentials returns what to log in with. problem is why the last try was
-	// refused, nil at first. An error ends the node: the refusal itself where
+	// refused, nil at first: who is asked is to be told. An error ends the node: the refusal itself where
 	// nobody can be asked.
 	Credentials func(ctx context.Context, r realm.Realm, problem error) (Credentials, error)
 	// Own says that only what this device holds is wanted, its history say: a
@@ -107,7 +107,9 @@ func (h *Host) enter(ctx context.Context) error {
 		if problem == nil {
 			return s.Close()
 		}
-		h.show(refusedEvent(problem))
+		if !h.cfg.Enter.Asks { // else Credentials says it
+			h.show(refusedEvent(problem))
+		}
 		s.Close()
 		// A conversation serves one try.
 		if s, err = h.find(ctx); err != nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	tea "charm.land/bubbletea/v2"
@@ -44,6 +45,8 @@ type Full struct {
 	cfg     FullConfig
 	feed    *feed
 	alerts  alerts
+	early   *Line       // says what goes wrong before Run
+	begun   atomic.Bool // Run was called
 	program *tea.Program
 
 	mu      sync.Mutex
@@ -59,11 +62,22 @@ func NewFull(cfg FullConfig) *Full {
 	f := &Full{cfg: cfg, ready: make(chan struct{})}
 	f.alerts = alerts{notify: cfg.Notify, show: f.Show}
 	f.feed = newFeed(linesLimit, true, f.write)
+	f.early = NewLine(LineConfig{Out: cfg.Out})
 	return f
 }
 
-// Show implements [Face].
-func (f *Full) Show(e chat.Event) { f.feed.show(e) }
+// Show implements [Face]. What goes wrong before there is a screen stands on the
+// terminal as a line.
+func (f *Full) Show(e chat.Event) {
+	switch e.(type) {
+	case chat.Authd, chat.Error:
+		if !f.begun.Load() {
+			f.early.Show(e)
+			return
+		}
+	}
+	f.feed.show(e)
+}
 
 // shown is a batch of events for the program.
 type shown struct {
@@ -91,6 +105,8 @@ func (f *Full) write(batch []item, dropped int) error {
 
 // Run implements [Face].
 func (f *Full) Run(ctx context.Context, do func(chat.Command)) error {
+	f.begun.Store(true)
+	f.early.Close()
 	in, endReads, err := newKeyboard(f.cfg.In)
 	if err != nil {
 		return fmt.Errorf("reading the terminal: %w", err)
@@ -143,6 +159,7 @@ func (f *Full) Close() error {
 		f.program.Quit()
 		f.program.Wait()
 	}
+	f.early.Close()
 	f.feed.fail(nil)
 	f.feed.close()
 	return nil

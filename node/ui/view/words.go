@@ -44,7 +44,7 @@ func Words(e chat.Event, me string) (theme.Kind, string) {
 	case chat.Ready:
 		return theme.Notice, fmt.Sprintf("you are %s on %s (fingerprint %s)", Name(e.User), One(e.Realm), One(e.Fingerprint))
 	case chat.Authd:
-		return authdWords(e)
+		return authdWords(e, me)
 	case chat.Peer:
 		return peerWords(e, me)
 	case chat.Renamed:
@@ -73,11 +73,14 @@ func Words(e chat.Event, me string) (theme.Kind, string) {
 	return theme.Plain, ""
 }
 
-func authdWords(e chat.Authd) (theme.Kind, string) {
+func authdWords(e chat.Authd, me string) (theme.Kind, string) {
 	switch e.State {
 	case "up":
 		return theme.Notice, at("authd is up", e.Addr)
 	case "down":
+		if me == "" { // without a token nothing goes on
+			return theme.Trouble, at("no authd answers", e.Addr) + "; looking for it goes on, Ctrl+C ends it"
+		}
 		return theme.Trouble, at("authd is away", e.Addr) + ": no new accounts until it is back; everything else goes on"
 	case "changed":
 		if e.Other {

@@ -92,6 +92,13 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// Before there is a token nothing goes on without authd.
+func TestWordsWithoutToken(t *testing.T) {
+	if _, got := Words(chat.Authd{State: "down", Addr: "10.0.0.1:4747"}, ""); got != "no authd answers at 10.0.0.1:4747; looking for it goes on, Ctrl+C ends it" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestStrengthWords(t *testing.T) {
 	for score, want := range map[int]string{-1: "very weak", 0: "very weak", 1: "weak", 2: "fair", 3: "good", 4: "strong", 9: "strong"} {
 		if got := StrengthWords(score, ""); got != "strength: "+want {
