@@ -310,8 +310,8 @@ func (c *Core) random(b []byte) {
 func (c *Core) save(r ...Record) { c.work.Save = append(c.work.Save, r...) }
 func (c *Core) send(s ...Send)   { c.work.Sends = append(c.work.Sends, s...) }
 
-// lookUp asks the host something; its answer is awaited before the program
-// ends.
+// lookUp has the host do or find something for a command; its answer is awaited
+// before the program ends.
 func (c *Core) lookUp(q Send) {
 	c.awaited++
 	c.send(q)

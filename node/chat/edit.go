@@ -130,7 +130,7 @@ func (c *Core) pick(k *call, mine, text bool, then func(now time.Time, m *SaveMe
 		}
 		end(now)
 	}
-	c.send(q)
+	c.lookUp(q)
 }
 
 func (c *Core) doEdit(k *call) {

@@ -72,13 +72,14 @@ func (c *Core) doExport(k *call) {
 		}
 	}
 	if e.Chat, e.name, ok = c.chatOf(chat, k.ref); ok {
-		c.send(e)
+		c.lookUp(e)
 	}
 }
 
 // HandleExported says what became of an export: how many messages are in which
 // file.
 func (c *Core) HandleExported(e Export, file string, n int, err error) {
+	c.awaited--
 	if err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			c.refuse(e.ref, "failed", "there is a file %s already: choose another name", e.File)
@@ -107,12 +108,15 @@ func (Sweep) send() {}
 func (c *Core) doForget(k *call) {
 	id, name, ok := c.chatOf(k.args[0], k.ref)
 	if ok {
-		c.send(Sweep{Chat: id, name: name, ref: k.ref})
+		c.lookUp(Sweep{Chat: id, name: name, ref: k.ref})
 	}
 }
 
 // HandleSwept says how many messages are forgotten.
 func (c *Core) HandleSwept(q Sweep, n int, err error) {
+	if q.name != "" { // a command waits for it
+		c.awaited--
+	}
 	switch {
 	case err != nil:
 		c.refuse(q.ref, "failed", "forgetting old messages: %v", err)

@@ -57,6 +57,27 @@ func TestForget(t *testing.T) {
 	checkTexts(t, "in the room", bob.past("#lab"), []string{"ann: here"})
 }
 
+// The program does not end before a command has had its answer, whatever came
+// before it.
+func TestBusyUntilAnswered(t *testing.T) {
+	l := newLAN(t, "ann", "bob").stored(t).room("#lab")
+	ann := l.node("ann")
+	ann.say("#lab", "reliable", "hello")
+	l.pass(time.Second)
+	for _, line := range []string{"/edit hi", "/quote 1 ho", "/history", "/edit nothing of bob's", "/search h", "/export lab.txt", "/forget #lab", "/delete", "/history"} {
+		ann.core.Do(l.now, chat.Command{Line: line, Chat: "#lab"})
+		w := ann.core.Take()
+		if !ann.core.Busy() {
+			t.Errorf("after %s, which was not answered, the program may end", line)
+		}
+		ann.perform(w)
+		l.pass(time.Second)
+		if ann.core.Busy() {
+			t.Errorf("%s: still busy after a second", line)
+		}
+	}
+}
+
 // What is exported is what was said, one message after the other.
 func TestExportLines(t *testing.T) {
 	at := time.Date(2026, 11, 27, 12, 0, 0, 0, time.UTC)

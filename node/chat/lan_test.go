@@ -331,6 +331,8 @@ func (n *node) perform(w chat.Work) {
 			to.core.HandleQuestion(l.now, n.token.Device, to.question, s.Type, slices.Clone(s.Body))
 		case chat.Lookup:
 			n.lookUp(s)
+		case chat.Export: // writing the file is the host's business
+			n.core.HandleExported(s, s.File, 0, nil)
 		case chat.AskAuthd:
 			n.requests = append(n.requests, s)
 		case chat.AskMail:
