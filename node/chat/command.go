@@ -201,7 +201,7 @@ func (c *Core) Busy() bool {
 			return true
 		}
 	}
-	return c.busy || c.awaited > 0 || len(c.requests) > 0
+	return c.busy || c.awaited > 0 || len(c.requests) > 0 || len(c.pinged) > 0
 }
 
 // begin keeps other commands waiting until end is called, once.

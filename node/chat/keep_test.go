@@ -64,16 +64,16 @@ func TestBusyUntilAnswered(t *testing.T) {
 	ann := l.node("ann")
 	ann.say("#lab", "reliable", "hello")
 	l.pass(time.Second)
-	for _, line := range []string{"/edit hi", "/quote 1 ho", "/history", "/edit nothing of bob's", "/search h", "/export lab.txt", "/forget #lab", "/delete", "/history"} {
+	for _, line := range []string{"/edit hi", "/quote 1 ho", "/history", "/edit nothing of bob's", "/search h", "/export lab.txt", "/forget #lab", "/delete", "/history", "/ping bob", "/history"} {
 		ann.core.Do(l.now, chat.Command{Line: line, Chat: "#lab"})
 		w := ann.core.Take()
 		if !ann.core.Busy() {
 			t.Errorf("after %s, which was not answered, the program may end", line)
 		}
 		ann.perform(w)
-		l.pass(time.Second)
+		l.pass(5 * time.Second)
 		if ann.core.Busy() {
-			t.Errorf("%s: still busy after a second", line)
+			t.Errorf("%s: still busy after a while", line)
 		}
 	}
 }
