@@ -429,6 +429,8 @@
 //   - A regent records a member's leave as KICK on that member's own request.
 //   - RESOLVE names the person beside the hash of the removal, so that an
 //     entry can be judged by its own branch alone.
+//   - A RESOLVE that upholds a BAN only removes: who wrote it writes a BAN of its
+//     own next, for what is left of the time.
 //   - Removals on a losing branch suspend nobody if their author is banned on
 //     the one that counts: who was removed could sign more of them for ever,
 //     behind an entry from before.

@@ -134,6 +134,9 @@ func (c *Core) changed(now time.Time, m *membership, change room.Change, ref str
 	if c.rooms[m.id] == m {
 		c.reissue(now, m, change.Dropped)
 	}
+	if c.rooms[m.id] == m && len(change.Applied) == 1 && change.Applied[0].Author == c.self.key { // signed just now
+		c.banUpheld(now, m, change.Applied[0])
+	}
 	c.retry(now)
 }
 

@@ -359,6 +359,22 @@ func (c *Core) reissue(now time.Time, m *membership, dropped []*wire.Entry) {
 
 // ---- removals on a side that lost
 
+// banUpheld has somebody kept out whose ban on a side that lost this device has
+// upheld: the RESOLVE only removes.
+func (c *Core) banUpheld(now time.Time, m *membership, e *wire.Entry) {
+	a, ok := e.Args.(*wire.LogResolve)
+	if !ok || !a.Uphold {
+		return
+	}
+	removal := m.log.Get(a.Removal)
+	if removal == nil {
+		return
+	}
+	if b, ok := removal.Args.(*wire.LogBan); ok && (b.Until == 0 || now.UnixMilli() < int64(min(b.Until, 1<<48))) {
+		c.request(now, m, &wire.LogBan{Account: b.Account, Until: b.Until, Reason: b.Reason}, "", true)
+	}
+}
+
 // upholds reports whether the writer's client settles a removal by itself: "if
 // the author was a co-admin or the writer was offline then; otherwise asks". What
 // somebody signed who is in the room no longer, it asks about in any case: that
