@@ -281,12 +281,15 @@
 // address that its link with the author has: at once; or after a moment, where
 // packets were seen to overtake each other or more than eight devices are there;
 // again after max(1.5 ms, smoothed round trip + 4 × its variance), or after
-// 1.5 ms once a later request was answered, from the
-// sixth time on growing by half to 200 ms, and then every other time of any
-// member that is there. Requests and repairs to one device share the socket of
-// QUIC: their first byte, 0x11, is none of QUIC's. A second socket was not
-// needed: quic-go keeps 32 such packets for its reader, which does nothing but
-// hand them on, and one that is lost is asked for again.
+// 1.5 ms once a later request was answered. From the sixth time on that no later
+// request was answered either, the pause grows by half, to 200 ms, and every
+// other request goes to any member that is there; after 24 times in all, that
+// goes on in any case. A round trip is what passes from a request to the repair
+// of what was asked for once only; where eight requests in a row had to be
+// repeated, the pause doubles. Requests and repairs to one device share the
+// socket of QUIC: their first byte, 0x11, is none of QUIC's. A second socket was
+// not needed: quic-go keeps 32 such packets for its reader, which does nothing
+// but hand them on, and one that is lost is asked for again.
 //
 // The author sends the same sealed bytes again, to the one who asks, or by
 // multicast where another asked in the last 5 ms, or over the link (Packet) to
@@ -341,9 +344,9 @@
 // up, and 20 ms at random for each member more; as soon after a member
 // acknowledges more of an author that is not online than has come here; and one to
 // two seconds after it does so of one that is, or after a gap was told. A member
-// that then has nothing new is not believed for a minute. What came is therefore
-// acknowledged again with each beacon for a minute. Who serves eight pages
-// already answers busy. An author who is gone counts up to the number in the
+// that then has nothing new is not believed for 5 s, and each time twice as long,
+// to a minute. What came is therefore acknowledged again with each beacon for a
+// minute. Who serves eight pages already answers busy. An author who is gone counts up to the number in the
 // entry that removed it, and is asked for up to there. Who is let in learns from
 // the writer (Bases) where the messages of those begin who are away.
 //
