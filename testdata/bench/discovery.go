@@ -42,12 +42,15 @@ type member struct {
 	begun   time.Time                       // the program's start
 	ready   time.Duration                   // since then; the program itself does not count what its packages do first
 	since   time.Time                       // when it was ready
+	failed  string                          // what went wrong last
 	seen    map[string]map[string]time.Time // user -> state, or room -> cause -> when it said so last
 }
 
 // benchDiscovery measures how soon people see each other come and go: one who
 // watches and many who move, each on a host of their own, in processes of the real
-// program on an emulated LAN. Everything happens while all of them are there.
+// program on an emulated LAN. Everything happens while all of them are there. From
+// some 46 on the kernel's table of neighbours is full, which all namespaces share:
+// net.ipv4.neigh.default.gc_thresh3 is the 1,024 of its default then.
 func benchDiscovery(ctx context.Context, b *bench) (err error) {
 	c, err := openCrowd(ctx, b, b.nodes+2)
 	if err != nil {
@@ -244,8 +247,8 @@ func (m *member) read(out io.Reader) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var e struct {
-			Event, User, State, Chat, Cause string
-			TS                              time.Time
+			Event, User, State, Chat, Cause, Text string
+			TS                                    time.Time
 		}
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue
@@ -254,6 +257,8 @@ func (m *member) read(out io.Reader) {
 		switch e.Event {
 		case "ready":
 			m.ready, m.since = max(1, e.TS.Sub(m.begun)), e.TS
+		case "error":
+			m.failed = e.Text
 		case "peer", "room":
 			name, state := cmp.Or(e.User, e.Chat), cmp.Or(e.State, e.Cause)
 			if m.seen[name] == nil {
@@ -279,7 +284,9 @@ func (m *member) until(ok func() bool, what string) error {
 		select {
 		case <-changed:
 		case <-deadline:
-			return fmt.Errorf("%s waits in vain %s", m.name, what)
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return fmt.Errorf("%s waits in vain %s; what it says went wrong: %s", m.name, what, cmp.Or(m.failed, "nothing"))
 		}
 	}
 }
