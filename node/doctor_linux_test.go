@@ -104,8 +104,9 @@ func TestDoctor(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// A program that does not share the port of mDNS, and one that has the node's.
-	for port, want := range map[int][2]string{5353: {"mdns", "another program has the port 5353"}, 4749: {"interfaces", "UDP port 4749 is in use by another program"}} {
+	// A program that does not share the port of mDNS or of the group, and one that has
+	// the node's.
+	for port, want := range map[int][2]string{5353: {"mdns", "another program has the port 5353"}, 4748: {"multicast", "another program has the port 4748"}, 4749: {"interfaces", "UDP port 4749 is in use by another program"}} {
 		var taken *net.UDPConn
 		if err := l.Host("h4").Do(func() (err error) {
 			taken, err = net.ListenUDP("udp4", &net.UDPAddr{Port: port})

@@ -244,10 +244,12 @@ func (c *checkup) listen(ctx context.Context, port uint16, browse bool) {
 }
 
 // tryMDNS says why mDNS cannot work on a link, if it can't.
-func tryMDNS(l presence.Link) error {
-	err := discovery.TryMDNS(l)
+func tryMDNS(l presence.Link) error { return taken(discovery.TryMDNS(l), 5353) }
+
+// taken says of a port that programs share that one does not.
+func taken(err error, port int) error {
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w 5353 and does not share it", doctor.ErrPort)
+		return fmt.Errorf("%w %d and does not share it", doctor.ErrPort, port)
 	}
 	return err
 }
@@ -280,7 +282,7 @@ func (c *checkup) group(ctx context.Context, id wire.RealmID, l presence.Link, g
 	}
 	conn, err := discovery.System{}.ListenGroup(l, group)
 	if err != nil {
-		return doctor.GroupFact{Err: err}
+		return doctor.GroupFact{Err: taken(err, int(group.Port()))}
 	}
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
@@ -313,13 +315,16 @@ func (c *checkup) group(ctx context.Context, id wire.RealmID, l presence.Link, g
 		case p.Period == 0 && p.Role == wire.RoleNode: // one of this checkup's, in another family or on another link
 		case c.profile != nil && p.Key == c.profile.DeviceKey():
 		default:
-			c.hear(device, p, from, l)
+			if !c.hear(device, p, from, l) && !seen[device] {
+				g.Foreign = append(g.Foreign, from.Addr().Unmap())
+			}
 			seen[device] = true
 		}
 	}
 }
 
-func (c *checkup) hear(device wire.DeviceID, p *wire.Presence, from netip.AddrPort, l presence.Link) {
+// hear notes who was heard on a link, and reports whether they can be dialled there.
+func (c *checkup) hear(device wire.DeviceID, p *wire.Presence, from netip.AddrPort, l presence.Link) bool {
 	var addrs []netip.AddrPort
 	for _, a := range append([]netip.Addr{from.Addr().Unmap().WithZone("")}, p.Addrs...) {
 		if l.OnLink(a) {
@@ -330,7 +335,7 @@ func (c *checkup) hear(device wire.DeviceID, p *wire.Presence, from netip.AddrPo
 		for _, a := range addrs {
 			c.sayAuthd(a, "multicast")
 		}
-		return
+		return len(addrs) > 0
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -344,6 +349,7 @@ func (c *checkup) hear(device wire.DeviceID, p *wire.Presence, from netip.AddrPo
 			h.addrs = append(h.addrs, a)
 		}
 	}
+	return len(addrs) > 0
 }
 
 // tryAuthds asks every authd there may be, and returns whom the first one that

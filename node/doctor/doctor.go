@@ -8,6 +8,7 @@ package doctor
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -72,10 +73,25 @@ type GroupFact struct {
 	Err    error  // it could not be joined or sent to
 	Back   bool   // one's own packet came back
 	Heard  int    // devices heard, without this one
+
+	// Foreign is where those sent from who have no address in a network of the
+	// interface's: they are on the same wire and can't be dialled.
+	Foreign []netip.Addr
 }
 
 // ErrPort says that a port is another program's.
 var ErrPort = errors.New("another program has the port")
+
+// The ports that programs share.
+const (
+	mdnsPort  = 5353
+	groupPort = 4748
+)
+
+// portCure says what to do about a port that another program has.
+func portCure(port int) string {
+	return fmt.Sprintf("see which program has it and does not share it, and end that: ss -ulpn sport = %d", port)
+}
 
 // back reports whether something came back, in whichever family.
 func (i *Interface) back() bool {
@@ -166,14 +182,22 @@ func judgeInterfaces(r *report, f *Facts, _ time.Time) {
 			continue
 		}
 		lan = lan || !i.Loopback
-		var addrs []string
-		for _, p := range i.Prefixes {
-			addrs = append(addrs, p.String())
-		}
-		used = append(used, i.Name+" ("+strings.Join(addrs, ", ")+")")
+		used = append(used, i.Name+" ("+prefixes(i.Prefixes)+")")
 		if i.Route != "" {
 			r.bad("end the VPN, or allow local networks in its settings (often called split tunnelling or LAN access)",
 				"packets for the network of %s leave by %s: a VPN has taken its route", i.Name, i.Route)
+		}
+	}
+	for _, i := range f.used() {
+		var from []string
+		for _, g := range i.Groups {
+			for _, a := range g.Foreign {
+				from = append(from, a.String())
+			}
+		}
+		if len(from) > 0 {
+			r.bad("give "+i.Name+" an address in their network: by DHCP, or by hand with the same mask as theirs",
+				"%s has %s, and others on the same wire are heard from %s, which is no network of it: the address or the mask is wrong, here or there. Neither side can answer the other", i.Name, prefixes(i.Prefixes), people(from))
 		}
 	}
 	for _, name := range f.Named {
@@ -193,6 +217,14 @@ func judgeInterfaces(r *report, f *Facts, _ time.Time) {
 	case len(r.findings) == 0:
 		r.ok("", "%s", all)
 	}
+}
+
+func prefixes(list []netip.Prefix) string {
+	var out []string
+	for _, p := range list {
+		out = append(out, p.String())
+	}
+	return strings.Join(out, ", ")
 }
 
 // cureInterfaces says how an interface that is not used could be.
@@ -221,6 +253,8 @@ func judgeMulticast(r *report, f *Facts, _ time.Time) {
 			tested = append(tested, fmt.Sprintf("%s %s: own packets come back, heard from %d more", i.Name, g.Family, g.Heard))
 			switch {
 			case i.Loopback && i.back(): // one family does, within a machine
+			case errors.Is(g.Err, ErrPort):
+				r.bad(portCure(groupPort), "the group on %s can't be used by %s: %v", i.Name, g.Family, g.Err)
 			case g.Err != nil:
 				r.bad("look for a firewall or a sandbox on this machine that keeps programs from multicast; "+f.System.openPorts(),
 					"the group on %s can't be used by %s: %v", i.Name, g.Family, g.Err)
@@ -277,7 +311,7 @@ func judgeMDNS(r *report, f *Facts, _ time.Time) {
 		if i.MDNS != nil {
 			cure := f.System.openPorts()
 			if errors.Is(i.MDNS, ErrPort) {
-				cure = "see which program has it and does not share it: ss -ulpn sport = 5353"
+				cure = portCure(mdnsPort)
 			}
 			r.bad(cure, "mDNS does not work on %s: %v", i.Name, i.MDNS)
 		}
@@ -306,7 +340,8 @@ func judgeMDNS(r *report, f *Facts, _ time.Time) {
 }
 
 func judgeAuthd(r *report, f *Facts, _ time.Time) {
-	var silent, wrong []string
+	var silent, slow, wrong []string
+	lan := slices.ContainsFunc(f.used(), func(i Interface) bool { return !i.Loopback })
 	for i := range f.Authds {
 		a := &f.Authds[i]
 		switch {
@@ -315,6 +350,8 @@ func judgeAuthd(r *report, f *Facts, _ time.Time) {
 			return
 		case a.silent() && !slices.Equal(a.Via, []string{"this machine"}):
 			silent = append(silent, fmt.Sprintf("%v (known by %s)", a.Addr, strings.Join(a.Via, ", ")))
+		case !a.silent() && errors.Is(a.Err, context.DeadlineExceeded):
+			slow = append(slow, a.Addr.String())
 		case !a.silent():
 			wrong = append(wrong, fmt.Sprintf("%v: %v", a.Addr, a.Err))
 		}
@@ -323,6 +360,11 @@ func judgeAuthd(r *report, f *Facts, _ time.Time) {
 	case len(wrong) > 0:
 		r.bad("compare fingerprints with whoever runs authd; node trust list shows what is trusted here, node trust replace CODE changes it",
 			"an authd answers and can't be used: %s", strings.Join(wrong, "; "))
+	case len(slow) > 0:
+		r.bad("look for what loses packets: a weak wireless signal, a bad cable, a network that is full. What can be said without authd goes on",
+			"authd answers at %s, and not in time for a conversation: many packets are lost on the way, or it has too much to do", strings.Join(slow, ", "))
+	case len(silent) > 0 && !lan:
+		r.bad("mend the interfaces first", "authd should be at %s and does not answer: there is no network to reach it by", strings.Join(silent, ", "))
 	case len(silent) > 0:
 		r.bad("see that authd runs there, and that its machine's firewall lets UDP port 4747 in; "+f.System.openPorts(),
 			"authd should be at %s and does not answer: it is off, or UDP between here and there is blocked%s", strings.Join(silent, ", "), f.System.hint())
@@ -342,7 +384,7 @@ func judgeAuthd(r *report, f *Facts, _ time.Time) {
 const mostPeers = 50
 
 func judgePeers(r *report, f *Facts, _ time.Time) {
-	var well, shut, gone []string
+	var well, shut, elsewhere, gone []string
 	for _, o := range f.Others {
 		how := o.Name
 		if len(o.Via) > 0 {
@@ -357,6 +399,8 @@ func judgePeers(r *report, f *Facts, _ time.Time) {
 				how += fmt.Sprintf(", %.0f %% lost", o.Lost)
 			}
 			well = append(well, how)
+		case o.Heard && o.Tried && !o.OnLink:
+			elsewhere = append(elsewhere, o.Name)
 		case o.Heard && o.Tried:
 			shut = append(shut, o.Name)
 		case o.Tried:
@@ -368,6 +412,10 @@ func judgePeers(r *report, f *Facts, _ time.Time) {
 	if len(shut) > 0 {
 		r.bad("switch off client or AP isolation on the access point, or open the nodes' UDP ports: start them with --port 4749; "+f.System.openPorts(),
 			"%s are heard by multicast and can't be reached directly: the network or a firewall keeps its machines from talking to each other: multicast from there passes, unicast does not. What is said in rooms is heard, and reliable direct messages go by way of authd; fast ones do not go", people(shut))
+	}
+	if len(elsewhere) > 0 {
+		r.bad("see that the addresses of this machine and of theirs are of one network; what interfaces says above",
+			"%s are heard by multicast and have no address in a network of this machine's, so they can't be reached directly. What is said in rooms is heard", people(elsewhere))
 	}
 	if len(gone) > 0 {
 		r.bad("run node doctor there; on another network, --peer HOST:PORT names them; on the same, see the network's isolation and both firewalls: "+f.System.openPorts(),
@@ -388,6 +436,8 @@ func judgePeers(r *report, f *Facts, _ time.Time) {
 
 func judgeClock(r *report, f *Facts, _ time.Time) {
 	switch {
+	case f.Ahead == 0 && slices.ContainsFunc(f.Authds, func(a AuthdFact) bool { return a.Err == nil }):
+		r.ok("", "not compared yet: start node, which learns the time from the authd that answers once it trusts it")
 	case f.Ahead == 0:
 		r.ok("", "nothing to compare with: no authd has answered")
 	case f.Ahead.Abs() <= maxClockError:

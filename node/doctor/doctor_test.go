@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -49,6 +50,20 @@ func TestJudge(t *testing.T) {
 			f.Interfaces[0].Groups[0] = GroupFact{Family: "IPv4", Err: errors.New("operation not permitted")}
 		},
 			Multicast, []string{"eth0", "operation not permitted"}, []string{"firewall"}},
+		{"another network on the same wire", func(f *Facts) {
+			f.Interfaces[0].Groups[0].Foreign = []netip.Addr{netip.MustParseAddr("10.99.0.7")}
+		},
+			Interfaces, []string{"eth0 has 10.77.0.2/24", "heard from 10.99.0.7", "the address or the mask is wrong"}, []string{"DHCP"}},
+		{"heard from another network", func(f *Facts) { f.Others[0].Reached, f.Others[0].OnLink = false, false },
+			Peers, []string{"bob are heard by multicast and have no address in a network of this machine's"}, []string{"one network"}},
+		{"authd is slow", func(f *Facts) { f.Authds[0].Err = fmt.Errorf("logging in: %w", context.DeadlineExceeded) },
+			Authd, []string{"not in time", "packets are lost"}, []string{"wireless signal"}},
+		{"authd is silent for too long", func(f *Facts) { f.Authds[0].Realm, f.Authds[0].Err = "", context.DeadlineExceeded },
+			Authd, []string{"does not answer: it is off, or UDP between here and there is blocked"}, nil},
+		{"the group's port is another program's", func(f *Facts) {
+			f.Interfaces[0].Groups[0] = GroupFact{Family: "IPv4", Err: fmt.Errorf("%w 4748 and does not share it", ErrPort)}
+		},
+			Multicast, []string{"eth0 can't be used by IPv4: another program has the port 4748"}, []string{"ss -ulpn sport = 4748"}},
 		{"nothing comes back", func(f *Facts) { f.Interfaces[0].Groups[0].Back = false }, Multicast, []string{"does not even come back"}, []string{"ufw allow", "firewall-cmd", "nft add rule"}},
 		{"the firewall that is on", func(f *Facts) { f.Interfaces[0].Groups[0].Back = false; f.System.Firewall = "ufw" }, Multicast, nil, []string{"the firewall ufw is on; as root: ufw allow 4747:4749/udp"}},
 		{"nobody heard", func(f *Facts) { f.Interfaces[0].Groups[0].Heard = 0; f.Others[0].Heard = false },
@@ -185,6 +200,23 @@ func TestFirewall(t *testing.T) {
 		}
 		if got := firewall(root); got != tt.want {
 			t.Errorf("%s %q: got %q, want %q", tt.file, tt.content, got, tt.want)
+		}
+	}
+}
+
+// Where an authd answers it is not said that none does.
+func TestClockNotCompared(t *testing.T) {
+	for _, tt := range []struct {
+		change func(*Facts)
+		want   string
+	}{
+		{func(f *Facts) { f.Ahead = 0 }, "not compared yet"},
+		{func(f *Facts) { f.Ahead, f.Authds = 0, nil }, "no authd has answered"},
+	} {
+		for _, f := range Judge(healthy(tt.change), now) {
+			if f.Check == Clock && (!f.OK || !strings.Contains(f.Cause, tt.want)) {
+				t.Errorf("got %+v, want %q", f, tt.want)
+			}
 		}
 	}
 }
