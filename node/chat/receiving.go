@@ -182,7 +182,10 @@ func (c *Core) takePacket(now time.Time, m *membership, p *Packet) {
 	case *wire.Beacon:
 		c.handleBeacon(now, m, a, o, body)
 	case *wire.Leave:
-		c.handleLeave(now, m, o.From.Account)
+		// One from before the author came back is late, or played back.
+		if p := m.log.State().Member(o.From.Account); p != nil && p.Admitted <= o.Epoch.Seq {
+			c.handleLeave(now, m, o.From.Account)
+		}
 	case *wire.Acks:
 		c.handleAcks(now, m, o, body)
 	case *wire.RepairRequest:
