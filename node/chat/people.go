@@ -391,7 +391,7 @@ func (c *Core) met(now time.Time, t *realm.Token) *device {
 	s := SavePerson{Device: t.Device, Key: t.Key, Account: t.Account, Name: t.Name, NameSeq: t.NameSeq, Seen: now, Serial: t.Serial}
 	changed := false
 	if t.Account == c.self.account && t.Device != c.self.device && c.people.devices[t.Device] == nil {
-		c.show(Notice{Code: "own_device_new", Text: fmt.Sprintf("another device of yours is here for the first time: %s. It gets what you write to people from now on; if it is not yours, /sessions revoke %[1]s shuts it out", t.Device),
+		c.show(Notice{Code: "own_device_new", Text: fmt.Sprintf("another device of yours, which this one has not met before, is here: %s. It gets what you write to people from now on; if it is not yours, /sessions revoke %[1]s shuts it out", t.Device),
 			Data: map[string]string{"device": t.Device.String()}})
 	}
 	if p := c.people.accounts[t.Account]; p != nil {

@@ -71,6 +71,9 @@ func (h *Host) keepAuthd(ctx context.Context) {
 		cancel()
 		if err != nil {
 			if ctx.Err() == nil {
+				if refused, ok := errors.AsType[*login.RefusedError](err); ok && refused.Code == wire.CodeNotAuthenticated && h.revoked() {
+					refused.Code = wire.CodeRevoked // the handshake says no more; the person was told
+				}
 				h.trouble(refusedEvent(err))
 				if !met && errors.Is(err, login.ErrFingerprintChanged) {
 					h.post(func(time.Time) { // a hard stop: this is not the realm

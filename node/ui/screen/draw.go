@@ -259,8 +259,9 @@ func (s *Screen) status() string {
 	if me := s.model.Self(); me != "" {
 		parts = append(parts, view.Name(me)+"@"+view.One(s.self.Realm))
 	}
+	away := len(parts)
 	if !s.away.IsZero() {
-		parts = append(parts, "! authd away since "+s.away.In(s.cfg.Location).Format("15:04")+": no new accounts, everything else works")
+		parts = append(parts, "! authd away since "+s.away.In(s.cfg.Location).Format("15:04")+awayMeans)
 	}
 	if g := s.model.Setting("outage_grace", "0"); g != "0" {
 		parts = append(parts, "! outage_grace "+view.One(g)+": tokens that ended so long ago count")
@@ -281,8 +282,13 @@ func (s *Screen) status() string {
 	if len(fresh) > 0 {
 		parts = append(parts, "new (Alt+A): "+strings.Join(fresh, ", "))
 	}
+	if !s.away.IsZero() && ansi.StringWidth(strings.Join(parts, " · "))+1 > s.width { // what comes behind it counts more
+		parts[away] = strings.TrimSuffix(parts[away], awayMeans)
+	}
 	return s.bar(strings.Join(parts, " · "))
 }
+
+const awayMeans = ": no new accounts, everything else works"
 
 // typedRows returns the rows of the text being typed, those around the cursor,
 // and where the cursor is in them.

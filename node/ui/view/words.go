@@ -18,19 +18,21 @@ import (
 // Help is what a person sees at the very first start in line mode, HelpScreen in
 // the full screen: five lines at most.
 var (
-	Help       = help("Tab completes names, the arrow keys bring back what you typed")
-	HelpScreen = help("Alt+2 goes to chat 2, Tab completes, arrow up is what you typed")
-)
-
-func help(keys string) []string {
-	return []string{
+	Help = []string{
 		"type a line and press Enter: it goes to the chat named in the prompt",
 		"/create #lab makes a room, /join #lab enters one, /rooms lists them",
 		"/msg bob hi writes to one person, /users shows who is here",
-		keys,
+		"Tab completes names, the arrow keys bring back what you typed",
 		"/help lists everything, /quit (or Ctrl+C twice) ends it",
 	}
-}
+	HelpScreen = []string{ // beside the chats in 80 columns
+		"type, then Enter: it goes to the chat in the prompt",
+		"/create #lab makes a room, /join #lab enters one",
+		"/msg bob hi is for bob alone, /users: who is here",
+		"Alt+2 goes to chat 2, Tab completes names",
+		"/help lists everything, /quit ends it",
+	}
+)
 
 // OnceMore is the answer to the first Ctrl+C.
 const OnceMore = "press Ctrl+C once more to quit"
@@ -189,6 +191,9 @@ func roomWords(e chat.Room, me string) string {
 		}
 		return by + " " + stand(e.By, me) + " in for the admin of " + room
 	case "device":
+		if whom == "you" {
+			return "your devices in " + room + " have changed"
+		}
 		return "the devices of " + whom + " in " + room + " have changed"
 	case "resolved":
 		if slices.Contains(e.Members, e.Whom) {
