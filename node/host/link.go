@@ -22,7 +22,7 @@ const (
 	answerWait  = 5 * time.Second // for the whole answer to a question
 	maxQueued   = 8 << 20         // bytes waiting for one slow peer; beyond, its link is cut
 	maxWrite    = 16 << 10        // bytes from which on what waits is not gathered into one write
-	maxFast     = 64              // datagrams waiting for one peer; beyond, the oldest goes
+	maxFast     = 256             // datagrams waiting for one peer; beyond, the oldest goes
 	maxAnswer   = 16 << 20        // bytes of one answer
 	frameTakes  = 64              // bytes that a frame takes here beside its body: empty ones are counted too
 	maxQuestion = 16              // questions of one peer being answered at once
