@@ -173,6 +173,9 @@
 //	LogRange   ►  Entry…               all branches
 //	KeyRequest ►  Key                  to devices in that epoch only
 //	Part       ►  Done                 that the asker left, to any member
+//	                                   (after the Entries on the control stream
+//	                                   that it signed last: they may have come
+//	                                   to nobody, an admin's LEAVE among them)
 //	AskCRL     ►  CRL                  the revocation list with its issuer
 //	AskPeers   ►  Peers…               whom the other has links with, and where
 //	Vector     ►  Signed…              what the asker missed of a room, or has

@@ -20,6 +20,7 @@ const (
 type parting struct {
 	room    wire.RoomID
 	members []wire.AccountID // in seat order
+	entries [][]byte         // see lastOwn
 	asking  bool
 }
 
@@ -61,6 +62,12 @@ func (c *Core) leaveNow(now time.Time, m *membership, ref string) {
 	c.sendRest(now, m) // typed meanwhile
 	s := m.log.State()
 	c.dropInvite(m.id, c.self.account)
+	p := &parting{room: m.id}
+	for _, o := range s.Members {
+		if o.Account != c.self.account {
+			p.members = append(p.members, o.Account)
+		}
+	}
 	if s.Admin() == c.self.account && !m.log.HeldFor(c.self.account) {
 		act, err := m.log.Leave(c.identity(), now)
 		if err == nil {
@@ -68,14 +75,10 @@ func (c *Core) leaveNow(now time.Time, m *membership, ref string) {
 		}
 		if err != nil {
 			c.refuseRule(ref, m.chat(), err)
+			return
 		}
+		c.part(now, m, p)
 		return
-	}
-	p := &parting{room: m.id}
-	for _, o := range s.Members {
-		if o.Account != c.self.account {
-			p.members = append(p.members, o.Account)
-		}
 	}
 	if m.keys.Current() != nil {
 		leave := wire.Leave{Reliable: m.out.Last()}
@@ -87,11 +90,33 @@ func (c *Core) leaveNow(now time.Time, m *membership, ref string) {
 	e.Admins = slices.DeleteFunc(e.Admins, func(n string) bool { return n == c.self.name })
 	c.show(e)
 	c.drop(m)
+	c.part(now, m, p)
+}
+
+// part has the members of a room that was left told of it.
+func (c *Core) part(now time.Time, m *membership, p *parting) {
 	if len(p.members) > 0 {
+		p.entries = c.lastOwn(m)
 		c.partings[p.room] = p
-		c.save(SaveParting{Room: p.room, Members: p.members})
+		c.save(SaveParting{Room: p.room, Members: p.members, Entries: p.entries})
 		c.sayFarewell(now, p, 0)
 	}
+}
+
+// lastOwn returns what this device has signed of a room's log of late, and what
+// stands between: an admin's LEAVE and what an admin or a regent did alone, which
+// nobody could ask this device for any more.
+func (c *Core) lastOwn(m *membership) (entries [][]byte) {
+	last := m.log.Audit()
+	last = last[max(0, len(last)-overlap):]
+	first := slices.IndexFunc(last, func(e *wire.Entry) bool { return e.Author == c.self.key })
+	if first < 0 {
+		return nil
+	}
+	for _, e := range last[first:] {
+		entries = append(entries, e.Append(nil))
+	}
+	return entries
 }
 
 // sayFarewell tells the members of a room that this person left, one after
@@ -106,6 +131,9 @@ func (c *Core) sayFarewell(now time.Time, p *parting, from int) {
 			continue
 		}
 		p.asking = true
+		for _, e := range p.entries {
+			c.send(Push{To: linked[0].id, Type: wire.FrameEntry, Body: e})
+		}
 		q := wire.Part{Room: p.room}
 		c.ask(linked[0].id, wire.FramePart, q.Append(nil), func(now time.Time, _ []Frame, err error) {
 			p.asking = false

@@ -194,6 +194,7 @@ type DropInvite struct {
 type SaveParting struct {
 	Room    wire.RoomID
 	Members []wire.AccountID // in seat order
+	Entries [][]byte         // of the log, that they may not have
 }
 
 // DropParting says that the person is in the room again.

@@ -242,7 +242,7 @@ func (c *Core) restoreRooms(now time.Time, s State) error {
 		c.open(c.sortedRooms()[0].chat(), "")
 	}
 	for _, p := range s.Partings {
-		c.partings[p.Room] = &parting{room: p.Room, members: p.Members}
+		c.partings[p.Room] = &parting{room: p.Room, members: p.Members, entries: p.Entries}
 	}
 	return c.restoreInvites(now, s.Invites)
 }

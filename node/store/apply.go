@@ -108,7 +108,7 @@ func (s *Store) apply(tx *sql.Tx, r chat.Record) error {
 	case chat.DropInvite:
 		return exec("DELETE FROM invite WHERE room = ? AND account = ?", r.Room[:], r.Account[:])
 	case chat.SaveParting:
-		return exec("INSERT OR REPLACE INTO parting (room, members) VALUES (?, ?)", r.Room[:], accounts(r.Members))
+		return exec("INSERT OR REPLACE INTO parting (room, members, entries) VALUES (?, ?, ?)", r.Room[:], accounts(r.Members), blobs(r.Entries))
 	case chat.DropParting:
 		return exec("DELETE FROM parting WHERE room = ?", r.Room[:])
 	case chat.SaveSecret:

@@ -161,8 +161,8 @@ func loadInvites(tx *sql.Tx, st *chat.State) (err error) {
 
 func loadPartings(tx *sql.Tx, st *chat.State) (err error) {
 	st.Partings, err = collect(tx, func(scan func(...any) error, v *chat.SaveParting) error {
-		return scan(into(v.Room[:]), (*accounts)(&v.Members))
-	}, "SELECT room, members FROM parting ORDER BY room")
+		return scan(into(v.Room[:]), (*accounts)(&v.Members), (*blobs)(&v.Entries))
+	}, "SELECT room, members, entries FROM parting ORDER BY room")
 	return err
 }
 

@@ -87,10 +87,14 @@ CREATE TRIGGER packet_unused AFTER DELETE ON message WHEN OLD.packet IS NOT NULL
 END;
 `
 
+// Version 13: entries of the log of a room that was left, for those who have not
+// heard of them, each with its length (32) before it.
+const partingEntries = `ALTER TABLE parting ADD COLUMN entries BLOB NOT NULL DEFAULT x''`
+
 // format is that of a node's database. Migrations are only appended to.
 var format = dbfile.Format{
 	ApplicationID: 0x6c636e64, // "lcnd"
-	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses, gists, heard, packets},
+	Migrations:    []string{schema, tokenSerial, personal, formerNames, governance, acknowledged, amended, long, addresses, gists, heard, packets, partingEntries},
 	Readers:       readers,
 	Mark:          "node",
 	Large:         []string{"message", "packet"},

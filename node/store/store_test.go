@@ -171,7 +171,7 @@ func someRecords() (chat.State, []chat.Record) {
 			{Room: wire.RoomID{7}, Account: wire.AccountID{2}, Invite: []byte("from somebody")},
 			{Room: wire.RoomID{7}, Account: wire.AccountID{3}, Invite: []byte("for somebody")},
 		},
-		Partings: []chat.SaveParting{{Room: wire.RoomID{8}, Members: []wire.AccountID{{2}, {15: 1}}}},
+		Partings: []chat.SaveParting{{Room: wire.RoomID{8}, Members: []wire.AccountID{{2}, {15: 1}}, Entries: [][]byte{{7}, {8, 9}}}},
 		Secrets:  []chat.SaveSecret{{Room: room, Epoch: wire.Hash{8}, Secret: [32]byte{31: 7}}},
 		Authors: []chat.SaveAuthor{
 			{Room: other, Device: wire.DeviceID{1}, Replay: []byte{1, 2, 3}, Received: math.MaxUint64, Missing: []wire.Range{{First: 1, Last: 1}, {First: 3, Last: 1 << 63}}, Since: 1 << 63},

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"database/sql/driver"
 	"encoding/binary"
 	"errors"
@@ -84,6 +85,34 @@ func (a *accounts) Scan(src any) error {
 	*a = nil
 	for ; len(b) > 0; b = b[16:] {
 		*a = append(*a, wire.AccountID(b[:16]))
+	}
+	return nil
+}
+
+// blobs are stored one behind the other, each with its length before it.
+type blobs [][]byte
+
+func (v blobs) Value() (driver.Value, error) {
+	b := []byte{}
+	for _, one := range v {
+		b = append(binary.BigEndian.AppendUint32(b, uint32(len(one))), one...)
+	}
+	return b, nil
+}
+
+func (v *blobs) Scan(src any) error {
+	b, ok := src.([]byte)
+	if !ok {
+		return fmt.Errorf("%T, want blobs", src)
+	}
+	*v = nil
+	for len(b) > 0 {
+		if len(b) < 4 || uint64(len(b)-4) < uint64(binary.BigEndian.Uint32(b)) {
+			return fmt.Errorf("blobs that end too early")
+		}
+		n := 4 + int(binary.BigEndian.Uint32(b))
+		*v = append(*v, bytes.Clone(b[4:n]))
+		b = b[n:]
 	}
 	return nil
 }
