@@ -694,7 +694,7 @@ func TestCutFromOne(t *testing.T) {
 		bob.wait("before", time.Second, message("#lab", "before"))
 		l.net.Cut(ann.host, bob.host)
 		from, to := ann, bob
-		for i := range 20 {
+		for i := range 8 {
 			text := fmt.Sprint("word ", i)
 			from.say("#lab", "reliable", text)
 			to.wait(text, 4*time.Second, message("#lab", text))
