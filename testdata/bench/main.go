@@ -87,7 +87,7 @@ func main() {
 	b := new(bench)
 	flag.DurationVar(&b.each, "time", 5*time.Second, "`how long` each rate is measured")
 	flag.BoolVar(&b.full, "full", false, "measure more cases, where there are more")
-	flag.IntVar(&b.nodes, "nodes", 40, "`how many` nodes discovery is measured with, besides one that watches")
+	flag.IntVar(&b.nodes, "nodes", 30, "`how many` nodes discovery is measured with, besides one that watches")
 	flag.StringVar(&b.profile, "profile", "", "`DIR` to write profiles of the measured processes to, of the processor's time and the heap")
 	flag.Usage = func() {
 		fmt.Fprintf(os.Stderr, "usage: bench [-time D] [-full] [-nodes N] [-profile DIR] NAME...\nNAME: %s\n", strings.Join(names(), ", "))
