@@ -190,7 +190,7 @@ func (l *peerLink) writeDatagrams() {
 
 // readFrames hands every frame of the control stream to handle.
 func (l *peerLink) readFrames(handle func(typ uint8, body []byte)) {
-	in := bufio.NewReader(l.control)
+	in := bufio.NewReaderSize(l.control, 512) // long frames pass it by
 	for {
 		typ, body, err := link.ReadFrame(in)
 		if err != nil {

@@ -145,8 +145,7 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 			h.core.HandleQuestion(now, device, h.lastID, typ, body)
 		})
 	})
-	go func() {
-		<-l.conn.Context().Done()
+	context.AfterFunc(l.conn.Context(), func() {
 		code, closed := link.Closed(context.Cause(l.conn.Context()))
 		h.post(func(now time.Time) {
 			if c.link != l {
@@ -167,7 +166,7 @@ func (h *Host) linkUp(now time.Time, l *peerLink) {
 				h.gone(now, device, "left", "goodbye")
 			}
 		})
-	}()
+	})
 	h.remember(now, l)
 	h.askNewPeer(l)
 	h.recheck(now) // a list may have come since the handshake
