@@ -375,6 +375,38 @@ func TestInvite(t *testing.T) {
 	l.agree(t, "#den", "ann", "bob", "cat")
 }
 
+// An invite from before a removal that was upheld counts no more than one from
+// before a kick.
+func TestInviteBeforeUpheldRemoval(t *testing.T) {
+	l := newLAN(t, "ann", "bob", "cat")
+	ann, bob, cat := l.node("ann"), l.node("bob"), l.node("cat")
+	ann.do("/create #den --private", "/invite bob", "/invite cat")
+	var join []byte
+	l.asked = func(from, _ *node, q chat.Ask) bool {
+		if from == cat && q.Type == wire.FrameJoin {
+			join = q.Body
+		}
+		return true
+	}
+	bob.do("/join #den")
+	cat.do("/join #den")
+	ann.do("/op bob")
+	l.pass(time.Minute)
+	l.split("ann")
+	l.pass(time.Minute)
+	ann.do("/topic meanwhile")
+	bob.do("/kick cat")
+	l.heal()
+	l.pass(5 * time.Second)
+	l.agree(t, "#den", "ann", "bob")
+	cat.ask(ann, wire.FrameJoin, join, func(frames []chat.Frame) {
+		if len(frames) != 1 || frames[0].Type != wire.FrameRefused {
+			t.Errorf("ann answers the old invite with %d frames", len(frames))
+		}
+	})
+	l.agree(t, "#den", "ann", "bob")
+}
+
 // A second device of a person comes into that person's rooms by itself.
 func TestSecondDevice(t *testing.T) {
 	l := newLAN(t, "ann", "bob", "cat").stored(t).room("#lab")
