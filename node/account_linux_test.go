@@ -366,13 +366,16 @@ func TestPasswordMeter(t *testing.T) {
 // taken, what is wrong, and that authd has gone.
 func TestAskedAgain(t *testing.T) {
 	t.Parallel()
+	const offer = "Start one here, inside this program? [y/N]"
 	l := newLAN(t, emu.Hosts(2)...)
-	a := l.authd("h1", "authd")
-	l.run("h2", "", "node", "register", "--user", "ann", "--password-file", l.pw, "--trust", "first", "--data", l.path("ann")).exits(0)
 	p := l.sit("h2", "bob", 90, 24, "--trust", "first")
-	answer := func(question, text string) {
+	asked := func(question string) {
 		t.Helper()
 		p.until(func(screen string) bool { return strings.HasSuffix(strings.TrimSpace(screen), question) }, "end with %q", question)
+	}
+	answer := func(question, text string) {
+		t.Helper()
+		asked(question)
 		p.press(text + "\r")
 	}
 	account := func(name, isNew string) {
@@ -380,6 +383,9 @@ func TestAskedAgain(t *testing.T) {
 		answer("Your user name:", name)
 		answer("Is that a new account? [y/N]", isNew)
 	}
+	asked(offer) // which is taken back, and swallows nothing
+	a := l.authd("h1", "authd")
+	l.run("h2", "", "node", "register", "--user", "ann", "--password-file", l.pw, "--trust", "first", "--data", l.path("ann")).exits(0)
 	answer("Your user name:", "Bob")
 	p.sees("2 to 24 characters")
 	account("ann", "y")
@@ -392,7 +398,7 @@ func TestAskedAgain(t *testing.T) {
 	account("ann", "n")
 	a.quit()
 	answer("Password:", password)
-	answer("Start one here, inside this program? [y/N]", "n")
+	answer(offer, "n")
 	p.sees("! no authd answers at", "looking for it goes on")
 	l.authd("h1", "authd")
 	p.sees("you are ann on")

@@ -37,7 +37,8 @@ type Enter struct {
 	// Patience is how long to look for an authd; 0: for ever.
 	Patience time.Duration
 	// Offer asks the person, when no authd answers, whether to start one
-	// inside this process (Config.Host); nil: without asking.
+	// inside this process (Config.Host); nil: without asking. ctx ends when one
+	// answers meanwhile.
 	Offer func(ctx context.Context) bool
 }
 
@@ -245,16 +246,9 @@ func (h *Host) trouble(e chat.Error) {
 	h.post(func(time.Time) { h.core.HandleTrouble(e) })
 }
 
-// hostAuthd starts an authd inside this process, once and if the person wants
-// it, and returns where it is. Its realm is the one to trust.
-func (h *Host) hostAuthd(ctx context.Context) (netip.AddrPort, error) {
-	if h.cfg.Host == nil || h.core != nil && h.cfg.Enter.Offer != nil {
-		return netip.AddrPort{}, nil
-	}
-	if h.cfg.Enter.Offer != nil && !h.cfg.Enter.Offer(ctx) {
-		h.cfg.Host = nil
-		return netip.AddrPort{}, nil
-	}
+// hostAuthd starts an authd inside this process, once, and returns where it is.
+// Its realm is the one to trust.
+func (h *Host) hostAuthd() (netip.AddrPort, error) {
 	addr, f, err := h.hosted.start(h.cfg.Host)
 	if err != nil {
 		return netip.AddrPort{}, err

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"lanchat/node/chat"
@@ -44,10 +43,13 @@ type search struct {
 	hinted   targets // those that anybody can make up, of which hopeful are being dialled
 	hopeful  int
 
-	late       bool        // lookFor is over
-	refused    error       // by an authd, for the person to decide
-	wrongClock bool        // was spoken of
-	answered   atomic.Bool // an authd is there, and the person is asked about it
+	late       bool            // lookFor is over
+	refused    error           // by an authd, for the person to decide
+	wrongClock bool            // was spoken of
+	unanswered context.Context // ends when an authd is there; the person may be asked about it
+	answered   func()          // ends it
+	deciding   bool            // the person is asked whether to start an authd here
+	decided    chan bool       // what the person said
 }
 
 // An attempt is what became of an address so far.
@@ -69,8 +71,9 @@ type tried struct {
 // answers.
 func (h *Host) find(ctx context.Context) (*login.Session, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &search{h: h, ctx: ctx, offered: make(chan netip.AddrPort), results: make(chan tried),
+	s := &search{h: h, ctx: ctx, offered: make(chan netip.AddrPort), results: make(chan tried), decided: make(chan bool),
 		attempts: map[netip.AddrPort]*attempt{}, hinted: targets{}}
+	s.unanswered, s.answered = context.WithCancel(ctx)
 	defer s.tries.Wait()
 	defer cancel()
 	heard := make(chan struct{})
@@ -107,7 +110,16 @@ func (h *Host) find(ctx context.Context) (*login.Session, error) {
 			if err := s.missing(); err != nil {
 				return nil, err
 			}
+		case start := <-s.decided:
+			s.deciding = false
+			if err := s.alone(start); err != nil {
+				return nil, err
+			}
 		case <-patience:
+			if s.deciding {
+				patience = time.After(time.Second)
+				continue
+			}
 			return nil, cmp.Or(s.refused, ErrNoAuthd)
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -147,7 +159,7 @@ func (s *search) try(now time.Time, a netip.AddrPort) {
 	trust := s.h.cfg.Enter.Trust
 	if ask := trust.Ask; ask != nil {
 		trust.Ask = func(r realm.Realm) bool {
-			s.answered.Store(true)
+			s.answered()
 			return s.h.hosted.is(r) || ask(r)
 		}
 	}
@@ -163,6 +175,9 @@ func (s *search) dial(a netip.AddrPort, trust login.Trust, hint bool) {
 	}
 	session, err := login.Dial(ctx, s.h.transport, a, login.Config{Profile: s.h.cfg.Profile, Trust: trust,
 		OnCRL: func() { s.h.tryPost(s.h.newList) }, Logger: s.h.log})
+	if err == nil {
+		s.answered()
+	}
 	select {
 	case s.results <- tried{session, a, err, hint}:
 	case <-s.ctx.Done():
@@ -212,24 +227,47 @@ func (s *search) failed(now time.Time, r tried) error {
 	return nil
 }
 
-// missing is called once authd had lookFor to answer: one is started here, or
-// the person is told that there is none. It returns what ends the search, if it
-// has to.
+// missing is called once authd had lookFor to answer: one is started here, if the
+// person wants it, or the person is told that there is none. It returns what ends
+// the search, if it has to.
 func (s *search) missing() error {
 	s.late = true
+	enter := &s.h.cfg.Enter
 	switch {
 	case s.refused != nil:
 		return s.refused
-	case s.answered.Load():
+	case s.unanswered.Err() != nil:
+		return nil
+	case s.h.cfg.Host == nil || enter.Offer != nil && s.h.core != nil:
+		return s.alone(false)
+	case enter.Offer == nil:
+		return s.alone(true)
+	}
+	s.deciding = true
+	s.tries.Go(func() {
+		yes := enter.Offer(s.unanswered)
+		select {
+		case s.decided <- yes:
+		case <-s.ctx.Done():
+		}
+	})
+	return nil
+}
+
+// alone has an authd started here or not, where none answers.
+func (s *search) alone(start bool) error {
+	if s.unanswered.Err() != nil { // one does by now
 		return nil
 	}
-	own, err := s.h.hostAuthd(s.ctx)
-	switch {
-	case err != nil:
+	if start {
+		own, err := s.h.hostAuthd()
+		if err == nil {
+			s.tries.Go(func() { s.offer(own) })
+		}
 		return err
-	case own.IsValid():
-		s.tries.Go(func() { s.offer(own) })
-	case s.h.core == nil:
+	}
+	s.h.cfg.Host = nil
+	if s.h.core == nil {
 		s.h.show(chat.Authd{State: "down", Addr: s.h.lastAuthd()})
 		if s.h.revoked() {
 			s.h.show(refusedEvent(&login.RefusedError{Code: wire.CodeRevoked}))

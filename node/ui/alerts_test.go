@@ -26,12 +26,12 @@ func TestAlerts(t *testing.T) {
 		}
 		a.send(view.Alert{Title: "first"})
 		a.send(view.Alert{Title: "left out"})
-		time.Sleep(notifyPatience - 1)
+		time.Sleep(notifyPatience - time.Nanosecond)
 		synctest.Wait()
 		if len(told) != 0 {
 			t.Errorf("told %q", told)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if len(told) != 1 || !strings.Contains(told[0], "it does not answer") || !strings.Contains(told[0], "/set desktop on") {
 			t.Errorf("told %q", told)

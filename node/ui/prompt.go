@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 
+	"github.com/muesli/cancelreader"
 	"golang.org/x/term"
 
 	"lanchat/node/ui/theme"
@@ -18,9 +20,11 @@ import (
 // ErrNoTerminal says that there is nobody to ask.
 var ErrNoTerminal = errors.New("not a terminal")
 
-// A Prompter asks the person at the terminal, before a face runs.
+// A Prompter asks the person at the terminal, before a face runs. Its methods may
+// be called at the same time: one question waits for the other's answer.
 type Prompter struct {
 	in, out *os.File
+	asking  sync.Mutex
 }
 
 // NewPrompter returns a Prompter for a terminal, [ErrNoTerminal] where one
@@ -29,7 +33,7 @@ func NewPrompter(in, out *os.File) (*Prompter, error) {
 	if !term.IsTerminal(int(in.Fd())) || !term.IsTerminal(int(out.Fd())) {
 		return nil, ErrNoTerminal
 	}
-	return &Prompter{in, out}, nil
+	return &Prompter{in: in, out: out}, nil
 }
 
 // Say prints a line, or several.
@@ -44,8 +48,10 @@ func (p *Prompter) Ask(ctx context.Context, question, fallback string) (string, 
 	if fallback != "" {
 		q += " [" + clean.Line(fallback, 0) + "]"
 	}
+	p.asking.Lock()
+	defer p.asking.Unlock()
 	fmt.Fprint(p.out, q+": ")
-	line, err := await(ctx, p.readLine)
+	line, err := p.read(ctx, readLine)
 	if err != nil {
 		fmt.Fprintln(p.out)
 		return "", err
@@ -59,8 +65,10 @@ func (p *Prompter) Ask(ctx context.Context, question, fallback string) (string, 
 // Confirm asks a question that is answered with yes or no; anything but a
 // clear yes is no.
 func (p *Prompter) Confirm(ctx context.Context, question string) (bool, error) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
 	fmt.Fprint(p.out, clean.Text(question, 0)+" [y/N] ")
-	line, err := await(ctx, p.readLine)
+	line, err := p.read(ctx, readLine)
 	if err != nil {
 		fmt.Fprintln(p.out)
 		if errors.Is(err, io.EOF) {
@@ -81,16 +89,15 @@ func (p *Prompter) AskPassword(ctx context.Context, question string) (string, er
 }
 
 func (p *Prompter) askSecret(ctx context.Context, question string, meter Meter) (string, error) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
 	fd := int(p.in.Fd())
 	saved, err := term.MakeRaw(fd)
 	if err != nil {
 		return "", fmt.Errorf("reading a password: %w", err)
 	}
 	s := &secret{question: question, out: p.out, meter: meter}
-	password, err := await(ctx, func() (string, error) { return s.read(p.in) })
-	if ctx.Err() != nil {
-		s.end()
-	}
+	password, err := p.read(ctx, s.read)
 	if err := term.Restore(fd, saved); err != nil {
 		return "", fmt.Errorf("restoring the terminal: %w", err)
 	}
@@ -141,11 +148,11 @@ func newPassword(say func(string), question string, meter Meter, live bool, ask 
 
 // readLine reads to the end of the line and not a byte further: what is
 // typed ahead belongs to whoever reads next.
-func (p *Prompter) readLine() (string, error) {
+func readLine(in io.Reader) (string, error) {
 	var line []byte
 	var b [1]byte
 	for len(line) < 4096 {
-		n, err := p.in.Read(b[:])
+		n, err := in.Read(b[:])
 		if n == 0 && err == nil {
 			continue
 		}
@@ -163,22 +170,22 @@ func (p *Prompter) readLine() (string, error) {
 	return clean.Line(string(line), 0), nil
 }
 
-// await runs read, which cannot be interrupted, and stops waiting for it
-// when ctx ends.
-func await(ctx context.Context, read func() (string, error)) (string, error) {
-	type answer struct {
-		s   string
-		err error
-	}
-	got := make(chan answer, 1)
-	go func() {
-		s, err := read()
-		got <- answer{s, err}
-	}()
-	select {
-	case a := <-got:
-		return a.s, a.err
-	case <-ctx.Done():
+// read reads what the person types until ctx ends; what comes later is left to
+// whoever reads next.
+func (p *Prompter) read(ctx context.Context, read func(io.Reader) (string, error)) (string, error) {
+	if err := ctx.Err(); err != nil {
 		return "", context.Cause(ctx)
 	}
+	in, err := cancelreader.NewReader(p.in)
+	if err != nil {
+		return "", fmt.Errorf("reading the terminal: %w", err)
+	}
+	defer in.Close()
+	stop := context.AfterFunc(ctx, func() { in.Cancel() })
+	defer stop()
+	line, err := read(in)
+	if err != nil && ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	return line, err
 }
