@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 const (
 	// patience is how long anything may take. Waits end early; only what never
 	// happens takes this long.
-	patience = 30 * time.Second
+	patience = 2 * time.Minute
 
 	// password is everybody's. Finding it in any output fails the test.
 	password = "plum-Kettle-orbit-93"
