@@ -141,7 +141,7 @@ func (l *ledger) untilKilled(t *testing.T, dir string, a *running, round int) {
 	begun := make(chan struct{}, 3)
 	for worker := range 3 {
 		wg.Go(func() {
-			pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, byte(1+round/250), byte(1+round%250))})
+			pc, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, byte(1+worker), byte(round/250), byte(1+round%250))})
 			if err != nil {
 				t.Error(err)
 				return
