@@ -6,7 +6,7 @@ import (
 	"runtime"
 	"sync"
 
-	uv "github.com/charmbracelet/ultraviolet"
+	"github.com/muesli/cancelreader"
 )
 
 // A keyboard is the terminal as Bubble Tea reads from it. Bubble Tea can end reads
@@ -15,10 +15,7 @@ import (
 // that has no name and thus is not taken for a file.
 type keyboard struct {
 	tty
-	reader interface { // can be told to read no more
-		io.ReadCloser
-		Cancel() bool
-	}
+	reader  cancelreader.CancelReader
 	reading sync.Mutex
 }
 
@@ -34,12 +31,21 @@ func newKeyboard(f *os.File) (tty, func(), error) {
 	if runtime.GOOS == "windows" {
 		return f, func() {}, nil
 	}
-	r, err := uv.NewCancelReader(f)
+	r, err := cancelable(f)
 	if err != nil {
 		return nil, nil, err
 	}
 	k := &keyboard{tty: f, reader: r}
 	return k, k.end, nil
+}
+
+// cancelable returns a reader of the terminal that can be told to read no more,
+// except on Windows, where that would change what the console shows.
+func cancelable(f *os.File) (cancelreader.CancelReader, error) {
+	if runtime.GOOS == "windows" {
+		return cancelreader.NewReader(struct{ io.Reader }{f})
+	}
+	return cancelreader.NewReader(f)
 }
 
 func (k *keyboard) Read(b []byte) (int, error) {

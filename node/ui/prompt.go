@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/muesli/cancelreader"
 	"golang.org/x/term"
 
 	"lanchat/node/ui/theme"
@@ -98,6 +97,9 @@ func (p *Prompter) askSecret(ctx context.Context, question string, meter Meter) 
 	}
 	s := &secret{question: question, out: p.out, meter: meter}
 	password, err := p.read(ctx, s.read)
+	if ctx.Err() != nil {
+		s.end()
+	}
 	if err := term.Restore(fd, saved); err != nil {
 		return "", fmt.Errorf("restoring the terminal: %w", err)
 	}
@@ -171,21 +173,29 @@ func readLine(in io.Reader) (string, error) {
 }
 
 // read reads what the person types until ctx ends; what comes later is left to
-// whoever reads next.
+// whoever reads next, where reads can be ended.
 func (p *Prompter) read(ctx context.Context, read func(io.Reader) (string, error)) (string, error) {
-	if err := ctx.Err(); err != nil {
-		return "", context.Cause(ctx)
-	}
-	in, err := cancelreader.NewReader(p.in)
+	in, err := cancelable(p.in)
 	if err != nil {
 		return "", fmt.Errorf("reading the terminal: %w", err)
 	}
 	defer in.Close()
-	stop := context.AfterFunc(ctx, func() { in.Cancel() })
-	defer stop()
-	line, err := read(in)
-	if err != nil && ctx.Err() != nil {
+	type answer struct {
+		s   string
+		err error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		s, err := read(in)
+		got <- answer{s, err}
+	}()
+	select {
+	case a := <-got:
+		return a.s, a.err
+	case <-ctx.Done():
+		if in.Cancel() {
+			<-got
+		}
 		return "", context.Cause(ctx)
 	}
-	return line, err
 }
