@@ -319,7 +319,7 @@ func newPassword(cmd *cobra.Command, reg *account.Registrar, r realm.Realm, name
 	if err != nil {
 		return salt, hash, err
 	}
-	if err := realm.CheckPassword(password, realm.Policy{}, name, r.Name); err != nil {
+	if _, err := realm.CheckPassword(password, realm.Policy{}, name, r.Name); err != nil {
 		return salt, hash, err
 	}
 	if salt, err = reg.Salt(); err != nil {

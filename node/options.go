@@ -575,11 +575,11 @@ func (n *node) askName(ctx context.Context, fallback string) (string, error) {
 // passwordMeter judges what is to be the new password of a user.
 func passwordMeter(name string) ui.Meter {
 	return func(password string) (int, string) {
-		advice := ""
-		if err := realm.CheckPassword(password, realm.Policy{}, name); err != nil {
-			advice = err.Error()
+		score, err := realm.CheckPassword(password, realm.Policy{}, name)
+		if err != nil {
+			return score, err.Error()
 		}
-		return realm.Score(password, name), advice
+		return score, ""
 	}
 }
 

@@ -47,7 +47,7 @@ func (s *Session) ChangePassword(ctx context.Context, present, next string, sign
 	if err != nil {
 		return err
 	}
-	if err := realm.CheckPassword(next, realm.Challenge(challenge), s.config.Profile.Token().Name, s.realm.Name); err != nil {
+	if _, err := realm.CheckPassword(next, realm.Challenge(challenge), s.config.Profile.Token().Name, s.realm.Name); err != nil {
 		return refusedHere(wire.CodeWeakPassword, err)
 	}
 	m := &wire.AuthChange{SignOut: signOut}

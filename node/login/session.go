@@ -265,7 +265,7 @@ func (s *Session) login(ctx context.Context, start *wire.AuthStart, password, de
 	}
 	if start.Kind != wire.AuthLogin {
 		// An old password may be weaker than the policy of today.
-		if err := realm.CheckPassword(password, realm.Challenge(challenge), start.Name, s.realm.Name, device); err != nil {
+		if _, err := realm.CheckPassword(password, realm.Challenge(challenge), start.Name, s.realm.Name, device); err != nil {
 			return nil, refusedHere(wire.CodeWeakPassword, err)
 		}
 	}

@@ -85,21 +85,22 @@ func (e *PasswordError) Error() string {
 
 func (e *PasswordError) Unwrap() error { return e.Err }
 
-// CheckPassword reports whether password is good enough for a new account or a
-// change. What else the person typed, such as the user name, makes a password
+// CheckPassword reports how hard password is to guess (see Score), and whether it
+// is good enough for a new account or a change. What else the person typed, such as the user name, makes a password
 // that contains it weaker. The error is a *PasswordError.
-func CheckPassword(password string, p Policy, inputs ...string) error {
+func CheckPassword(password string, p Policy, inputs ...string) (score int, err error) {
 	s, err := opaque(password)
 	if err != nil {
-		return err
+		return 0, err
 	}
+	score = Score(password, inputs...)
 	if utf8.RuneCountInString(s) < p.minLength() {
-		return &PasswordError{Err: ErrPasswordShort, MinLength: p.minLength()}
+		return score, &PasswordError{Err: ErrPasswordShort, MinLength: p.minLength()}
 	}
-	if score := Score(password, inputs...); score < p.minScore() {
-		return &PasswordError{Err: ErrPasswordWeak, Score: score, MinScore: p.minScore()}
+	if score < p.minScore() {
+		return score, &PasswordError{Err: ErrPasswordWeak, Score: score, MinScore: p.minScore()}
 	}
-	return nil
+	return score, nil
 }
 
 // meterBytes is how much of a password the meter looks at: its work grows with

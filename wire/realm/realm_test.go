@@ -189,7 +189,7 @@ func TestCheckPassword(t *testing.T) {
 		{strings.Repeat("vexed otter ", 22)[:257], Policy{}, ErrPasswordLong},
 	}
 	for _, tt := range tests {
-		err := CheckPassword(tt.password, tt.policy, "alice")
+		_, err := CheckPassword(tt.password, tt.policy, "alice")
 		if !errors.Is(err, tt.want) {
 			t.Errorf("CheckPassword(%q, %v) = %v, want %v", tt.password, tt.policy, err, tt.want)
 		}
