@@ -349,8 +349,8 @@
 // two seconds after it does so of one that is, or after a gap was told. A member
 // that then has nothing new is not believed for 5 s, and each time twice as long,
 // to a minute. What came is therefore acknowledged again with each beacon for a
-// minute. Who serves eight pages already answers busy. An author who is gone counts up to the number in the
-// entry that removed it, and is asked for up to there. Who is let in learns from
+// minute. Who serves eight pages already answers busy. An author who is gone counts
+// up to the number in the entry that removed it, and is asked for up to there. Who is let in learns from
 // the writer (Bases) where the messages of those begin who are away.
 //
 // A text of more than a packet takes, up to 64 KiB, is announced by a notice

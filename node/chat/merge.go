@@ -370,7 +370,11 @@ func (c *Core) banUpheld(now time.Time, m *membership, e *wire.Entry) {
 	if removal == nil {
 		return
 	}
-	if b, ok := removal.Args.(*wire.LogBan); ok && (b.Until == 0 || now.UnixMilli() < int64(min(b.Until, 1<<48))) {
+	b, ok := removal.Args.(*wire.LogBan)
+	if !ok {
+		return
+	}
+	if until := room.TimeOf(b.Until); until.IsZero() || now.Before(until) {
 		c.request(now, m, &wire.LogBan{Account: b.Account, Until: b.Until, Reason: b.Reason}, "", true)
 	}
 }
@@ -381,7 +385,7 @@ func (c *Core) banUpheld(now time.Time, m *membership, e *wire.Entry) {
 // may have been signed at any time since, and says what its author likes.
 func (c *Core) upholds(now time.Time, m *membership, q room.Suspension) bool {
 	e, s := q.Removal, m.log.State()
-	offline := time.UnixMilli(int64(min(e.Time, 1<<48))).Before(c.started)
+	offline := room.TimeOf(e.Time).Before(c.started)
 	asked := e.For == q.Account || e.Op() == wire.OpLeft // the person's own wish
 	in := s.Member(q.By) != nil
 	if in && (asked || offline || q.By == c.self.account || s.CoAdmin(q.By) || s.CoAdmin(e.For)) {

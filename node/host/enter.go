@@ -28,8 +28,8 @@ type Enter struct {
 	// face reads from.
 	Asks bool
 	// Credentials returns what to log in with. problem is why the last try was
-	// refused, nil at first: who is asked is to be told. An error ends the node: the refusal itself where
-	// nobody can be asked.
+	// refused, nil at first: who is asked is to be told. An error ends the node:
+	// the refusal itself where nobody can be asked.
 	Credentials func(ctx context.Context, r realm.Realm, problem error) (Credentials, error)
 	// Own says that only what this device holds is wanted, its history say: a
 	// token that has ended or was revoked does, and authd is not needed.

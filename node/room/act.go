@@ -140,7 +140,7 @@ func (l *Log) Act(self Identity, now time.Time, keys *Keyring, args wire.Args, m
 	case *wire.LogKick:
 		return l.Kick(self, now, a.Account, a.Reason, marks)
 	case *wire.LogBan:
-		return l.Ban(self, now, a.Account, a.Reason, timeOf(a.Until), marks)
+		return l.Ban(self, now, a.Account, a.Reason, TimeOf(a.Until), marks)
 	case *wire.LogLeft:
 		return l.Left(self, now, a.Account, marks)
 	case *wire.LogDevice:

@@ -399,7 +399,7 @@ func (k *Keyring) Packet() { k.packets++ }
 // should is not in it, branches met, or the epoch was used enough (R6).
 func (k *Keyring) RekeyDue(now time.Time) bool {
 	s := k.log.State()
-	begun := timeOf(k.log.Get(s.Epoch.Entry).Time) // advisory, and only a habit hangs on it
+	begun := TimeOf(k.log.Get(s.Epoch.Entry).Time) // advisory, and only a habit hangs on it
 	return s.Unkeyed || k.blocked && k.helps() || k.lacking || k.merged && !now.Before(k.mergeAt) || k.packets >= RotatePackets || now.Sub(begun) >= RotateAfter
 }
 

@@ -65,19 +65,19 @@ func refuse(r *Refusal, who ...wire.AccountID) *Refusal {
 
 func refuseUntil(r *Refusal, until uint64) *Refusal {
 	n := *r
-	n.Until = timeOf(until)
+	n.Until = TimeOf(until)
 	return &n
 }
 
-// timeOf returns the time of Unix milliseconds on the wire; 0 is no time.
-func timeOf(ms uint64) time.Time {
+// TimeOf returns the time of Unix milliseconds on the wire; 0 is no time.
+func TimeOf(ms uint64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}
 	return time.UnixMilli(int64(min(ms, maxMillis)))
 }
 
-// millisOf is the inverse of timeOf.
+// millisOf is the inverse of TimeOf.
 func millisOf(t time.Time) uint64 {
 	if t.IsZero() {
 		return 0

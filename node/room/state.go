@@ -243,7 +243,7 @@ func (s *State) Silenced(now time.Time, a wire.AccountID) (until time.Time, sile
 	if !ok {
 		return time.Time{}, false
 	}
-	until = timeOf(ms)
+	until = TimeOf(ms)
 	return until, until.IsZero() || now.Before(until)
 }
 
@@ -309,7 +309,7 @@ func (s *State) apply(e *wire.Entry) {
 		}
 		s.Members = append(s.Members, m)
 	case *wire.LogBan:
-		mine(s, sharedBans, &s.bans)[a.Account] = Ban{Until: timeOf(a.Until), Reason: a.Reason, By: cmp.Or(e.For, author), Seq: e.Seq}
+		mine(s, sharedBans, &s.bans)[a.Account] = Ban{Until: TimeOf(a.Until), Reason: a.Reason, By: cmp.Or(e.For, author), Seq: e.Seq}
 	case *wire.LogUnban:
 		delete(mine(s, sharedBans, &s.bans), a.Account)
 	case *wire.LogLeave:
