@@ -368,7 +368,7 @@ func TestAskedAgain(t *testing.T) {
 	t.Parallel()
 	const offer = "Start one here, inside this program? [y/N]"
 	l := newLAN(t, emu.Hosts(2)...)
-	p := l.sit("h2", "bob", 90, 24, "--trust", "first")
+	p := l.sit("h2", "bob", 90, 24)
 	asked := func(question string) {
 		t.Helper()
 		p.until(func(screen string) bool { return strings.HasSuffix(strings.TrimSpace(screen), question) }, "end with %q", question)
@@ -386,6 +386,8 @@ func TestAskedAgain(t *testing.T) {
 	asked(offer) // which is taken back, and swallows nothing
 	a := l.authd("h1", "authd")
 	l.run("h2", "", "node", "register", "--user", "ann", "--password-file", l.pw, "--trust", "first", "--data", l.path("ann")).exits(0)
+	p.sees("[y/N]\nFound the realm h1")
+	answer("Trust it? [y/N]", "y")
 	answer("Your user name:", "Bob")
 	p.sees("2 to 24 characters")
 	account("ann", "y")

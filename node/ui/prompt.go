@@ -35,8 +35,10 @@ func NewPrompter(in, out *os.File) (*Prompter, error) {
 	return &Prompter{in: in, out: out}, nil
 }
 
-// Say prints a line, or several.
+// Say prints a line, or several, once no question is open.
 func (p *Prompter) Say(text string) {
+	p.asking.Lock()
+	defer p.asking.Unlock()
 	fmt.Fprintln(p.out, clean.Text(text, 0))
 }
 
